@@ -15,7 +15,6 @@ GIT_EQUIVALENTS = {
     "clone": "git clone URL",
     "commit": "git commit",
     "init": "git theta install, then git theta track PATTERN",
-    "log": "git log -p --ext-diff -- MODEL",
     "ls": "git theta ls-files",
     "mv": "git mv",
     "rebase": "git rebase",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from git_theta_ext.model.units import one_row
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _SEPARATOR = re.compile(r"([./])")
 _LONGEST_RANGES = 24
+_Pattern = tuple[tuple[str, ...], tuple[int, ...]]
 
 
 class Named(Protocol):
@@ -117,10 +119,17 @@ def printable(name: str) -> str:
     return name if name.isprintable() and name == name.strip() and name else json.dumps(name)
 
 
-def _pattern(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+@lru_cache(1 << 16)
+def _pattern(name: str) -> _Pattern:
     parts = _SEPARATOR.split(name)
     numbers = tuple(int(part) for part in parts if _is_number(part))
     return tuple("{}" if _is_number(part) else part for part in parts), numbers
+
+
+@lru_cache(1 << 16)
+def _key(name: str) -> str:
+    """Return a text that is the same for names with the same pattern."""
+    return "".join(_pattern(name)[0])
 
 
 def _is_number(part: str) -> bool:
@@ -141,9 +150,30 @@ def _row(items: list[N], depth: int | None) -> Row[N]:
     spec = specs[0] if len(specs) == 1 else f"{_common_dtype(specs)} {len(specs)} shapes".lstrip()
     if len(items) == 1:
         return Row(printable(items[0].name), spec, tuple(items))
-    patterns = [_pattern(item.name) for item in items]
+    return Row(_label([_pattern(item.name) for item in items], depth), spec, tuple(items))
+
+
+def labels(names: Sequence[str], most: int) -> list[str]:
+    """Return at most ``most`` patterns that cover some names, with as much detail as possible."""
+    if len(names) == 1:
+        return [printable(names[0])]
+    alike: dict[str, list[_Pattern]] = {}
+    for name in names:
+        alike.setdefault(_key(name), []).append(_pattern(name))
+    shapes = [patterns[0][0] for patterns in alike.values()]
+    longest = max(map(len, shapes), default=0)
+    depth = 0
+    while depth < longest and len({shape[: depth + 1] for shape in shapes}) <= most:
+        depth += 1
+    groups: dict[tuple[str, ...], list[_Pattern]] = {}
+    for patterns in alike.values():
+        groups.setdefault(patterns[0][0][:depth], []).extend(patterns)
+    return [_label(group, depth) for group in groups.values()]
+
+
+def _label(patterns: Sequence[_Pattern], depth: int | None) -> str:
     parts = patterns[0][0]
-    if len({pattern for pattern, _ in patterns}) > 1:
+    if any(pattern != parts for pattern, _ in patterns):
         parts = (*parts[:depth], "**")
     label: list[str] = []
     slot = 0
@@ -153,7 +183,7 @@ def _row(items: list[N], depth: int | None) -> Row[N]:
             slot += 1
         else:
             label.append(part if part == "**" or not part else printable(part))
-    return Row("".join(label), spec, tuple(items))
+    return "".join(label)
 
 
 def _common_dtype(specs: Iterable[str]) -> str:

@@ -84,7 +84,17 @@ def run_git(
             raise RepositoryError(f"the directory {cwd} does not exist") from error
         raise RepositoryError("git is not on PATH", hint="install git 2.31 or later") from error
     if ok is not None and done.returncode not in ok:
-        words = done.stderr.decode(errors="surrogateescape").strip()
-        first = words.removeprefix("fatal: ").removeprefix("error: ")
-        raise RepositoryError(first or f"git {' '.join(args[:2])} failed with exit code {done.returncode}")
+        raise RepositoryError(error_of(done.stderr, " ".join(args[:2]), done.returncode))
     return done.stdout
+
+
+def error_of(stderr: bytes, command: str, code: int) -> str:
+    """Return the message of a git command that failed.
+
+    Args:
+        stderr: What it printed on standard error.
+        command: What git was asked for.
+        code: Its exit code.
+    """
+    words = stderr.decode(errors="surrogateescape").strip()
+    return words.removeprefix("fatal: ").removeprefix("error: ") or f"git {command} failed with exit code {code}"

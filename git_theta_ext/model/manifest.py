@@ -142,7 +142,12 @@ def _skeleton(skeleton: Skeleton | None) -> str:
 
 
 @lru_cache(1 << 12)
-def _spec(kind: str, shape: str) -> TensorSpec:
+def parse_spec(kind: str, shape: str) -> TensorSpec:
+    """Return the element type and the shape in a line of a manifest.
+
+    Raises:
+        FormatError: They are not valid.
+    """
     if len(shape) > _LONGEST_SHAPE or not _SHAPE.fullmatch(shape):
         raise FormatError("expected a shape")
     return TensorSpec.of(kind, map(int, filter(None, shape[1:-1].split(","))))
@@ -239,7 +244,7 @@ class _Parser:
         if not is_digest(digest):
             raise self._bad("expected a digest")
         try:
-            return Parameter(_spec(kind, shape), Digest(digest))
+            return Parameter(parse_spec(kind, shape), Digest(digest))
         except FormatError as error:
             raise self._bad(error.message) from error
 

@@ -1,0 +1,96 @@
+"""List the commits that changed parameters, and which parameters these are.
+
+Takes revisions, paths and options that select commits as git log does. Of a merge, lists the parameters whose value no
+parent has, and how they were merged if the commit says so. Reads no values unless --numbers asks for these.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from git_theta_ext.cli.opening import in_workspace
+from git_theta_ext.cli.output import add_options
+from git_theta_ext.cli.render.diff import screen_of
+from git_theta_ext.cli.render.history import commit_data, details, headline
+from git_theta_ext.cli.revisions import add_parameters, add_revisions, chosen_parameters, selected
+from git_theta_ext.operations.history.changes import model_changes
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from git_theta_ext.cli.output import Output
+    from git_theta_ext.cli.revisions import Selected
+    from git_theta_ext.diff.changes import ModelChange
+    from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
+    from git_theta_ext.operations.workspace import Workspace
+
+GROUP = "daily"
+EXAMPLE = "git theta log --param 'model.layers.7.**' main -- run/"
+
+_EDGES, _NARROW = 6, 40  # columns
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_revisions(parser)
+    add_parameters(parser)
+    parser.add_argument(
+        "--numbers", action="store_true", help="also show how far parameters moved, which takes reading their values"
+    )
+    parser.add_argument("--graph", action="store_true", help="draw branches and merges beside the commits")
+    add_options(parser)
+
+
+@in_workspace
+def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    """List commits."""
+    chosen = selected(workspace.repo, args)
+    changes = model_changes(workspace, chosen.words, chosen_parameters(args.param))
+    if not args.graph:
+        changes = islice(changes, chosen.most)
+    numbers = _measures(workspace) if args.numbers else None
+    if output.mode == "human" and args.graph:
+        sys.stdout.writelines(f"{line}\n" for line in _graph(workspace, chosen, list(changes), numbers))
+    elif output.mode == "human":
+        screen = screen_of(workspace.repo)
+        for each in changes:
+            lines = (headline(each.commit, screen), *details(each, screen, numbers))
+            sys.stdout.writelines(f"{line}\n" for line in lines)
+    else:
+        output.result({"commits": [commit_data(each, numbers) for each in changes]}, [])
+    return 0
+
+
+def _graph(
+    workspace: Workspace,
+    chosen: Selected,
+    changes: Sequence[CommitChanges],
+    numbers: Callable[[ChangedModel], ModelChange] | None,
+) -> list[str]:
+    """Return the graph of the commits that change some checkpoints."""
+    from git_theta_ext.git.commit_graph import draw_graph  # a list starts faster without it
+
+    screen = screen_of(workspace.repo)
+    screen = replace(screen, width=screen.width and max(_NARROW, screen.width - _EDGES))
+    below = {each.commit.oid: list(details(each, screen, numbers)) for each in changes}
+    files = [file for each in changes for model in each.models for file in model.files]
+    paths = dict.fromkeys(f":(top,literal){path}" for file in files for path in (file.path, file.old_path))
+    if not paths:
+        return []
+    most = [] if chosen.most is None else [f"-n{chosen.most}"]
+    words = [*chosen.limits, *most, *chosen.revisions, "--", *paths]
+    height = 1 + max(map(len, below.values()))
+    return draw_graph(
+        workspace.repo, words, lambda commit: [headline(commit, screen), *below.get(commit.oid, ())], height
+    )
+
+
+def _measures(workspace: Workspace) -> Callable[[ChangedModel], ModelChange]:
+    from git_theta_ext.operations.history.numbers import measured  # a list of names starts faster without it
+
+    return partial(measured, workspace)

@@ -1,0 +1,112 @@
+"""The names of the parameters that a commit changes, from the lines in which manifests differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.model.manifest_lines import name_and_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from git_theta_ext.model.manifest_lines import ChangedLines
+
+_WITH_TAB = 65
+"""Length of a digest and the tab before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedNames:
+    """The parameters that a commit changes in a model.
+
+    Attributes:
+        added: Names that are new.
+        removed: Names that are gone.
+        modified: Names with another value, element type or shape.
+        renamed: New name to the old name with the same value.
+        moved: Number of parameters that are in another file of the model.
+        unchanged: Number of the other parameters in the files that changed.
+        nbytes: Size of the values that are new.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    modified: tuple[str, ...]
+    renamed: Mapping[str, str]
+    moved: int
+    unchanged: int
+    nbytes: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether no parameter changed."""
+        return not (self.added or self.removed or self.modified or self.renamed or self.moved)
+
+    @property
+    def every(self) -> list[str]:
+        """The names of all parameters that changed, sorted; that of a renamed one is the new one."""
+        return sorted([*self.added, *self.removed, *self.modified, *self.renamed])
+
+
+def changed_names(files: Sequence[ChangedLines], chosen: Callable[[str], bool] | None = None) -> ChangedNames:
+    """Compare the versions of all files of a model that a commit changes.
+
+    Args:
+        files: Their lines.
+        chosen: Returns whether a name counts; None for all.
+
+    Raises:
+        ManifestError: A line is not valid.
+    """
+    if all(file.aligned for file in files):
+        return _modified(files, chosen)
+    old: dict[str, _Value] = {}
+    new: dict[str, _Value] = {}
+    unchanged = 0
+    for file in files:
+        unchanged += file.unchanged
+        old.update(_values(file.old))
+        new.update(_values(file.new))
+    renamed = _renamed({name: old[name] for name in old.keys() - new.keys()}, new, old) if old and new else {}
+    was = set(renamed.values())
+    if chosen is not None:
+        renamed = {name: former for name, former in renamed.items() if chosen(name) or chosen(former)}
+        new = {name: value for name, value in new.items() if chosen(name) or name in renamed}
+        old = {name: value for name, value in old.items() if chosen(name)}
+    modified = [name for name, value in new.items() if name in old and old[name] != value]
+    added = [name for name in new if name not in old and name not in renamed]
+    removed = [name for name in old if name not in new and name not in was]
+    moved = len(new) - len(modified) - len(added) - len(renamed)
+    nbytes = sum(new[name][1] for name in (*modified, *added))
+    return ChangedNames(tuple(added), tuple(removed), tuple(modified), renamed, moved, unchanged, nbytes)
+
+
+def _modified(files: Iterable[ChangedLines], chosen: Callable[[str], bool] | None) -> ChangedNames:
+    found = [name_and_bytes(line[:-_WITH_TAB]) for file in files for line in file.new]
+    if chosen is not None:
+        found = [each for each in found if chosen(each[0])]
+    names = tuple([name for name, _ in found])
+    unchanged = sum(file.unchanged for file in files)
+    return ChangedNames((), (), names, {}, 0, unchanged, sum([nbytes for _, nbytes in found]))
+
+
+_Value = tuple[bytes, int]
+
+
+def _values(lines: Iterable[bytes]) -> Iterable[tuple[str, _Value]]:
+    for line in lines:
+        columns, _, digest = line.rpartition(b"\t")
+        name, nbytes = name_and_bytes(columns)
+        yield name, (digest, nbytes)
+
+
+def _renamed(gone: Mapping[str, _Value], new: Mapping[str, _Value], old: Mapping[str, _Value]) -> dict[str, str]:
+    names: dict[bytes, list[str]] = {}
+    for name in sorted(gone):
+        names.setdefault(gone[name][0], []).append(name)
+    renamed = {}
+    for name, (digest, _) in new.items() if names else ():
+        if name not in old and (former := names.get(digest)):
+            renamed[name] = former.pop(0)
+    return renamed

@@ -1,0 +1,158 @@
+"""Which parameters commits change, from the lines in which their manifests differ."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from posixpath import basename
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.changed_names import changed_names
+from git_theta_ext.errors import ManifestError, ThetaError
+from git_theta_ext.git.commit_log import read_log
+from git_theta_ext.git.path_attributes import model_names
+from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines
+from git_theta_ext.model.shards import models_of
+from git_theta_ext.operations.history.manifests import with_manifests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from git_theta_ext.diff.changed_names import ChangedNames
+    from git_theta_ext.git.commit_log import Commit, CommittedFile
+    from git_theta_ext.merging.record import Record
+    from git_theta_ext.model.manifest_lines import ChangedLines
+    from git_theta_ext.operations.workspace import Workspace
+
+_RECORD = "Theta-Merge"
+_MOST_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedModel:
+    """How a commit changes a model.
+
+    Attributes:
+        path: The path that the model has, or would have, as one file.
+        old_path: The same in the parent; None if it is new.
+        deleted: Whether the commit deletes it.
+        names: The parameters that changed. Of a merge, only those whose value no parent has.
+        files: The files that the commit changes.
+    """
+
+    path: str
+    old_path: str | None
+    deleted: bool
+    names: ChangedNames
+    files: tuple[CommittedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitChanges:
+    """How a commit changes models.
+
+    Attributes:
+        commit: The commit.
+        models: Sorted by path.
+        records: How it merged checkpoints, if it is a merge that says so.
+    """
+
+    commit: Commit
+    models: tuple[ChangedModel, ...]
+    records: tuple[Record, ...] = ()
+
+
+def model_changes(
+    workspace: Workspace, words: Sequence[str], chosen: Callable[[str], bool] | None = None
+) -> Iterator[CommitChanges]:
+    """Yield the commits that change parameters, as ``git log`` orders them. No tensor is read.
+
+    Args:
+        workspace: The repository. A manifest that cannot be read is reported, and left out.
+        words: Arguments for ``git log``.
+        chosen: Returns whether a parameter counts, by its name; None for all.
+
+    Raises:
+        RepositoryError: Git refuses the arguments.
+    """
+    history = _History(workspace, chosen)
+    for commit, texts in with_manifests(workspace.repo, read_log(workspace.repo, words, trailer=_RECORD), _oids):
+        models = tuple(history.changes(commit, texts))
+        records = tuple(_records(commit)) if commit.trailers else ()
+        if models or (records and chosen is None):
+            yield CommitChanges(commit, models, records)
+
+
+def _oids(commit: Commit) -> list[str]:
+    return [oid for file in commit.files for oid in (file.new, *file.old) if oid]
+
+
+@dataclass(frozen=True)
+class _History:
+    workspace: Workspace
+    chosen: Callable[[str], bool] | None
+    _models: dict[str, str] = field(default_factory=dict)
+    _lines: dict[str, ManifestLines | None] = field(default_factory=dict)
+
+    def changes(self, commit: Commit, texts: Mapping[str, bytes]) -> Iterator[ChangedModel]:
+        files = [file for file in commit.files if file.new in texts or any(oid in texts for oid in file.old)]
+        self._learn(path for file in files for path in (file.path, file.old_path))
+        models: dict[str, list[CommittedFile]] = {}
+        for file in files:
+            models.setdefault(self._models[file.path], []).append(file)
+        for path, members in sorted(models.items()):
+            try:
+                change = self._change(path, members, texts)
+            except ManifestError as error:
+                self.workspace.reporter.warning(f"{commit.oid[:12]}:{path}: {error.message}", "git theta fsck")
+                continue
+            if change is not None:
+                yield change
+
+    def _learn(self, paths: Iterable[str]) -> None:
+        """Find out which models files belong to, by their names and by the attributes of the work tree."""
+        unknown = sorted({path for path in paths if path not in self._models})
+        if unknown:
+            models = models_of(unknown, names=model_names(self.workspace.repo.run, unknown))
+            self._models.update({path: model.name for model in models for path in model.shards})
+
+    def _change(self, path: str, files: Sequence[CommittedFile], texts: Mapping[str, bytes]) -> ChangedModel | None:
+        lines = [self._changed_lines(file, texts) for file in files]
+        names = changed_names(lines, self.chosen)
+        if len(files) > 1:
+            # Git takes a shard for a renamed one if they have many parameters in common.
+            pairs = zip(files, lines, strict=True)
+            moved = sum(each.unchanged for file, each in pairs if basename(file.path) != basename(file.old_path))
+            names = replace(names, moved=names.moved + moved, unchanged=names.unchanged - moved)
+        before = [file for file in files if any(oid in texts for oid in file.old)]
+        after = [file for file in files if file.new in texts]
+        old_path = self._models[before[0].old_path] if before else None
+        if names.empty and (self.chosen is not None or old_path == path) and after:
+            return None
+        return ChangedModel(path, old_path, not after, names, tuple(files))
+
+    def _changed_lines(self, file: CommittedFile, texts: Mapping[str, bytes]) -> ChangedLines:
+        new = self._lines_of(file.new, texts)
+        old = [lines for oid in file.old if (lines := self._lines_of(oid, texts)) is not None]
+        return changed_lines(new, old)
+
+    def _lines_of(self, oid: str, texts: Mapping[str, bytes]) -> ManifestLines | None:
+        if oid not in texts:
+            return None
+        if oid not in self._lines:
+            if len(self._lines) >= _MOST_KEPT:
+                self._lines.clear()
+            self._lines[oid] = ManifestLines.of(texts[oid])
+        return self._lines[oid]
+
+
+def _records(commit: Commit) -> Iterator[Record]:
+    """Yield how a merge merged checkpoints; what cannot be read, or belongs to another merge, is left out."""
+    from git_theta_ext.merging.record import Record  # few histories have one
+
+    for text in commit.trailers if len(commit.parents) > 1 else ():
+        with suppress(ThetaError):
+            record = Record.from_json(text)
+            merged, parents = set(record.commits), set(commit.parents)
+            if merged <= parents or parents <= merged:
+                yield record

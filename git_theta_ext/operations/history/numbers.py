@@ -1,0 +1,68 @@
+"""How far commits moved parameters, which takes reading their values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from git_theta_ext.diff.changes import ModelChange
+from git_theta_ext.diff.models import compare_models
+from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.model.model_version import ModelVersion
+from git_theta_ext.operations.diff.measuring import measure_modified
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.operations.history.changes import ChangedModel
+    from git_theta_ext.operations.workspace import Workspace
+
+
+class StoredValues:
+    """The values of a version in history: all that there are are in the store."""
+
+    def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:  # noqa: ARG002 - as the protocol has it
+        """Return None; see ``git_theta_ext.operations.diff.sides.Values``."""
+        return None
+
+
+def measured(workspace: Workspace, model: ChangedModel) -> ModelChange:
+    """Return the modified parameters of a model with their distances from the first parent.
+
+    Raises:
+        ManifestError: A manifest is broken.
+    """
+    paths = {oid: file.path for file in model.files for oid in (file.new, *file.old) if oid}
+    manifests = read_manifests(workspace.repo, paths)
+    names = set(model.names.modified)
+    before, after = {}, {}
+    for file in model.files:
+        old = next((oid for oid in file.old if oid in manifests), None)
+        if old is not None:
+            before[file.old_path] = only(manifests[old], names)
+        if file.new in manifests:
+            after[file.path] = only(manifests[file.new], names)
+    return measure_versions(workspace, model.path, before, after)
+
+
+def measure_versions(
+    workspace: Workspace, path: str, before: Mapping[str, Manifest], after: Mapping[str, Manifest]
+) -> ModelChange:
+    """Compare two versions of a model, with the distances of all parameters whose values are in the store.
+
+    Args:
+        workspace: The repository and its store.
+        path: The model's path.
+        before: Path to manifest of each file of the older version.
+        after: The same of the newer version.
+    """
+    diff = compare_models(ModelVersion(before) if before else None, ModelVersion(after) if after else None)
+    stored = StoredValues()
+    distances, notes = measure_modified(workspace, diff, stored, stored)
+    return ModelChange(path, diff, distances, notes=notes)
+
+
+def only(manifest: Manifest, names: Collection[str]) -> Manifest:
+    """Return a manifest with some of its parameters."""
+    return replace(manifest, parameters={name: value for name, value in manifest.parameters.items() if name in names})

@@ -1,0 +1,113 @@
+"""What users see of the history of a model: git theta log."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers import ATTENTION, EMBEDDING, MODEL, SPECS, Repo, safetensors, tensors
+
+
+@pytest.fixture
+def merged(repo: Repo) -> Repo:
+    """Return a history with a change on each of two branches, their merge, a rename of the file, and a text."""
+    repo.write_model()
+    repo.commit("first")
+    repo.git("checkout", "-q", "-b", "side")
+    repo.write_model(changed={ATTENTION[0]: 2, ATTENTION[1]: 2})
+    repo.commit("side")
+    repo.git("checkout", "-q", "main")
+    repo.write_model(changed={ATTENTION[1]: 3, EMBEDDING: 3})
+    repo.commit("main")
+    repo.git("-c", "theta.merge.method=average", "merge", "-q", "side", "-m", "both")
+    repo.write(b"text", "notes.txt")
+    repo.commit("notes")
+    repo.git("mv", MODEL, "renamed.safetensors")
+    repo.git("commit", "-qm", "move")
+    return repo
+
+
+def _log(repo: Repo, *words: str) -> list[dict]:
+    return json.loads(repo.git("theta", "log", "--json", *words))["commits"]
+
+
+def test_log_lists_the_commits_that_changed_parameters(merged: Repo) -> None:
+    commits = _log(merged)
+    found = {each["subject"]: each["models"][0] for each in commits}
+    assert {name: sorted(model["modified"]) for name, model in found.items()} == {
+        "move": [],
+        "both": [ATTENTION[1]],
+        "main": sorted([EMBEDDING, ATTENTION[1]]),
+        "side": ATTENTION[:2],
+        "first": [],
+    }
+    assert len(found["first"]["added"]) == len(SPECS)
+    assert (found["first"]["old_path"], found["move"]["old_path"]) == (None, MODEL)
+    merge = next(each for each in commits if each["subject"] == "both")
+    assert merge["merges"] == [{"path": MODEL, "method": "average", "commits": merge["parents"]}]
+    sizes = {"side": 32768, "main": 81920}
+    assert {name: found[name]["bytes"] for name in sizes} == sizes
+
+
+def test_log_takes_what_git_log_takes(merged: Repo) -> None:
+    def subjects(*words: str) -> list[str]:
+        return [each["subject"] for each in _log(merged, *words)]
+
+    assert subjects("--param", "embeddings.**") == ["main", "first"]
+    assert subjects("-n1") == subjects("-1") == ["move"]
+    assert subjects("--merges") == ["both"]
+    assert subjects("--first-parent", "main^", "--", MODEL) == ["both", "main", "first"]
+    assert subjects("side", "^main") == []
+    assert subjects("side", "--author=Author", "--grep", "side") == ["side"]
+    assert subjects("--", "notes.txt") == []
+    assert "nothing" in merged.run("theta", "log", "nothing", check=False).stderr
+    assert merged.run("theta", "log", "--param", "[]", check=False).returncode == 2
+
+
+def test_log_shows_text_numbers_and_a_graph(merged: Repo) -> None:
+    short = merged.git("rev-parse", "main~2")[:9]
+    text = merged.git("theta", "log", "main~2")
+    assert text.splitlines()[0].startswith(f"{short} ")
+    assert text.splitlines()[0].endswith(" Author: both")
+    assert f"    {MODEL}: 1 modified, 13 unchanged; 16.4 kB\n      {ATTENTION[1]}\n" in text
+    assert f"{MODEL}: new, 14 parameters" in text
+    assert "rel. change 1.4e+00" in merged.git("theta", "log", "--numbers", "side")
+    (side, *_) = _log(merged, "--numbers", "side", "-1")
+    assert side["models"][0]["distances"][ATTENTION[0]]["relative"] == pytest.approx(1.4, abs=0.1)
+    graph = merged.git("theta", "log", "--graph").splitlines()
+    assert any(line.startswith("|\\") and "by average" in line for line in graph)
+    assert [line for line in graph if line.startswith("| * ")]
+    assert sum("Author:" in line for line in graph) == 5
+    assert merged.git("theta", "log", "--graph", "--", "notes.txt") == ""
+
+
+def test_log_takes_shards_for_one_model(repo: Repo) -> None:
+    content = tensors(1)
+    names = sorted(content)
+
+    def save(*parts: list[str]) -> None:
+        for path in (repo.path / "run").glob("*"):
+            path.unlink()
+        for number, part in enumerate(parts, 1):
+            file = f"run/model-{number:05}-of-{len(parts):05}.safetensors"
+            repo.write(safetensors({name: content[name] for name in part}), file)
+
+    save(names[:6], names[6:])
+    repo.commit("two")
+    content[names[0]] = tensors(2)[names[0]]
+    save(names[:4], names[4:9], names[9:])
+    repo.commit("three")
+    (three, two) = (each["models"] for each in _log(repo, "--", "run"))
+    assert [model["path"] for model in (*three, *two)] == ["run/model.safetensors"] * 2
+    assert (three[0]["modified"], three[0]["moved"], three[0]["added"]) == ([names[0]], len(names) - 1, [])
+
+
+def test_log_reports_a_broken_manifest_and_goes_on(merged: Repo) -> None:
+    broken = b'git-theta manifest 1\nformat safetensors\nskeleton x 1\n"a"\tF99\t[1]\t' + b"0" * 64 + b"\n"
+    oid = merged.git("hash-object", "-w", "--stdin", input=broken.decode())
+    merged.git("update-index", "--cacheinfo", f"100644,{oid},renamed.safetensors")
+    merged.git("commit", "-qm", "broken", "--no-verify")
+    done = merged.run("theta", "log")
+    assert "broken" not in done.stdout
+    assert "hint: git theta fsck" in done.stderr
+    assert done.stdout.count("Author:") == 5
