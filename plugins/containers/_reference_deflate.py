@@ -8,9 +8,14 @@ seconds for a megabyte, and is used only if the library of this machine writes s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._reference_trees import BlockWriter
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ._reference_trees import Bits
 
 _WINDOW = 1 << 15
 _SHORTEST, _LONGEST = 3, 258
@@ -46,9 +51,10 @@ class ReferenceDeflate:
     Args:
         level: From 1 to 9.
         memory: zlib's ``memLevel``, from 1 to 9.
+        dictionary: Bytes before the first ones, in which matches are found; at most 32 KiB.
     """
 
-    def __init__(self, level: int, memory: int) -> None:
+    def __init__(self, level: int, memory: int, dictionary: Buffer = b"") -> None:
         self._effort = _EFFORTS[level]
         self._lazy = level >= _FIRST_LAZY
         self._shift = (memory + 9) // 3
@@ -63,8 +69,14 @@ class ReferenceDeflate:
         self._pending = False
         self._symbols: list[int] = []
         self._writer = BlockWriter()
+        known = memoryview(dictionary)
+        self._start = self._block = known.nbytes
+        self._window[: self._start] = known
+        self._late = min(self._start, _SHORTEST - 1)
+        for at in range(self._start - self._late):
+            self._insert(at)
 
-    def compress(self, data: bytes | memoryview) -> bytes:
+    def compress(self, data: Buffer) -> bytes:
         """Add bytes, and return compressed ones."""
         self._run(memoryview(data), last=False)
         return self._writer.take()
@@ -76,6 +88,15 @@ class ReferenceDeflate:
             self._symbols.append(self._window[self._start - 1])
         self._flush(last=True)
         return self._writer.take()
+
+    def end_block(self) -> tuple[bytes, Bits]:
+        """End a block, after which nothing more is compressed; return whole bytes, and the bits behind them."""
+        self._run(memoryview(b""), last=True)
+        if self._pending:
+            self._symbols.append(self._window[self._start - 1])
+        if self._symbols:
+            self._flush(last=False)
+        return self._writer.take_all()
 
     def _run(self, data: memoryview, *, last: bool) -> None:
         at, step = 0, self._step_lazy if self._lazy else self._step_greedy
@@ -97,6 +118,9 @@ class ReferenceDeflate:
             self._window[end : end + count] = data[at : at + count]
             at += count
             self._ahead += count
+            while self._late and self._ahead + self._late >= _SHORTEST:
+                self._insert(self._start - self._late)
+                self._late -= 1
             if self._ahead >= _AHEAD or at == data.nbytes:
                 return at
 

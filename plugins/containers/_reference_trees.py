@@ -6,7 +6,7 @@ A block is stored, or coded with fixed codes or with Huffman codes of its own, w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._reference_codes import Codes, build_codes, canonical_codes
 
@@ -74,6 +74,13 @@ def _runs(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         before = length
 
 
+class Bits(NamedTuple):
+    """The bits of an incomplete byte, the first one lowest, and how many they are."""
+
+    value: int
+    number: int
+
+
 @dataclass
 class BlockWriter:
     """Writes blocks of bits."""
@@ -87,6 +94,12 @@ class BlockWriter:
         made = bytes(self._bytes)
         self._bytes.clear()
         return made
+
+    def take_all(self) -> tuple[bytes, Bits]:
+        """Return the whole bytes, and the bits behind them."""
+        whole, rest = divmod(self._count, 8)
+        made = self.take() + (self._bits & ((1 << 8 * whole) - 1)).to_bytes(whole, "little")
+        return made, Bits(self._bits >> 8 * whole, rest)
 
     def block(self, symbols: Sequence[int], raw: bytes | None, size: int, *, last: bool) -> None:
         """Write a block.

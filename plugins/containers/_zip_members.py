@@ -10,7 +10,8 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import ordered_map
 
 from ..formats._part import Part  # noqa: TID252 - the package has another name where it is installed
-from ._deflate import FIRST_TRIED, deflate, find_parameters, inflate
+from ._compressors import FIRST_TRIED
+from ._deflate import deflate, find_parameters, inflate
 from ._spool import Spool, crc32, read, write
 from ._zip_fields import DEFLATED, Sizes
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Content, Target
 
-    from ._deflate import Parameters
+    from ._compressors import Parameters
     from ._zip_fields import ArchiveMember
 
 _AHEAD = 2
@@ -39,15 +40,15 @@ def compressed_members(
         target: The archive that is written.
     """
 
-    def pieces(member: ArchiveMember) -> Iterator[bytes]:
-        return deflate(member.part(data), members[member], target.advance)
+    def pieces(member: ArchiveMember, threads: int = 1) -> Iterator[bytes]:
+        return deflate(member.part(data), members[member], target.advance, threads)
 
     def ahead(member: ArchiveMember) -> Callable[[int], Sizes]:
         spool, checksum = Spool(pieces(member), target), crc32(member.part(data))
         return lambda at: Sizes(DEFLATED, checksum, spool.copy_to(target, at))
 
     def in_turn(member: ArchiveMember) -> Callable[[int], Sizes]:
-        return lambda at: Sizes(DEFLATED, crc32(member.part(data)), write(target, at, pieces(member)))
+        return lambda at: Sizes(DEFLATED, crc32(member.part(data)), write(target, at, pieces(member, target.threads)))
 
     if target.threads == 1 or len(members) == 1:
         yield from map(in_turn, members)

@@ -46,7 +46,7 @@ class GzipContainer:
             return None
         if bytes(data[end:]) != _trailer(checksum, size):
             return None
-        parameters = find_parameters(stream, target, target.advance)
+        parameters = find_parameters(stream, target, target.advance, threads=target.threads)
         return None if parameters is None else bytes(parameters) + header
 
     def pack(self, data: Content, recipe: bytes, target: Target) -> None:
@@ -54,7 +54,7 @@ class GzipContainer:
         parameters, header = read_parameters(recipe), recipe[2:]
         target.write(0, header)
         at = len(header)
-        for made in deflate(data, parameters, target.advance):
+        for made in deflate(data, parameters, target.advance, target.threads):
             target.write(at, made)
             at += len(made)
         checksum = 0

@@ -41,7 +41,7 @@ class ZlibContainer:
             return None
         if bytes(data[end:]) != checksum.to_bytes(_TRAILER, "big"):
             return None
-        parameters = find_parameters(stream, target, target.advance)
+        parameters = find_parameters(stream, target, target.advance, threads=target.threads)
         return None if parameters is None else bytes(parameters) + bytes(data[:_HEADER])
 
     def pack(self, data: Content, recipe: bytes, target: Target) -> None:
@@ -49,7 +49,7 @@ class ZlibContainer:
         parameters = read_parameters(recipe)
         target.write(0, recipe[2:])
         at, checksum = len(recipe) - 2, 1
-        for made in deflate(data, parameters, target.advance):
+        for made in deflate(data, parameters, target.advance, target.threads):
             target.write(at, made)
             at += len(made)
         for start in range(0, data.nbytes, _PIECE):

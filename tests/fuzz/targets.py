@@ -645,7 +645,7 @@ TARGETS = {
     **{
         f"{name} container": Target(_container_seeds(*seeds), _container(name, b"\6\x08" * members))
         for name, seeds, members in (
-            ("gzip", ("model.safetensors.gz", "compressed.nemo"), 1),
+            ("gzip", ("model.safetensors.gz", "compressed.nemo", "pieces.safetensors.gz"), 1),
             ("zlib", ("model.safetensors.z",), 1),
             ("zip", ("compressed.npz", "compressed.pt"), 5),
         )

@@ -2,9 +2,12 @@
 
 import gzip
 import io
+import shutil
+import subprocess
 import threading
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from git_theta_ext.registry import built_in, detect_format, find_container
 from git_theta_ext.testing import ContainerTests
 from git_theta_ext.testing.containers import MemoryTarget, packed, unpacked
 from git_theta_ext.testing.formats import lay_out
-from git_theta_plugins.containers import _deflate, _spool, _zip_members
+from git_theta_plugins.containers import _compressors, _deflate, _spool, _zip_members
 from git_theta_plugins.containers._reference_deflate import ReferenceDeflate
 
 RNG = np.random.default_rng(5)
@@ -123,24 +126,39 @@ def test_the_own_compressor_moves_its_window_as_zlib_does(level, memory):
     assert b"".join(map(own.compress, pieces)) + own.flush() == expected
 
 
+def ended(compressor, data):
+    return compressor.compress(data), compressor.end_block()
+
+
+@pytest.mark.parametrize("level", [1, 3, 4, 6, 9])
+def test_the_own_compressor_continues_after_a_dictionary_as_zlib_does(level):
+    before, after = (TEXT + MIXED)[-(1 << 15) :], TEXT[2000:4000] + FLOATS[:9000] + MIXED[-9000:]
+    for known, data in (
+        (before, after),
+        (before, TEXT[:1]),
+        (TEXT[:2], TEXT),
+        (before, after + TEXT[:7]),
+        (after, b""),
+    ):
+        library, own = (kind(level, 8, known) for kind in (_compressors._Library, ReferenceDeflate))
+        made, (rest, bits) = ended(own, data)
+        assert (made + rest, bits) == ((found := ended(library, data))[0] + found[1][0], found[1][1])
+        library, own = (kind(level, 8, known) for kind in (_compressors._Library, ReferenceDeflate))
+        assert own.compress(data) + own.flush() == library.compress(data) + library.flush()
+
+
 @pytest.fixture
 def another_library(monkeypatch):
     """Let the zlib of this machine write other bytes, as zlib-ng does."""
 
-    class Other:
-        def __init__(self, level, memory):
-            self._inner = zlib.compressobj(10 - level, zlib.DEFLATED, -15, 5)
+    class Other(_compressors._Library):
+        def __init__(self, level, memory, dictionary=b""):
+            super().__init__(10 - level, 5, dictionary)
 
-        def compress(self, data):
-            return self._inner.compress(data)
-
-        def flush(self):
-            return self._inner.flush()
-
-    monkeypatch.setattr(_deflate, "_library", Other)
-    _deflate._is_zlib.cache_clear()
+    monkeypatch.setattr(_compressors, "_Library", Other)
+    _compressors.is_library_trusted.cache_clear()
     yield
-    _deflate._is_zlib.cache_clear()
+    _compressors.is_library_trusted.cache_clear()
 
 
 @pytest.mark.parametrize("suite", [TestGzip, TestZip])
@@ -153,12 +171,37 @@ def test_the_library_of_the_machine_changes_neither_what_is_stored_nor_what_come
 
 
 def test_another_library_is_not_trusted(another_library):
-    assert not any(_deflate._is_zlib(parameters) for parameters in _deflate._EXPECTED)
+    assert not any(map(_compressors.is_library_trusted, _compressors.CANDIDATES))
 
 
 def test_the_library_of_this_machine_is_zlib():
     """Else all else still works, slowly; this says why."""
-    assert all(_deflate._is_zlib(parameters) for parameters in _deflate._EXPECTED)
+    assert all(map(_compressors.is_library_trusted, _compressors.CANDIDATES))
+
+
+PIECES = (Path(__file__).parents[2] / "golden" / "containers" / "pieces.safetensors.gz").read_bytes()
+"""Written by pigz 2.6 with -1 -p4."""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_stream_in_pieces_as_pigz_writes_it_comes_back(threads):
+    """Its pieces end with 0 to 7 bits of a byte."""
+    target = MemoryTarget(threads)
+    recipe = find_container("gzip").unpack(memoryview(PIECES), target)
+    assert recipe[:2] == b"\1\x18"
+    assert gzip.decompress(PIECES) == target.data
+    assert packed(find_container("gzip"), bytes(target.data), recipe) == PIECES
+
+
+@pytest.mark.skipif(not shutil.which("pigz"), reason="needs pigz")
+@pytest.mark.parametrize("level", range(1, 10))
+def test_what_pigz_writes_comes_back(level):
+    content = MIXED * 3 + TEXT * 3 + FLOATS
+    data = subprocess.run(["pigz", f"-{level}", "-p3", "-n"], input=content, stdout=subprocess.PIPE, check=True).stdout
+    found = unpacked(find_container("gzip"), data)
+    assert found is not None
+    assert found[0] == content
+    assert packed(find_container("gzip"), *found) == data
 
 
 def test_a_large_stream_is_recognised_by_its_beginning_and_checked_to_its_end():
