@@ -47,7 +47,7 @@ def test_clones_get_what_was_pushed_first_and_later_everything(two: Repo, addres
     early.git("theta", "fetch", "--param", "embeddings.*", "--all")
     refused = early.run("theta", "checkout", check=False)
     assert refused.returncode == MissingError.exit_code
-    assert "error: encoder.layer.0.attention.weight: 14 of 14 tensors" in refused.stderr
+    assert f"error: {MODEL}: encoder.layer.0.attention.weight: 14 of 14 tensors" in refused.stderr
     assert "git theta push --all in a clone that has them" in refused.stderr
     assert early.read().startswith(b"git-theta manifest")
 

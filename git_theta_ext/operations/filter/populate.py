@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
-from git_theta_ext.errors import ChangedError, KeptError, ManifestError, MissingError, ThetaError
+from git_theta_ext.errors import ChangedError, KeptError, ManifestError, MissingError, RemoteError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
 from git_theta_ext.operations.filter.written_files import WrittenFiles, finish_written_files
+from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.store import Store
+
+_SHOWN = 3
+"""Paths in a message."""
 
 _CLOCK_NS = 20_000_000
 """The clock of file times may be this far behind the system clock."""
@@ -93,7 +98,7 @@ def populate_wanted(
         ensure(manifests.values())
     except ThetaError as error:
         # Files that need nothing from the remote are written all the same.
-        failures.append(error)
+        failures.append(_with_paths(error, [path for path, one in manifests.items() if _lacks(store, one)]))
     written = WrittenFiles(workspace, theta_paths(repo.run, manifests))
     undone = set(manifests)
     stopped = True
@@ -107,7 +112,7 @@ def populate_wanted(
 
     try:
         for path, manifest in manifests.items():
-            if failures and store.touch_and_find_missing(digest for digest, _ in manifest.digests()):
+            if failures and _lacks(store, manifest):
                 continue
             try:
                 _replace(written, path, manifest, write)
@@ -149,6 +154,18 @@ def parsed(todo: Mapping[str, Wanted], failures: list[ThetaError]) -> dict[str, 
         if not manifest.conflicted:  # a conflict stays text until it is resolved
             manifests[path] = manifest
     return manifests
+
+
+def _lacks(store: Store, manifest: Manifest) -> bool:
+    """Return whether a store lacks something of a checkpoint."""
+    return bool(store.touch_and_find_missing(digest for digest, _ in manifest.digests()))
+
+
+def _with_paths(error: ThetaError, paths: Sequence[str]) -> ThetaError:
+    """Return the error of a fetch with the paths of the checkpoints that lack parameters."""
+    if not paths or not isinstance(error, MissingError | RemoteError):
+        return error
+    return type(error)(f"{shortlist(paths, _SHOWN)}: {error.message}", hint=error.hint)
 
 
 def _still_there(repo: Repository, path: str, job: Wanted) -> bool:
