@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.diff.compare import Diff
     from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.diff.lora_updates import LoraChange
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.units import Unit
 
@@ -57,7 +58,9 @@ class ParameterChange:
         old_name: The old name of a renamed parameter; empty for all others.
         distance: None if a value is not available, or the shapes differ.
         unit: What the members are together.
-        members: The changes of a unit's parameters; empty for a parameter.
+        members: The changes of a unit's parameters; empty for a parameter, and for a LoRA of which only the scale
+            differs.
+        update: How the update of a LoRA differs, if this is known; ``distance`` is then that of the updates.
     """
 
     name: str
@@ -68,6 +71,7 @@ class ParameterChange:
     distance: Distance | None = None
     unit: Unit | None = None
     members: tuple[ParameterChange, ...] = ()
+    update: LoraChange | None = None
 
     @property
     def sign(self) -> str:
@@ -77,6 +81,8 @@ class ParameterChange:
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters that it stands for."""
+        if self.unit is not None and not self.members:
+            return self.unit.members
         return tuple(member.name for member in self.members) or (self.name,)
 
     @property
@@ -100,7 +106,9 @@ class ParameterChange:
         """Element type and shape, of both versions if they differ, or how the versions represent a unit."""
         if self.unit is not None:
             detail = " -> ".join(self.unit.details)
-            return f"LoRA, {detail}" if self.unit.kind == LORA else detail
+            if self.unit.kind != LORA:
+                return detail
+            return ", ".join(["LoRA", detail, *([] if self.update is None else self.update.rescaling)])
         specs = [version.spec for version in (self.old, self.new) if version is not None]
         if self.recast and not self.reshaped:
             return f"{specs[0].dtype.name} -> {specs[1]}"
@@ -155,7 +163,7 @@ class ModelChange:
     @cached_property
     def changes(self) -> tuple[ParameterChange, ...]:
         """What changed, by name; units are one change."""
-        return tuple(sorted(_by_unit(list(self.parameters), self.diff.units), key=lambda change: change.name))
+        return tuple(sorted(_by_unit(list(self.parameters), self.diff), key=lambda change: change.name))
 
     @property
     def parameters(self) -> Iterator[ParameterChange]:
@@ -190,20 +198,23 @@ def _order(group: GroupChange) -> tuple[int, float, str]:
     return order, -moved, group.changes[0].name
 
 
-def _by_unit(changes: Sequence[ParameterChange], units: Sequence[Unit]) -> Iterator[ParameterChange]:
+def _by_unit(changes: Sequence[ParameterChange], diff: Diff) -> Iterator[ParameterChange]:
     """Replace the parts of quantised weights and LoRAs by one change for each."""
-    homes = one_row(units, (QUANTISED, LORA))
+    homes = one_row(diff.units, (QUANTISED, LORA))
     parts: dict[str, list[ParameterChange]] = {}
     for change in sorted(changes, key=lambda change: change.name):
         if change.name in homes:
             parts.setdefault(homes[change.name].members[0], []).append(change)
         else:
             yield change
-    for members in parts.values():
-        yield _unit_change(homes[members[0].name], tuple(members))
+    for first, members in parts.items():
+        yield _unit_change(homes[first], tuple(members), diff.updates.get(first))
+    for unit in diff.units:
+        if unit.members[0] in diff.updates.keys() - parts.keys():
+            yield _unit_change(unit, (), diff.updates[unit.members[0]])
 
 
-def _unit_change(unit: Unit, members: tuple[ParameterChange, ...]) -> ParameterChange:
+def _unit_change(unit: Unit, members: tuple[ParameterChange, ...], update: LoraChange | None) -> ParameterChange:
     kinds = {member.kind for member in members}
     kind = kinds.pop() if len(kinds) == 1 else Kind.MODIFIED
     old_names = [member.old_name for member in members if member.old_name]
@@ -212,4 +223,5 @@ def _unit_change(unit: Unit, members: tuple[ParameterChange, ...]) -> ParameterC
         was = module_of(old_names[0]) if unit.kind == LORA else common_name(old_names).removesuffix(".weight")
     # The distance between the integers of quantised weights says nothing.
     known = [member.distance for member in members if member.distance] if unit.kind != QUANTISED else []
-    return ParameterChange(unit.name, kind, old_name=was, distance=combined(known), unit=unit, members=members)
+    distance = combined(known) if update is None else update.distance(combined(known))
+    return ParameterChange(unit.name, kind, None, None, was, distance, unit, members, update)

@@ -12,6 +12,7 @@ from git_theta_ext.model.quantised_weights import quantised_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from git_theta_ext.diff.lora_updates import LoraChange
     from git_theta_ext.model.conflicts import Conflict, LayoutConflict
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -70,7 +71,8 @@ class Diff:
         moved: Name to both files of a parameter that is in another file of the model, whether it was modified or not.
         old_files: Paths of the older version's files, as far as these are known.
         new_files: Paths of the newer version's files.
-        units: Quantised weights and LoRAs of which parts differ.
+        units: Quantised weights and LoRAs of which parts or scales differ.
+        updates: How the updates of LoRAs differ, as far as this was measured, by the first member of the unit.
     """
 
     old_format: str | None
@@ -91,13 +93,14 @@ class Diff:
     old_files: tuple[str, ...] = ()
     new_files: tuple[str, ...] = ()
     units: tuple[Unit, ...] = ()
+    updates: Mapping[str, LoraChange] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
         """Whether there are neither differences nor conflicts."""
         same = self.old_format == self.new_format and not self.layout_changed
         values = self.added or self.removed or self.modified or self.renamed
-        return same and not (values or self.moved or self.conflicted)
+        return same and not (values or self.updates or self.moved or self.conflicted)
 
     @property
     def conflicted(self) -> bool:

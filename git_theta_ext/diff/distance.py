@@ -102,13 +102,13 @@ class Distance:
             "elements": self.elements,
             "changed": self.changed,
             "share": self.share,
-            "relative": _number(self.relative),
-            "cosine": _number(self.cosine),
-            "largest": _number(self.largest),
+            "relative": number(self.relative),
+            "cosine": number(self.cosine),
+            "largest": number(self.largest),
             "flips": self.flips,
-            "norm": _number(self.norm),
-            "norm_old": _number(self.norm_old),
-            "norm_new": _number(self.norm_new),
+            "norm": number(self.norm),
+            "norm_old": number(self.norm_old),
+            "norm_new": number(self.norm_new),
             "rank": None if self.rank is None else self.rank.value,
             "rank_exact": None if self.rank is None else self.rank.exact,
             "nonfinite_old": self.nonfinite_old,
@@ -159,7 +159,8 @@ def _largest(values: Sequence[float | None]) -> float | None:
     return max(known, default=None)
 
 
-def _number(value: float | None) -> float | str | None:
+def number(value: float | None) -> float | str | None:
+    """Return a number as JSON has it: "nan", "inf" or "-inf" if it is not finite."""
     if value is None or math.isfinite(value):
         return value
     return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"

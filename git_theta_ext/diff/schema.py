@@ -21,7 +21,11 @@ Version 1 is an object with these keys; keys may be added within a version:
   for parameters that are in another file of the model, modified or not, with ``name``, ``old_file`` and ``new_file``.
 - ``units``: the quantised weights and LoRAs of which parts differ: one object each with ``name``, ``kind``, ``detail``
   (such as ``gptq, 4 bits`` or ``rank 8``, of all versions) and ``parameters`` (also names of parts that do not
-  differ).
+  differ). A LoRA whose values were available has ``update``: ``old`` and ``new`` with ``rank``, ``alpha``, ``scale``
+  and ``norm`` (the Frobenius norm of ``scale * B @ A``), or null; and ``norm``, ``relative``, ``rank`` and
+  ``energy_rank`` (how many singular values hold 99 % of it) of the difference. If a scale is null, all norms are those
+  without scales. The ``stats`` of its group are those of the updates, without counts of elements if only the scale
+  differs.
 - ``conflicts``: ``layout`` (the reason, or null) and ``parameters`` with ``name``, ``reason``, ``code`` (the kind of
   conflict, see docs/manifest.md) and the candidates ``base``, ``ours`` and ``theirs``.
 """
@@ -34,7 +38,9 @@ from git_theta_ext.diff.changes import Kind
 
 if TYPE_CHECKING:
     from git_theta_ext.diff.changes import GroupChange, ModelChange, ParameterChange
+    from git_theta_ext.diff.lora_updates import LoraChange
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.units import Unit
 
 SCHEMA = "git-theta diff 1"
 
@@ -66,7 +72,7 @@ def to_json(change: ModelChange) -> dict[str, Any]:
         "moved": [
             {"name": name, "old_file": move.old, "new_file": move.new} for name, move in sorted(diff.moved.items())
         ],
-        "units": [unit.to_dict() for unit in diff.units],
+        "units": [_unit(unit, diff.updates.get(unit.members[0])) for unit in diff.units],
         "conflicts": {
             "layout": None if diff.layout_conflict is None else diff.layout_conflict.reason.text,
             "parameters": [
@@ -107,6 +113,10 @@ def _group(group: GroupChange) -> dict[str, Any]:
         "parameters": [name for change in group.changes for name in change.names],
         "stats": None if group.distance is None else group.distance.to_dict(),
     }
+
+
+def _unit(unit: Unit, update: LoraChange | None) -> dict[str, Any]:
+    return unit.to_dict() if update is None else {**unit.to_dict(), "update": update.to_dict()}
 
 
 def _parameter(parameter: Parameter | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.diff.changes import GroupChange, ModelChange
     from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.diff.lora_updates import LoraChange
 
 MOST_LINES = 40
 """The maximum number of lines in a diff."""
@@ -126,6 +127,8 @@ def _what(group: GroupChange) -> str:
 
 def numbers(group: GroupChange) -> str:
     """Say how far the values of a group moved."""
+    if updates := [change.update for change in group.changes if change.update is not None]:
+        return ", ".join(_update_words(updates))
     distance = group.distance
     if distance is None:
         return ""
@@ -138,6 +141,28 @@ def numbers(group: GroupChange) -> str:
     if distance.nonfinite_new:
         parts.append(f"{distance.nonfinite_new} NaN or inf")
     return ", ".join(parts)
+
+
+def _update_words(updates: Sequence[LoraChange]) -> Iterator[str]:
+    """Say how the updates of LoRAs differ."""
+    relative = [update.relative for update in updates if update.relative is not None]
+    if relative:
+        yield f"rel. change {_span(relative)}"
+    norm = "norm" if all(update.scaled for update in updates) else "norm of B @ A"
+    old = [update.old.norm for update in updates if update.old is not None]
+    new = [update.new.norm for update in updates if update.new is not None]
+    if len(updates) == 1 and relative:
+        yield f"{norm} {old[0]:.1e} -> {new[0]:.1e}"
+    else:
+        yield f"{norm} {_span(new or old)}"
+    ranks = [update.rank for update in updates if update.rank is not None]
+    shares = [update.energy_rank for update in updates if update.energy_rank is not None]
+    if ranks:
+        yield f"{'change of ' if relative else ''}rank {_whole_span(ranks)} (99 % in {_whole_span(shares)})"
+
+
+def _whole_span(values: Sequence[int]) -> str:
+    return " … ".join(str(value) for value in dict.fromkeys((min(values), max(values))))
 
 
 def _span(values: Sequence[float]) -> str:

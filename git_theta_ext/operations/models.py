@@ -111,11 +111,7 @@ class Directory:
     @cached_property
     def _configs(self) -> dict[str, bytes]:
         """The configurations of adapters; what is too large is left out."""
-        oids = {path: oid for path, oid in self.files.items() if is_config(path)}
-        infos = object_infos(self.repo, oids.values()) if oids else {}
-        small = {oid for oid, info in infos.items() if info.nbytes <= MOST_CONFIG_BYTES}
-        content = dict(read_objects(self.repo, small)) if small else {}
-        return {path: content[oid] for path, oid in oids.items() if oid in content}
+        return read_configs(self.repo, self.files)
 
     @cached_property
     def _indexes(self) -> dict[str, ModelIndex]:
@@ -135,6 +131,20 @@ def models_among(repo: Repository, rev: str | None, checkpoints: Iterable[str]) 
     folders = {posixpath.dirname(path) for path in paths}
     files = {e.path: e.oid for e in repo.entries(rev) if not e.stage and posixpath.dirname(e.path) in folders}
     return models_of(paths, read_indexes(repo, files), model_names(repo.run, paths))
+
+
+def read_configs(repo: Repository, files: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the configurations of adapters among some files; what is too large is left out.
+
+    Args:
+        repo: The repository.
+        files: Path to object id.
+    """
+    oids = {path: oid for path, oid in files.items() if is_config(path)}
+    infos = object_infos(repo, oids.values()) if oids else {}
+    small = {oid for oid, info in infos.items() if info.nbytes <= MOST_CONFIG_BYTES}
+    content = dict(read_objects(repo, small)) if small else {}
+    return {path: content[oid] for path, oid in oids.items() if oid in content}
 
 
 def read_indexes(repo: Repository, files: Mapping[str, str]) -> dict[str, ModelIndex]:

@@ -16,6 +16,7 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import model_name
+from git_theta_ext.model.units import LORA
 from git_theta_ext.operations.diff.measuring import measure_modified
 from git_theta_ext.operations.diff.sides import Side, side_of_file
 
@@ -51,12 +52,20 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | N
     old = _side(workspace, (path, old_file, old_oid), formats.get(path))
     new = _side(workspace, (new_path, new_file, new_oid), formats.get(new_path))
     diff = compare(old.manifest, new.manifest)
+    if any(unit.kind == LORA for unit in diff.units):
+        from git_theta_ext.operations.diff.loras import LoraSide, with_lora_updates  # others start without it
+
+        parameters = ({} if side.manifest is None else side.manifest.parameters for side in (old, new))
+        loras = (LoraSide(p, workspace.store, side) for p, side in zip(parameters, (old, new), strict=True))
+        diff = with_lora_updates(diff, *loras)
     notes = [f"mode {old_mode} -> {new_mode}"] if "." not in (old_mode, new_mode) and old_mode != new_mode else []
     if diff.empty and not notes and not renamed:
         return None
     distances, missing = measure_modified(workspace, diff, old, new)
     if (diff.added or diff.removed) and model_name(new_path) != new_path:
         missing = [*missing, "git theta diff compares all files of the model, and finds parameters that moved"]
+    if not all(update.scaled for update in diff.updates.values()):
+        missing = [*missing, "git theta diff reads the scales of LoRAs in the adapter's configuration"]
     return ModelChange(new_path, diff, distances, path, [*notes, *missing])
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.model.shards import models_of
+from git_theta_ext.model.shards import is_adapter, models_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,12 +28,19 @@ class Pair:
         old_name: The same of the older version.
         old: Path to version of each file; empty if there is no older version.
         new: Path to version of each file; empty if there is no newer version.
+        configs: Path to content of the configuration of an adapter in both versions; empty if there is none.
     """
 
     name: str
     old_name: str
     old: Mapping[str, Side]
     new: Mapping[str, Side]
+    configs: tuple[Mapping[str, bytes], Mapping[str, bytes]] = ({}, {})
+
+    @property
+    def paths(self) -> set[str]:
+        """The paths of all files in both versions."""
+        return {path for files in (self.old, self.new, *self.configs) for path in files}
 
 
 def pairs_of(old: Tree, new: Tree, files: Iterable[FileChange], names: Mapping[str, str]) -> list[Pair]:
@@ -78,7 +86,14 @@ def _pair(old: Tree, new: Tree, before: Mapping[str, str], after: Mapping[str, s
         next((name for name in earlier if name in later), (earlier or later)[0]),
         {path: side for path, side in old.checkpoints.items() if before[path] in earlier},
         {path: side for path, side in new.checkpoints.items() if after[path] in later},
+        (_configs(old, earlier), _configs(new, later)),
     )
+
+
+def _configs(tree: Tree, models: Iterable[str]) -> dict[str, bytes]:
+    """Return the configurations of the adapters among some models."""
+    folders = {posixpath.dirname(model) for model in models if is_adapter(model)}
+    return {path: config for path, config in tree.configs.items() if posixpath.dirname(path) in folders}
 
 
 class _Sets:

@@ -15,6 +15,7 @@ from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shards import model_name
 from git_theta_ext.operations.diff.external import join_external_data
 from git_theta_ext.operations.diff.grouping import Pair, pairs_of
+from git_theta_ext.operations.diff.loras import LoraSide, with_lora_updates
 from git_theta_ext.operations.diff.measuring import measure_modified
 from git_theta_ext.operations.diff.sides import ModelSide
 from git_theta_ext.operations.diff.trees import read_trees
@@ -53,7 +54,7 @@ def diff_models(workspace: Workspace, compared: Compared) -> tuple[list[ModelCha
     join_external_data(workspace.store, old, new)
     named_models = model_names(workspace.repo.run, sorted({*old.checkpoints, *new.checkpoints}))
     names = {**old.models, **new.models, **named_models}
-    pairs = [pair for pair in pairs_of(old, new, found.files, names) if named & {*pair.old, *pair.new}]
+    pairs = [pair for pair in pairs_of(old, new, found.files, names) if named & pair.paths]
     diffs = [diff for pair in pairs for diff in _diffs(workspace, pair, found.files)]
     if compared.with_worktree(workspace.repo) and any(pair.old.keys() - pair.new.keys() for pair in pairs):
         diffs = _with_untracked(workspace.repo, diffs)
@@ -70,12 +71,23 @@ def _diffs(workspace: Workspace, pair: Pair, files: Sequence[FileChange]) -> Ite
     except FormatError as error:
         yield from _one_by_one(workspace, pair, files, error.message)
         return
-    diff = compare_models(*versions)
+    sides = ModelSide(pair.old), ModelSide(pair.new)
+    diff = with_lora_updates(
+        compare_models(*versions),
+        *(
+            LoraSide({} if version is None else version.parameters, workspace.store, side, _only(configs))
+            for version, side, configs in zip(versions, sides, pair.configs, strict=True)
+        ),
+    )
     modes = list(_modes(pair, files))
     if diff.empty and not modes and pair.old_name == pair.name:
         return
-    distances, missing = measure_modified(workspace, diff, ModelSide(pair.old), ModelSide(pair.new))
+    distances, missing = measure_modified(workspace, diff, *sides)
     yield ModelChange(pair.name, diff, distances, pair.old_name, [*modes, *missing])
+
+
+def _only(configs: Mapping[str, bytes]) -> bytes | None:
+    return next(iter(configs.values())) if len(configs) == 1 else None
 
 
 def _with_untracked(repo: Repository, diffs: Iterable[ModelChange]) -> list[ModelChange]:

@@ -1,4 +1,4 @@
-"""Read both sides of a diff: the checkpoints and the indexes of shards in all directories where a file differs."""
+"""Read both sides of a diff: the checkpoints, indexes and configurations in all directories where a file differs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.model.shard_index import MAX_INDEX
-from git_theta_ext.model.shards import is_index
+from git_theta_ext.model.shards import MOST_CONFIG_BYTES, is_config, is_text
 from git_theta_ext.operations.diff.sides import Side, side_of_blob, side_of_file
-from git_theta_ext.operations.models import Directory, parse_index, read_indexes
+from git_theta_ext.operations.models import Directory, parse_index, read_configs, read_indexes
 from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ class Tree:
         checkpoints: Path to version of each checkpoint.
         indexes: Path to content of each index of shards.
         models: Path of a file with external data to the name of the model that it belongs to.
+        configs: Path to content of each configuration of an adapter.
     """
 
     checkpoints: dict[str, Side] = field(default_factory=dict)
     indexes: dict[str, ModelIndex] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
+    configs: dict[str, bytes] = field(default_factory=dict)
 
     def name_parameters(self) -> None:
         """Give parameters the names that indexes have for them.
@@ -76,10 +78,11 @@ def read_trees(workspace: Workspace, compared: Compared, files: Sequence[FileCha
     tracked = {path for side in (old, new) for path, entry in side.items() if entry.oid in manifests} | set(formats)
     reader = _Reader(workspace, manifests, tracked, formats)
     trees = reader.tree(old.values()), reader.tree(new.values())
-    indexes = read_indexes(repo, unchanged)
+    indexes, configs = read_indexes(repo, unchanged), read_configs(repo, unchanged)
     for tree in trees:
         tree.checkpoints |= {path: Side(manifests[oid]) for path, oid in unchanged.items() if oid in manifests}
         tree.indexes |= indexes
+        tree.configs |= configs
         tree.name_parameters()
     return trees
 
@@ -117,14 +120,17 @@ class _Reader:
         tree = Tree()
         blobs = {}
         for entry in entries:
-            if is_index(entry.path):
+            if is_text(entry.path):
                 if entry.oid.strip("0"):
                     blobs[entry.path] = entry.oid
+                elif is_config(entry.path):
+                    tree.configs |= self._config(entry.path)
                 elif (index := self._index(entry.path)) is not None:
                     tree.indexes[entry.path] = index
             elif entry.path in self.tracked and (side := self._checkpoint(entry)) is not None:
                 tree.checkpoints[entry.path] = side
         tree.indexes |= read_indexes(self.workspace.repo, blobs)
+        tree.configs |= read_configs(self.workspace.repo, blobs)
         return tree
 
     def _checkpoint(self, entry: TreeEntry) -> Side | None:
@@ -137,6 +143,13 @@ class _Reader:
             return side_of_file(self.workspace, file, entry.path, name)
         except FileNotFoundError:
             return None  # deleted since git looked
+
+    def _config(self, path: str) -> dict[str, bytes]:
+        with suppress(OSError):
+            data = open_bytes(self.workspace.repo.folder / path)
+            if data.nbytes <= MOST_CONFIG_BYTES:
+                return {path: bytes(data[:])}
+        return {}
 
     def _index(self, path: str) -> ModelIndex | None:
         with suppress(OSError, FormatError):
