@@ -11,7 +11,6 @@ _SWAP, _INSERT, _REPLACE, _DELETE = 1, 2, 3, 3
 _FARTHEST = 5
 
 GIT_EQUIVALENTS = {
-    "blame": "git blame MODEL shows the last commit of each parameter",
     "clone": "git clone URL",
     "commit": "git commit",
     "init": "git theta install, then git theta track PATTERN",

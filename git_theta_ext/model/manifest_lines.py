@@ -126,5 +126,19 @@ def name_and_bytes(columns: bytes) -> tuple[str, int]:
     return name, nbytes
 
 
+def name_of(line: bytes) -> str:
+    """Return the name of a parameter, from its line.
+
+    Raises:
+        ManifestError: The line is not valid.
+    """
+    return name_and_bytes(line[: -_DIGEST - 1])[0]
+
+
+def digest_of(line: bytes) -> bytes:
+    """Return the digest of a parameter, from its line."""
+    return line[-_DIGEST:]
+
+
 def _name(line: bytes) -> bytes:
     return line.partition(b"\t")[0]

@@ -17,7 +17,7 @@ from git_theta_ext.statistics.sidecar import is_statistics
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
@@ -50,6 +50,29 @@ def find_version(repo: Repository, name: str, *, command: str, cwd: Path | None 
         if (path not in beside.files or is_adapter(path)) and (version := _version(beside, path, name)) is not None:
             return version
     return ModelVersion({path: manifest_of(repo, name, command=command, cwd=cwd)})
+
+
+def typed_version(repo: Repository, words: Sequence[str], paths: Sequence[str] | None, *, hint: str) -> str:
+    """Return the ``REV:PATH`` of a version that a user names by a path, relative to the current directory, or both.
+
+    Args:
+        repo: The repository.
+        words: A commit and a path, only a path, ``REV:PATH``, or a commit if there are ``paths``.
+        paths: What followed ``--``; None if there was no ``--``.
+        hint: The command that explains how to name it.
+
+    Raises:
+        UsageError: It is more or less than that.
+    """
+    named = [*words, *(paths or ())]
+    if not 1 <= len(named) <= 2 or (paths is not None and len(paths) != 1):  # noqa: PLR2004 - a commit and a path
+        raise UsageError("expected a checkpoint or a directory, and at most one commit before", hint=hint)
+    rev, _, typed = named[0].partition(":")
+    if len(named) == 1 and paths is None and typed and find_object(repo, f"{rev}^{{commit}}") is not None:
+        return named[0]
+    path = named[-1]
+    relative = path if repo.worktree is None or path.startswith(("./", "../")) else f"./{path}"
+    return f"{named[0] if len(named) > 1 else 'HEAD'}:{relative}"
 
 
 def full_path(repo: Repository, typed: str) -> str:

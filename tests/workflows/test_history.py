@@ -111,3 +111,46 @@ def test_log_reports_a_broken_manifest_and_goes_on(merged: Repo) -> None:
     assert "broken" not in done.stdout
     assert "hint: git theta fsck" in done.stderr
     assert done.stdout.count("Author:") == 5
+
+
+def _blame(repo: Repo, *words: str) -> dict[str, str]:
+    found = json.loads(repo.git("theta", "blame", "--json", *words))
+    return {each["name"]: found["commits"][each["commit"]]["subject"] for each in found["parameters"]}
+
+
+def test_blame_finds_the_last_commit_of_each_parameter(merged: Repo) -> None:
+    expected = dict.fromkeys(SPECS, "first") | {EMBEDDING: "main", ATTENTION[0]: "side", ATTENTION[1]: "both"}
+    assert _blame(merged, "renamed.safetensors") == expected
+    assert _blame(merged, "main~2", "--", MODEL) == _blame(merged, f"main~2:{MODEL}") == expected
+    assert _blame(merged, "--param", "**.attention.**", "side", MODEL) == dict.fromkeys(ATTENTION, "first") | {
+        ATTENTION[0]: "side",
+        ATTENTION[1]: "side",
+    }
+    text = merged.git("theta", "blame", "renamed.safetensors").splitlines()
+    assert any(ATTENTION[1] in line and line.endswith(" 1  both") for line in text)
+    for words in (["gone"], [], ["main", MODEL, MODEL]):
+        assert merged.run("theta", "blame", *words, check=False).returncode in {2, 3}
+
+
+def test_blame_follows_parameters_through_names_shards_and_files(repo: Repo) -> None:
+    content = tensors(1)
+    names = sorted(content)
+    repo.write(safetensors(content))
+    repo.commit("one file")
+    content["new.name"] = content.pop(names[0])
+    content[names[1]] = tensors(2)[names[1]]
+    repo.write(safetensors(content))
+    repo.commit("other names")
+    (repo.path / MODEL).unlink()
+    parts = sorted(content)[:7], sorted(content)[7:]
+    for number, part in enumerate(parts, 1):
+        repo.write(safetensors({name: content[name] for name in part}), f"run/m-0000{number}-of-00002.safetensors")
+    content[parts[0][0]] = tensors(3)[parts[0][0]]
+    repo.commit("two files")
+    repo.write(safetensors({name: content[name] for name in parts[0]}), "run/m-00001-of-00002.safetensors")
+    repo.commit("last")
+    expected = dict.fromkeys(content, "one file") | {names[1]: "other names", parts[0][0]: "last"}
+    assert _blame(repo, "run") == _blame(repo, "run/m.safetensors") == expected
+    (renamed,) = json.loads(repo.git("theta", "blame", "--json", "--param", "new.*", "run"))["parameters"]
+    assert (renamed["file_there"], renamed["name_there"]) == (MODEL, names[0])
+    assert f"(was {names[0]})" in repo.git("theta", "blame", "--param", "new.*", "run")

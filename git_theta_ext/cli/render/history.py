@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.record import Record
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
 
-_SHORT = 9
+SHORT = 9
+"""Characters of a commit's id in text."""
 _MOST_LABELS = 2
 _MOST_GROUPS = 8
 _YELLOW = "33"
@@ -37,9 +38,14 @@ _YELLOW = "33"
 
 def headline(commit: Commit, screen: Screen) -> str:
     """Return a commit on one line."""
-    oid = commit.oid[:_SHORT]
-    rest = cut(f" {commit.date[:10]} {commit.author}: {commit.subject}", screen.width and screen.width - _SHORT)
-    return f"\x1b[{_YELLOW}m{oid}\x1b[m{rest}" if screen.colour else oid + rest
+    rest = f" {commit.date[:10]} {commit.author}: {commit.subject}"
+    return short(commit, screen) + cut(rest, screen.width and screen.width - SHORT)
+
+
+def short(commit: Commit, screen: Screen) -> str:
+    """Return the beginning of a commit's id, ``SHORT`` characters, coloured as git does it."""
+    oid = commit.oid[:SHORT]
+    return f"\x1b[{_YELLOW}m{oid}\x1b[m" if screen.colour else oid
 
 
 def details(
@@ -87,7 +93,7 @@ def cut(text: str, width: int) -> str:
 
 def _merge(record: Record) -> str:
     methods = dict.fromkeys([record.rules.defaults.words, *(rule.choice.method for rule in record.rules.rules)])
-    sides = listed([commit[:_SHORT] for commit in record.commits])
+    sides = listed([commit[:SHORT] for commit in record.commits])
     resolved = f", resolved by {listed([step.rules.defaults.method for step in record.steps])}" if record.steps else ""
     return f"{printable(record.path)}: merged {sides} by {', '.join(methods)}{resolved}"
 
