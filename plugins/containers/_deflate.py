@@ -7,10 +7,11 @@ again.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import FormatError
 
+from ..formats._part import Part  # noqa: TID252 - the package has another name where it is installed
 from ._compressors import CANDIDATES, FIRST_TRIED, PIECES, Parameters, compressor, is_library_trusted
 from ._pieces import SIZE, deflate_pieces
 
@@ -112,17 +113,65 @@ def find_parameters(
         hint: Parameters to try first.
         threads: As for ``deflate``.
     """
-    tried = 0
+    failed: list[_Failure] = []
     for parameters in dict.fromkeys((hint, *CANDIDATES)):
-        if not _may_fit(stream, content, parameters):
+        if not _may_fit(stream, content, parameters) or any(one.is_repeated(content, parameters) for one in failed):
             continue
-        equal = _equal_bytes(stream, deflate(content, parameters, advance, threads))
-        if equal is None:
+        failure = _try(stream, content, parameters, advance, threads)
+        if failure is None:
             return parameters
-        tried += equal
-        if tried > _MOST_TRIED * stream.nbytes:
+        failed.append(failure)
+        if sum(one.nbytes for one in failed) > _MOST_TRIED * stream.nbytes:
             break
     return None
+
+
+class _Failure(NamedTuple):
+    """What some parameters make differs from a stream.
+
+    Attributes:
+        parameters: The parameters.
+        nbytes: How many bytes are equal, about.
+        start: Offset in the content before what makes the difference.
+        stop: Offset in the content behind it.
+    """
+
+    parameters: Parameters
+    nbytes: int
+    start: int
+    stop: int
+
+    def is_repeated(self, content: Content, parameters: Parameters) -> bool:
+        """Return whether other parameters make the same of this part, and so fail in the same place."""
+        if parameters.kind != self.parameters.kind or self.stop - self.start > self.nbytes:
+            return False
+        return _compressed(content, parameters, self) == _compressed(content, self.parameters, self)
+
+
+def _compressed(content: Content, parameters: Parameters, part: _Failure) -> bytes:
+    return b"".join(deflate(Part(content, part.start, part.stop), parameters, lambda _: None))
+
+
+def _try(
+    stream: Content, content: Content, parameters: Parameters, advance: Callable[[int], None], threads: int
+) -> _Failure | None:
+    """Return where the stream differs from what the parameters make; None if it does not."""
+    at = done = 0
+    starts = 0, 0  # where in the content the last outputs began: a block that differs may begin before the last one
+
+    def count(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        advance(nbytes)
+
+    for made in deflate(content, parameters, count, threads):
+        if bytes(stream[at : at + len(made)]) != made:
+            break
+        at, starts = at + len(made), (starts[1], done)
+    else:
+        if at == stream.nbytes:
+            return None
+    return _Failure(parameters, at, starts[0], min(done + PIECE, content.nbytes))
 
 
 def _may_fit(stream: Content, content: Content, parameters: Parameters) -> bool:
@@ -134,13 +183,3 @@ def _may_fit(stream: Content, content: Content, parameters: Parameters) -> bool:
         return True
     made = compressor(parameters).compress(content[:size])
     return bytes(stream[: len(made)]) == made
-
-
-def _equal_bytes(stream: Content, pieces: Iterator[bytes]) -> int | None:
-    """Return about how many bytes at the beginning of a stream are those of the pieces; None if all are."""
-    at = 0
-    for made in pieces:
-        if bytes(stream[at : at + len(made)]) != made:
-            return at
-        at += len(made)
-    return None if at == stream.nbytes else at

@@ -215,6 +215,25 @@ def test_a_large_stream_is_recognised_by_its_beginning_and_checked_to_its_end():
     assert unpacked(find_container("gzip"), other) is None
 
 
+def test_parameters_that_would_fail_in_the_same_place_are_not_tried():
+    """All levels from 4 on make the same of noise."""
+    noise = RNG.bytes(3_000_000)
+    cut = zlib.compressobj(6, zlib.DEFLATED, 31)
+    data = cut.compress(noise) + cut.flush(zlib.Z_SYNC_FLUSH) + cut.compress(TEXT[:9]) + cut.flush()
+    target = MemoryTarget()
+    assert find_container("gzip").unpack(memoryview(data), target) is None
+    assert target.done < 1.5 * len(noise)
+
+
+def test_parameters_that_differ_where_others_failed_are_tried():
+    noise = RNG.bytes(3_000_000)
+    for level in (4, 9):
+        data = gzip.compress(noise + TEXT * 9, level)
+        found = unpacked(find_container("gzip"), data)
+        assert found is not None
+        assert packed(find_container("gzip"), *found) == data
+
+
 @pytest.mark.parametrize(
     "data",
     [
