@@ -40,5 +40,6 @@ PRESETS = {
     "transformers": Preset(
         (*_TENSORS, *_TRAINING, "*.h5", "*.msgpack"), "Models of Transformers, and the folders of its Trainer"
     ),
+    "xgboost": Preset(("*.ubj",), "Models of XGBoost"),
 }
 """Name to preset."""

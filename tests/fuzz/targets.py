@@ -188,6 +188,10 @@ def _onnx_seeds() -> list[bytes]:
     return [b"\x08\x0a" + part(2, b"pytorch") + b"\x3a" + bytes([len(graph) & 127 | 128, len(graph) >> 7]) + graph]
 
 
+def _boosted(*names: str) -> list[bytes]:
+    return [(GOLDEN / "formats" / f"boosted-{name}").read_bytes() for name in names]
+
+
 def _external_seeds() -> list[bytes]:
     from git_theta_ext.testing.formats import lay_out
 
@@ -641,6 +645,8 @@ TARGETS = {
     "keras": Target(_keras_seeds, _format("keras")),
     "torch_dcp": Target(_row_seeds, _format("torch_dcp")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
+    "xgboost": Target(lambda: _boosted("xgboost-3.2.0.ubj", "xgboost-3.2.0.json"), _format("xgboost")),
+    "lightgbm": Target(lambda: _boosted("lightgbm-4.7.0.txt"), _format("lightgbm")),
     "onnx external data": Target(_external_seeds, _external),
     **{
         f"{name} container": Target(_container_seeds(*seeds), _container(name, b"\6\x08" * members))
