@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -190,3 +191,23 @@ def test_what_is_needed_is_copied_out_of_packs_that_are_not(three: Repo) -> None
     three.git("checkout", "--quiet", "one")
     assert three.problems(MODEL, model(1)) == []
     three.git("theta", "fsck", "--full")
+
+
+def test_what_came_by_ranges_goes_after_a_check_of_every_byte(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    nbytes = 1 << 20
+    places = {f"w{n}": [n * nbytes, (n + 1) * nbytes] for n in range(8)}
+    header = json.dumps({w: {"dtype": "U8", "shape": [nbytes], "data_offsets": at} for w, at in places.items()})
+    two.write(len(header).to_bytes(8, "little") + header.encode() + os.urandom(8 * nbytes))
+    two.commit("large")
+    two.git("push", "--quiet", "origin", "main")
+    Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone", env={**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"})
+    copy = Repo(tmp_path / "clone")
+    copy.git("theta", "fetch", "--param", "w3")
+    copy.git("checkout", "--quiet", "HEAD~1")
+    (part,) = packs(copy) - packs(shared, "theta")
+    done = copy.run("theta", "prune")
+    assert part in packs(copy)
+    assert "origin lists the content of 1 pack that cannot be compared; git theta prune --verify" in done.stderr
+    done = copy.run("theta", "prune", "--verify")
+    assert part not in packs(copy)
+    assert "cannot be compared" not in done.stderr

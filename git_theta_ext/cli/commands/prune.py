@@ -22,15 +22,17 @@ from git_theta_ext.operations.maintenance.prune import (
     reduced,
 )
 from git_theta_ext.store.locks import gc_lock
+from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.verify import verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.operations.maintenance.prune import Prune
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 GROUP = "maintain"
 EXAMPLE = "git theta prune --dry-run"
@@ -91,7 +93,18 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         size = human_bytes(_waste(packs, parts))
         lines.insert(1, f"{verb} what is needed out of {plural(len(parts), 'pack')}, which removes {size} more")
     output.result(data, lines)
+    if not args.verify:
+        _note_listed(output, workspace, place, [{**packs, **parts}[name] for name in plan.unverified])
     return 0
+
+
+def _note_listed(output: Output, workspace: Workspace, place: OpenedRemote, kept: Sequence[PackHeader]) -> None:
+    """Say what to run if packs are kept although the remote lists what is in them, as after a fetch of some ranges."""
+    there = read_remote_index(workspace.store, place).held() if kept else set()
+    listed = [header for header in kept if there.issuperset(entry.digest for entry in header.entries)]
+    if listed:
+        what = f"{place.name} lists the content of {plural(len(listed), 'pack')} that cannot be compared"
+        output.note(f"{what}; git theta prune --verify downloads it and checks every byte")
 
 
 def _waste(packs: Mapping[str, PackHeader], parts: Mapping[str, PackHeader]) -> int:
