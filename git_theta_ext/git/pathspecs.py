@@ -29,6 +29,11 @@ def worktree_of(repo: Repository) -> Path:
     return repo.worktree
 
 
+def is_within(path: str, place: str) -> bool:
+    """Return whether a path is another one, or below it; "." is the top."""
+    return place in {".", path} or path.startswith(f"{place}/")
+
+
 def tracked_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = None) -> list[str]:
     """List the files in the index that match pathspecs, or all files if there are none.
 

@@ -359,6 +359,24 @@ def test_plan_says_what_a_merge_would_do_and_changes_nothing(three: Repo) -> Non
     assert (three.git("rev-parse", "HEAD"), three.read(), sorted(three.path.rglob(".git/theta/packs/*/*"))) == before
 
 
+def test_a_plan_is_limited_to_files_and_directories(three: Repo) -> None:
+    for path, planned in ((MODEL, True), (".", True), ("elsewhere", False)):
+        shown = three.git("theta", "merge", "--plan", "-X", "method=ties", "a", "--", path)
+        assert (MODEL in shown) is planned
+    assert shown == "no checkpoint in elsewhere was changed on more than one side"
+
+
+def test_a_merge_in_progress_has_no_record_yet(three: Repo) -> None:
+    assert three.run("-c", "theta.merge.method=conflict", "merge", "a", check=False).returncode == 1
+    done = three.run("theta", "merge", "--report", check=False)
+    assert "the merge has conflicts, and no commit records it yet" in done.stderr
+    three.git("theta", "resolve", "--method", "theirs", MODEL)
+    done = three.run("theta", "merge", "--report", check=False)
+    assert "the merge is not committed" in done.stderr
+    three.git("commit", "--quiet", "--no-edit")
+    assert three.git("theta", "merge", "--report")
+
+
 def test_plan_for_people_has_a_row_for_each_group_and_exits_with_1_for_conflicts(three: Repo) -> None:
     done = three.run("theta", "merge", "--plan", "-X", "method=conflict", "a", check=False)
     assert done.returncode == 1
@@ -377,6 +395,7 @@ def test_plan_for_people_has_a_row_for_each_group_and_exits_with_1_for_conflicts
         (["--replay", "a", "b"], 2, "expected one commit"),
         (["--plan", "-X", "method=avarage", "a"], 12, "avarage"),
         (["a"], 2, "git merge a"),
+        (["--report", "HEAD", "--", MODEL], 2, "paths need --plan"),
     ],
 )
 def test_mistakes_are_named(three: Repo, args: list[str], code: int, words: str) -> None:

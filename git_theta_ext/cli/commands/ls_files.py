@@ -13,6 +13,7 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.diff.words import human_bytes, plural
 from git_theta_ext.errors import UsageError
+from git_theta_ext.git.pathspecs import is_within
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.model.quantised_weights import quantised_weights
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoints = {
         path: manifest
         for path, (_, manifest) in repo.manifests(rev).items()
-        if path.startswith(repo.prefix) and (not places or any(_is_below(path, place) for place in places))
+        if path.startswith(repo.prefix) and (not places or any(is_within(path, place) for place in places))
     }
     models = models_among(repo, rev, checkpoints)
     data = [describe(path, manifest, parameters=args.params) for path, manifest in checkpoints.items()]
@@ -79,10 +80,6 @@ def _named(repo: Repository, words: Sequence[str], paths: Sequence[str] | None) 
     if words and (find_object(repo, f"{words[0]}^{{commit}}") or not os.path.lexists(words[0])):
         return words[0], list(words[1:])
     return None, list(words)
-
-
-def _is_below(path: str, place: str) -> bool:
-    return place in {".", path} or path.startswith(f"{place}/")
 
 
 def _model(model: ModelFiles, files: Mapping[str, Manifest]) -> dict[str, object]:

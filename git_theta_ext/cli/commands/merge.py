@@ -5,11 +5,13 @@ To merge, use git merge BRANCH, or git merge -s theta BRANCH ... for several bra
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
+from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render import plan as plan_text
 from git_theta_ext.cli.render import report as report_text
 from git_theta_ext.cli.render.report_page import report_page
@@ -60,7 +62,13 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="show what the merge commit REV did to parameters that several sides changed; default: HEAD",
     )
     parser.add_argument("--html", metavar="FILE", type=Path, help="with --report: write the report as an HTML page")
-    parser.add_argument("revisions", metavar="REV", nargs="*", help="branches to merge, or one merge commit")
+    parser.add_argument(
+        "revisions",
+        metavar="REV",
+        nargs="*",
+        action=RevisionsAndPaths,
+        help="branches to merge, or one merge commit; with --plan, files and directories may follow after --",
+    )
     parser.add_argument(
         "-X",
         dest="words",
@@ -84,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("-X needs --plan", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:
         raise UsageError("--html needs --report", hint=f"git theta merge --report --html {quote(str(args.html))}")
+    if args.paths and args.action is not _plan:
+        raise UsageError("paths need --plan", hint="git theta merge --plan BRANCH -- PATH")
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         code: int = args.action(output, workspace, args)
@@ -94,10 +104,12 @@ def _plan(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     revisions, words = args.revisions, args.words
     if not revisions:
         raise UsageError("--plan needs the branches to merge", hint=EXAMPLE)
-    previews = plan_merge(workspace, revisions, words)
+    places = [os.path.normpath(workspace.repo.prefix + path) for path in args.paths or ()]
+    previews = plan_merge(workspace, revisions, words, places)
     lines = [line for path, preview in previews.items() for line in plan_text.lines(path, preview)]
     data = [plan_text.to_json(path, preview) for path, preview in previews.items()]
-    output.result({"plans": data}, lines or ["no checkpoint was changed on more than one side"])
+    where = f" in {shortlist(args.paths)}" if args.paths else ""
+    output.result({"plans": data}, lines or [f"no checkpoint{where} was changed on more than one side"])
     return int(any(plan_text.conflicts(preview.plan) for preview in previews.values()))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.merge_tree import combine, common_ancestor
+from git_theta_ext.git.pathspecs import is_within
 from git_theta_ext.git.revisions import commit_id, head_of, merge_bases
 from git_theta_ext.merging.devices.open import device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
@@ -20,7 +21,7 @@ from git_theta_ext.operations.merge.strategy_models import models_among, planned
 from git_theta_ext.util.threads import thread_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.memory import Budget
@@ -42,13 +43,17 @@ class MergePreview:
     budget: Budget | None
 
 
-def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[str]) -> dict[str, MergePreview]:
+def plan_merge(
+    workspace: Workspace, revisions: Sequence[str], words: Sequence[str], places: Sequence[str] = ()
+) -> dict[str, MergePreview]:
     """Plan the merge of some branches into the current one.
 
     Args:
         workspace: The repository and its store.
         revisions: The branches to merge.
         words: Merge method and options that override the rules, as ``git merge -s theta -X`` takes them.
+        places: Files and directories, relative to the top; a model is planned if one of its files is among these.
+            All are, if there are none.
 
     Returns:
         The preview of each checkpoint that several branches changed, by path.
@@ -73,12 +78,17 @@ def plan_merge(workspace: Workspace, revisions: Sequence[str], words: Sequence[s
     paths = dict.fromkeys([*(c.merged.path for c in changed), *(entry.path for entry in combined.stages)])
     models = models_among(repo, ancestor, heads, paths)
     in_models = {path for model in models for path in model.versions.paths()}
-    changed = [versions for versions in changed if versions.merged.path not in in_models]
+    models = [m for m in models if _is_named([m.directories.name, *m.versions.paths()], places)]
+    changed = [v for v in changed if v.merged.path not in in_models and _is_named([v.merged.path], places)]
     plans = {path: plan for path, (_, plan) in planned(workspace, changed, words).items()}
     of = {versions.merged.path: versions.heads for versions in changed} | {m.directories.name: heads for m in models}
     plans |= {model.directories.name: planned_model(workspace, model, words).plan for model in models}
     adapters = {model.directories.name: files_of(model.versions) for model in models}
     return {path: _preview(workspace, path, of[path], plan, adapters.get(path)) for path, plan in sorted(plans.items())}
+
+
+def _is_named(paths: Iterable[str], places: Sequence[str]) -> bool:
+    return not places or any(is_within(path, place) for path in paths for place in places)
 
 
 def _preview(

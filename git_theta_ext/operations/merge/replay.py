@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.external_data import in_chunks_again
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.objects import manifest_blobs
-from git_theta_ext.git.revisions import commit_id, merge_heads
+from git_theta_ext.git.revisions import commit_id, head_of, merge_heads
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.reporting.report import rows, several
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
@@ -21,6 +21,7 @@ from git_theta_ext.operations.merge.recorded_merge import RecordedMerge, Replaye
 from git_theta_ext.operations.merge.recorded_versions import check_record, inexact_methods, recorded_objects
 from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
 from git_theta_ext.operations.merge.trailers import parents_of
+from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.operations.sync.fetch import ensure_digests
 
@@ -44,14 +45,9 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
     """
     repo = workspace.repo
     records = records_of(repo, commit)
-    if not records:
-        raise MergeError(
-            f"{commit} does not record how models were merged",
-            hint="git commit concludes a merge, with its record"
-            if merge_heads(repo)
-            else "git log --grep='^Theta-Merge:' lists merges that do; git theta install records future ones",
-        )
     oid = commit_id(repo, commit)
+    if not records:
+        raise _without_record(repo, commit, oid)
     committed = repo.manifests(oid)
     parents = parents_of(repo, oid)
     merges = []
@@ -70,6 +66,17 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
         plan = plan_checkpoint(workspace, base, sides, record.rules, record.unread_types, mixed=tensors is not None)
         merges.append(RecordedMerge(oid, record, plan, committed[record.path][1]))
     return merges
+
+
+def _without_record(repo: Repository, commit: str, oid: str) -> MergeError:
+    if oid == head_of(repo) and merge_heads(repo):
+        if unmerged(repo):
+            return MergeError("the merge has conflicts, and no commit records it yet", hint="git theta status")
+        return MergeError("the merge is not committed, so nothing records it yet", hint="git commit --no-edit")
+    return MergeError(
+        f"{commit} does not record how models were merged",
+        hint="git log --grep='^Theta-Merge:' lists merges that do; git theta install records future ones",
+    )
 
 
 def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
