@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 18
 """The number of elements per operation, large enough that threads rarely wait for each other between operations."""
+
+_FEW_BITS = 16
+"""The widest elements whose intervals are looked up in a table."""
 
 _LARGEST = 1.7976931348623157e308  # of float64; larger integers cannot be converted
 
@@ -41,24 +45,41 @@ def of_bytes(elements: slice, dtype: Dtype) -> slice:
     return slice(elements.start * width, elements.stop * width)
 
 
-def rounding_interval(data: Buffer, dtype: Dtype) -> tuple[Values, Values, Values]:
-    """Return the values of elements, and the intervals of the reals that round to each of them.
+def rounding_interval(data: Buffer, dtype: Dtype) -> tuple[Values, Values]:
+    """Return the ends of the interval of the reals that round to each element.
 
     Args:
         data: Little-endian elements.
         dtype: A real float type.
 
     Returns:
-        Values, lower ends and upper ends. The ends are NaN if a value is not finite. Beyond the largest value, the
-        end is as far away as on the other side.
+        Lower ends and upper ends. They are NaN if a value is not finite. Beyond the largest value, the end is as far
+        away as on the other side.
     """
     import numpy as np
 
-    width = dtype.bits // 8
-    bits = np.frombuffer(memoryview(data), f"<u{width}")
+    bits = np.frombuffer(memoryview(data), f"<u{dtype.bits // 8}")
+    if dtype.bits <= _FEW_BITS:
+        low, high = _all_intervals(dtype)
+        places = bits.astype(np.intp)
+        return low.take(places), high.take(places)
+    return _intervals(bits, dtype)
+
+
+@cache
+def _all_intervals(dtype: Dtype) -> tuple[Values, Values]:
+    """Return the intervals of all elements of a narrow type, in the order of their bits."""
+    import numpy as np
+
+    return _intervals(np.arange(1 << dtype.bits).astype(f"<u{dtype.bits // 8}"), dtype)
+
+
+def _intervals(bits: NDArray[Any], dtype: Dtype) -> tuple[Values, Values]:
+    import numpy as np
+
     sign = bits.dtype.type(1 << (dtype.bits - 1))
     size = bits & ~sign
-    values = to_float64(data, dtype)
+    values = to_float64(bits.data, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         middle = np.abs(values)
         # Bit patterns of one sign are in the order of their values; below zero is the smallest value of the other sign.
@@ -71,7 +92,7 @@ def rounding_interval(data: Buffer, dtype: Dtype) -> tuple[Values, Values, Value
         low, high = np.where(negative, -outer, inner), np.where(negative, -inner, outer)
     unknown = ~np.isfinite(values)
     low[unknown] = high[unknown] = np.nan
-    return values, low, high
+    return low, high
 
 
 def finite_number(params: Any, name: str) -> float:

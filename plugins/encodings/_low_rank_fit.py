@@ -117,7 +117,7 @@ def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) 
     with np.errstate(invalid="ignore", over="ignore"):
         for block in _floats.blocks(centre.size):
             piece, dtype = _floats.of_bytes(block, target.spec.dtype), target.spec.dtype
-            _, low, high = _floats.rounding_interval(target.read(piece.start, piece.stop), dtype)
+            low, high = _floats.rounding_interval(target.read(piece.start, piece.stop), dtype)
             base = to_float64(parent.read(piece.start, piece.stop), dtype)
             middle = (low + high) / 2 - base
             unknown = ~(np.abs(middle) < _range_finder.ANYTHING)

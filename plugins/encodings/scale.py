@@ -15,10 +15,14 @@ from . import _floats
 if TYPE_CHECKING:
     from git_theta_ext.interfaces import Chunk, TensorSource
 
+    Sides = tuple[memoryview, memoryview]
+    """The same part of a tensor and of its parent."""
+
 _MATRIX = 2
 _LARGEST = 1 << 30  # bytes of a tensor that is held in memory
 _SAMPLE = 1 << 16  # elements
 _FITTING = 0.9  # the share of slices that must be multiplied by one number
+_EACH = 7  # one element in this many is looked at first; few tensors have a multiple of seven columns
 _ENOUGH = 4  # elements of a slice in a sample; with fewer, one number often explains them by chance
 
 
@@ -42,8 +46,8 @@ class Scale(PredictingEncoding):
         if data == base:
             return None
         for axis in range(len(spec.shape)):
-            if _explains(spec, axis, first, data, base):
-                return _fitted(spec, axis, target.read(), parent.read())
+            if _explains(spec, axis, first, (data, base)):
+                return _fitted(spec, axis, (target.read(), parent.read()))
         return None
 
     def predict(self, chunk: Chunk, out: memoryview) -> None:
@@ -77,55 +81,67 @@ def _multiplier(chunk: Chunk) -> tuple[int, Any]:
     return axis, _floats.factor(chunk.bases[1], (shape[axis],))
 
 
-def _indices_along(spec: TensorSpec, axis: int, start: int, end: int) -> Any:
-    """Return the indices along an axis of the elements from ``start`` up to ``end``."""
+def _indices_along(spec: TensorSpec, axis: int, start: int, end: int, step: int = 1) -> Any:
+    """Return the indices along an axis of the elements from ``start`` up to ``end``, or of one in ``step``."""
     import numpy as np
 
     inner = 1
     for length in spec.shape[axis + 1 :]:
         inner *= length
-    return np.arange(start, end) // inner % spec.shape[axis]
+    return np.arange(start, end, step) // inner % spec.shape[axis]
 
 
-def _bounds(spec: TensorSpec, axis: int, first: int, data: memoryview, base: memoryview) -> tuple[Any, Any, Any]:
-    """Return the lowest and highest multiplier that all elements of each slice allow, and the number of elements."""
+def _bounds(spec: TensorSpec, axis: int, first: int, sides: Sides, each: int = 1) -> tuple[Any, Any, Any]:
+    """Return the lowest and highest multiplier that all elements of each slice allow, and the number of elements.
+
+    Args:
+        spec: Of the tensor.
+        axis: The axis of the slices.
+        first: Number of the first element.
+        sides: Bytes of the elements, and of those of the parent.
+        each: Look only at one element in this many.
+    """
     import numpy as np
 
     length = spec.shape[axis]
     lowest, highest = np.full(length, -np.inf), np.full(length, np.inf)
     count = np.zeros(length, np.int64)
+    values, parents = (np.frombuffer(side, f"<u{spec.dtype.bits // 8}")[::each] for side in sides)
     with np.errstate(all="ignore"):
-        for block in _floats.blocks(data.nbytes * 8 // spec.dtype.bits):
-            piece = _floats.of_bytes(block, spec.dtype)
-            _, low, high = _floats.rounding_interval(data[piece], spec.dtype)
-            parent = to_float64(base[piece], spec.dtype)
+        for block in _floats.blocks(values.size):
+            low, high = _floats.rounding_interval(np.ascontiguousarray(values[block]).data, spec.dtype)
+            parent = to_float64(np.ascontiguousarray(parents[block]).data, spec.dtype)
             one, other = low / parent, high / parent
             finite = np.isfinite(one) & np.isfinite(other)
-            indices = _indices_along(spec, axis, first + block.start, first + block.stop)[finite]
+            start, end = first + block.start * each, first + block.stop * each
+            indices = _indices_along(spec, axis, start, end, each)[finite]
             np.maximum.at(lowest, indices, np.minimum(one, other)[finite])
             np.minimum.at(highest, indices, np.maximum(one, other)[finite])
             count += np.bincount(indices, minlength=length)
     return lowest, highest, count
 
 
-def _explains(spec: TensorSpec, axis: int, first: int, data: memoryview, base: memoryview) -> bool:
+def _explains(spec: TensorSpec, axis: int, first: int, sides: Sides) -> bool:
     """Return whether nearly every slice of a sample is multiplied by one number."""
-    lowest, highest, count = _bounds(spec, axis, first, data, base)
+    lowest, highest, count = _bounds(spec, axis, first, sides, _EACH)
+    # More elements of a slice only rule out more multipliers. If too many slices have none already, that is enough.
+    if ((lowest > highest) & (count >= _ENOUGH)).sum() > (1 - _FITTING) * spec.shape[axis] + 1:
+        return False
+    lowest, highest, count = _bounds(spec, axis, first, sides)
     seen = count >= _ENOUGH
     return bool(seen.any()) and float((lowest <= highest)[seen].mean()) >= _FITTING
 
 
-def _fitted(spec: TensorSpec, axis: int, data: memoryview, base: memoryview) -> Fit:
+def _fitted(spec: TensorSpec, axis: int, sides: Sides) -> Fit:
     """Return a multiplier for each slice: one that all its elements allow, or the median of their ratios."""
     import numpy as np
 
-    lowest, highest, count = _bounds(spec, axis, 0, data, base)
+    lowest, highest, count = _bounds(spec, axis, 0, sides)
     fits = (lowest <= highest) & (count > 0)
     multipliers = np.ones(spec.shape[axis])
     multipliers[fits] = (lowest[fits] + highest[fits]) / 2
     targets, parents = (
-        np.moveaxis(np.frombuffer(buffer, f"<u{spec.dtype.bits // 8}").reshape(spec.shape), axis, 0)
-        for buffer in (data, base)
+        np.moveaxis(np.frombuffer(buffer, f"<u{spec.dtype.bits // 8}").reshape(spec.shape), axis, 0) for buffer in sides
     )
     for index in np.flatnonzero(~fits & (count > 0)):
         value, parent = (

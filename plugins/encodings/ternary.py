@@ -35,6 +35,7 @@ _SUSPECT = 0.6  # share of the bytes above which a payload without signs is ofte
 _FEWEST = 64
 _F64_ERROR = 2.0**-51  # relative error with which the ends of an interval are computed
 _AGREEING = 0.9  # share of the changed elements that must have moved by the same amount
+_EACH = 4  # one changed element in this many is looked at first
 
 
 class Ternary:
@@ -119,20 +120,31 @@ def _common_step(spec: TensorSpec, data: memoryview, base: memoryview) -> float 
     if changed.size < _FEWEST:
         return None
     with np.errstate(all="ignore"):
-        _, low, high = _floats.rounding_interval(values[changed].data, spec.dtype)
+        low, high = _floats.rounding_interval(values[changed].data, spec.dtype)
         parent = to_float64(parents[changed].data, spec.dtype)
         one, other = low - parent, high - parent
         slack = _F64_ERROR * (np.abs(low) + np.abs(parent))
         near, far = np.minimum(np.abs(one), np.abs(other)) - slack, np.maximum(np.abs(one), np.abs(other)) + slack
     finite = np.isfinite(far)
-    near, far = np.sort(near[finite]), np.sort(far[finite])
+    near, far = near[finite], far[finite]
     if near.size < _FEWEST:
         return None
+    least = _AGREEING * changed.size
+    few = slice(None, None, _EACH)
+    # If more of these do not agree than may disagree in the whole sample, the others need not be sorted.
+    if _most_held(near[few], far[few])[0] < near[few].size - changed.size + least:
+        return None
+    holding, scale = _most_held(near, far)
+    return scale if holding >= least and 0 < scale < float("inf") else None
+
+
+def _most_held(near: Any, far: Any) -> tuple[int, float]:
+    """Return how many of some intervals have an amount in common at most, and that amount."""
+    import numpy as np
+
+    near, far = np.sort(near), np.sort(far)
     # An amount is in the intervals that have started and not yet ended there. Their number is largest at a start.
     ended = np.searchsorted(far, near, side="left")
     holding = np.arange(1, near.size + 1) - ended
     best = int(holding.argmax())
-    if holding[best] < _AGREEING * changed.size:
-        return None
-    scale = float((near[best] + far[ended[best]]) / 2)
-    return scale if 0 < scale < float("inf") else None
+    return int(holding[best]), float((near[best] + far[ended[best]]) / 2)

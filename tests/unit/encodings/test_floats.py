@@ -43,17 +43,15 @@ def test_ties_go_to_the_even_neighbour(name):
 def test_what_lies_within_an_interval_rounds_to_its_value_and_what_lies_outside_does_not(name):
     kind = dtype(name)
     data = round_once(np.random.default_rng(0).standard_normal(2000), kind)
-    values, low, high = _floats.rounding_interval(data, kind)
+    values = to_float(data, kind)
+    low, high = _floats.rounding_interval(data, kind)
     for end, inside in ((low, np.inf), (high, -np.inf)):
         assert np.array_equal(to_float(round_once(np.nextafter(end, inside), kind), kind), values)
         assert not (to_float(round_once(np.nextafter(end, -inside), kind), kind) == values).any()
 
 
 def test_the_interval_of_zero_and_of_a_power_of_two_are_exact():
-    values, low, high = _floats.rounding_interval(
-        round_once(np.array([0.0, -1.0, np.inf]), dtype("BF16")), dtype("BF16")
-    )
-    assert values[:2].tolist() == [0, -1]
+    low, high = _floats.rounding_interval(round_once(np.array([0.0, -1.0, np.inf]), dtype("BF16")), dtype("BF16"))
     assert [Fraction(x) for x in low[:2]] == [-Fraction(1, 2**134), -1 - Fraction(1, 2**8)]
     assert [Fraction(x) for x in high[:2]] == [Fraction(1, 2**134), -1 + Fraction(1, 2**9)]
     assert np.isnan([low[2], high[2]]).all()

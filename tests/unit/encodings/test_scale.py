@@ -10,6 +10,7 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Base, Fit
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.testing.encodings import EncodingTests
+from git_theta_plugins.encodings import scale
 from git_theta_plugins.encodings.scale import ENCODING
 
 
@@ -110,3 +111,21 @@ def test_multipliers_that_do_not_fit_are_refused(numbers):
 def test_payloads_of_the_first_version_still_decode(name):
     found, data = golden(ENCODING, name)
     assert found == data
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_look_at_some_elements_rules_out_nothing_that_all_of_them_support(axis, monkeypatch):
+    target, parent, _ = multiplied("BF16", (60, 70), axis)
+    found = set()
+    for others in range(12):
+        values = np.frombuffer(target.data, "<u2").reshape(60, 70).copy()
+        values[tuple([slice(None), slice(others)][:: 1 - 2 * (axis == 0)])] ^= 1 << 9
+        changed = Memory(target.spec, values.tobytes())
+        fits = []
+        for each in (1, scale._EACH):
+            monkeypatch.setattr(scale, "_EACH", each)
+            fits.append(ENCODING.fit(changed, parent))
+        assert fits[0] == fits[1]
+        found.add(fits[0] is None)
+        monkeypatch.undo()
+    assert found == {True, False}

@@ -11,6 +11,7 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.testing.encodings import EncodingTests
+from git_theta_plugins.encodings import ternary
 from git_theta_plugins.encodings.ternary import ENCODING
 
 
@@ -113,3 +114,22 @@ def test_a_damaged_payload_is_refused_or_decodes_to_something_of_the_same_size()
 def test_payloads_of_the_first_version_still_decode(name):
     found, data = golden(ENCODING, name)
     assert found == data
+
+
+def test_a_look_at_some_elements_rules_out_nothing_that_all_of_them_support(monkeypatch):
+    rng = np.random.default_rng(0)
+    parent = values_of("BF16", (6000,))
+    found = set()
+    for agreeing in np.linspace(0.86, 0.94, 60):
+        steps = np.where(rng.random(6000) < agreeing, 0.5, rng.uniform(1, 100, 6000))
+        if rng.random() < 0.5:
+            steps = np.sort(steps)  # those that disagree are next to each other
+        target, base = tensor("BF16", parent + steps), tensor("BF16", parent)
+        fits = []
+        for each in (1, ternary._EACH):
+            monkeypatch.setattr(ternary, "_EACH", each)
+            fits.append(ENCODING.fit(target, base))
+        assert fits[0] == fits[1]
+        found.add(fits[0] is None)
+        monkeypatch.undo()
+    assert found == {True, False}
