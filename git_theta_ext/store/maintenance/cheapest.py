@@ -91,10 +91,12 @@ def cheapest_delta(
     if not parents:
         return None
     blobs = store.blobs({candidate.digest, *(parent.digest for parent in parents)})
+    # Each remembers the chunk that it read last, so a tensor of one chunk is decoded once for all encodings.
     target = StoredSource(store.decoder, blobs, candidate.digest)
+    sources = {parent.digest: StoredSource(store.decoder, blobs, parent.digest) for parent in parents}
 
     def priced(parent: PossibleParent, name: str) -> list[tuple[float, StoragePlan]]:
-        source = StoredSource(store.decoder, blobs, parent.digest)
+        source = sources[parent.digest]
         fit = find_encoding(name).fit(target, source)
         if fit is None:
             return []
