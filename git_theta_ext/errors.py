@@ -154,6 +154,12 @@ class LockedError(ThetaError):
     exit_code = 16
 
 
+class LimitError(ThetaError):
+    """A change between two versions exceeds a limit that was given."""
+
+    exit_code = 17
+
+
 class CrashError(ThetaError):
     """A bug in git theta, or not enough memory.
 

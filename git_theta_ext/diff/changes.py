@@ -18,7 +18,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.distance import combined
-from git_theta_ext.diff.group import fold
+from git_theta_ext.diff.group import fold, printable
+from git_theta_ext.diff.measure import comparable
 from git_theta_ext.model.lora_names import module_of
 from git_theta_ext.model.units import LORA, QUANTISED, common_name, one_row
 
@@ -100,6 +101,15 @@ class ParameterChange:
         """Whether more than values changed."""
         kept = self.kind is Kind.MODIFIED and not (self.reshaped or self.recast)
         return not kept or (self.unit is not None and len(self.unit.details) > 1)
+
+    @property
+    def unavailable(self) -> bool:
+        """Whether the values could be measured, but are not in this repository."""
+        if self.kind is not Kind.MODIFIED or self.distance is not None:
+            return False
+        if self.unit is not None:
+            return self.unit.kind != QUANTISED and any(member.unavailable for member in self.members)
+        return self.old is not None and self.new is not None and comparable(self.old.spec, self.new.spec)
 
     @property
     def spec(self) -> str:
@@ -187,6 +197,11 @@ class ModelChange:
             GroupChange(row.label, row.spec, row.items, combined([c.distance for c in row.items if c.distance]))
             for row in fold(self.changes, most)
         ]
+        return sorted(groups, key=_order)
+
+    def single(self) -> list[GroupChange]:
+        """Return each change as a group of its own, in the same order."""
+        groups = [GroupChange(printable(c.name), c.spec, (c,), c.distance) for c in self.changes]
         return sorted(groups, key=_order)
 
 

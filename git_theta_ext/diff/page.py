@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.changes import Kind
-from git_theta_ext.diff.text import numbers, summary
+from git_theta_ext.diff.numbers import numbers
+from git_theta_ext.diff.text import summary
 from git_theta_ext.webpage.blocks import Histogram, Page, Section, Table
 from git_theta_ext.webpage.layers import heatmap_of_layers
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _ABOUT = (
     "Rel. change: norm of the difference, relative to the norm of the older version.",
     "Largest: the largest absolute difference. Elements: share that differs. Flips: elements whose sign changed.",
-    "Rank: effective rank of the difference, the number of singular values that hold 99 % of it.",
+    "Rank: effective rank of the difference, the number of singular values that hold 99.9 % of it.",
 )
 _COLUMNS = (
     "parameter", "change", "type and shape", "rel. change", "cosine", "largest", "elements", "flips", "rank",

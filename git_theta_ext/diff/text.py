@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.changes import Kind
 from git_theta_ext.diff.group import printable
+from git_theta_ext.diff.numbers import all_numbers, numbers
 from git_theta_ext.diff.words import human_bytes, plural, shorten
 from git_theta_ext.model.units import LORA, QUANTISED, one_row
 from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from git_theta_ext.diff.changes import GroupChange, ModelChange
     from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.lora_updates import LoraChange
 
 MOST_LINES = 40
 """The maximum number of lines in a diff."""
@@ -26,7 +25,6 @@ _MOST_CONFLICTS = 8
 _LEAST_LABEL = 24
 _WORDS = {"+": "added", "-": "removed", "~": "modified", ">": "renamed"}
 _COLOURS = {"+": "32", "-": "31", "~": "33", ">": "36", "!": "35", "@": "1"}
-_WHOLE = 0.9995
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,13 @@ class Screen:
     colour: bool = False
 
 
-def render(change: ModelChange, screen: Screen) -> str:
+def render(change: ModelChange, screen: Screen, *, full: bool = False) -> str:
     """Write a diff for people.
+
+    Args:
+        change: The diff.
+        screen: The terminal.
+        full: Whether to show each parameter with all numbers, however many there are.
 
     Returns:
         At most ``MOST_LINES`` lines, plus the notes; each ends with a newline.
@@ -54,21 +57,25 @@ def render(change: ModelChange, screen: Screen) -> str:
         lines.append(("~", f"format {diff.old_format} -> {diff.new_format}"))
     lines += _files(diff)
     tail = list(_conflicts(diff))
-    if diff.layout_changed and not (diff.added or diff.removed or diff.renamed or diff.moved or _opaque(diff)):
+    if diff.layout_changed and not (diff.added or diff.removed or diff.renamed or diff.moved or is_opaque(diff)):
         tail.insert(0, ("~", "~ the file's order or metadata"))
-    lines += _body(change, screen.width, MOST_LINES - len(lines) - len(tail))
+    lines += _alarm(change)
+    groups = change.single() if full else change.groups(MOST_LINES - len(lines) - len(tail))
+    if not is_opaque(diff):
+        lines += _body(groups, screen.width, all_numbers if full else numbers)
     lines += [*tail, *(("", note) for note in change.notes)]
-    return "".join(f"{_paint(sign, safe(text)) if screen.colour else safe(text)}\n" for sign, text in lines)
+    return "".join(f"{paint(sign, safe(text)) if screen.colour else safe(text)}\n" for sign, text in lines)
 
 
-def _paint(sign: str, text: str) -> str:
+def paint(sign: str, text: str) -> str:
+    """Colour a line as its sign asks for."""
     return f"\x1b[{_COLOURS[sign]}m{text}\x1b[m" if sign else text
 
 
 def summary(diff: Diff) -> str:
     """Count the changes in a line."""
     size = human_bytes(diff.total_bytes)
-    if _opaque(diff):
+    if is_opaque(diff):
         chunks = plural(diff.total, "chunk")
         if diff.old_format is None or diff.new_format is None:
             gone = "new" if diff.old_format is None else "deleted"
@@ -97,85 +104,39 @@ def _files(diff: Diff) -> Iterator[tuple[str, str]]:
         yield ">", f"> {counts}"
 
 
-def _opaque(diff: Diff) -> bool:
+def is_opaque(diff: Diff) -> bool:
+    """Return whether the parameters of both versions are unknown."""
     return {diff.old_format, diff.new_format} <= {"opaque", None}
 
 
-def _body(change: ModelChange, width: int, most: int) -> Iterator[tuple[str, str]]:
-    if _opaque(change.diff):
-        return
-    groups = change.groups(most)
-    cells = [(group.label, group.spec, _what(group), numbers(group)) for group in groups]
+def _alarm(change: ModelChange) -> Iterator[tuple[str, str]]:
+    """Warn of NaN and infinite values that the older version does not have."""
+    broken = sum(near.nonfinite_new > near.nonfinite_old for near in change.distances.values())
+    if broken:
+        yield "!", f"! NaN or infinite values appeared in {plural(broken, 'parameter')}"
+
+
+def _body(
+    groups: Sequence[GroupChange], width: int, numbers_of: Callable[[GroupChange], str]
+) -> Iterator[tuple[str, str]]:
+    cells = [(group.label, group.spec, what(group), numbers_of(group)) for group in groups]
     widths = [max((len(cell[n]) for cell in cells), default=0) for n in range(3)]
     if width:
         # The numbers come last, where the terminal may cut them off; names are shortened first.
         rest = 2 + 2 + widths[1] + 2 + widths[2] + 2 + max((len(cell[3]) for cell in cells), default=0)
         widths[0] = min(widths[0], max(_LEAST_LABEL, width - rest))
-    for group, (label, spec, what, moved) in zip(groups, cells, strict=True):
+    for group, (label, spec, kind, moved) in zip(groups, cells, strict=True):
         name = shorten(label, widths[0])
         sign = group.kind.sign
-        text = f"{sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {what:<{widths[2]}}  {moved}"
-        yield sign, text.rstrip()
+        yield sign, f"{sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {kind:<{widths[2]}}  {moved}".rstrip()
 
 
-def _what(group: GroupChange) -> str:
+def what(group: GroupChange) -> str:
+    """Say how many parameters of a group changed, and how."""
     first = group.changes[0]
     if len(group.changes) > 1:
         return f"{len(group.changes)} {group.kind.value}"
     return f"renamed from {printable(first.old_name)}" if group.kind is Kind.RENAMED else group.kind.value
-
-
-def numbers(group: GroupChange) -> str:
-    """Say how far the values of a group moved."""
-    if updates := [change.update for change in group.changes if change.update is not None]:
-        return ", ".join(_update_words(updates))
-    distance = group.distance
-    if distance is None:
-        return ""
-    parts = []
-    distances = [change.distance for change in group.changes if change.distance is not None]
-    if relative := [each.relative for each in distances if each.relative is not None]:
-        parts.append(f"rel. change {_span(relative)}")
-    if distance.share < _WHOLE:
-        parts.append(f"{_percent(distance.share)} of elements")
-    if distance.nonfinite_new:
-        parts.append(f"{distance.nonfinite_new} NaN or inf")
-    return ", ".join(parts)
-
-
-def _update_words(updates: Sequence[LoraChange]) -> Iterator[str]:
-    """Say how the updates of LoRAs differ."""
-    relative = [update.relative for update in updates if update.relative is not None]
-    if relative:
-        yield f"rel. change {_span(relative)}"
-    norm = "norm" if all(update.scaled for update in updates) else "norm of B @ A"
-    old = [update.old.norm for update in updates if update.old is not None]
-    new = [update.new.norm for update in updates if update.new is not None]
-    if len(updates) == 1 and relative:
-        yield f"{norm} {old[0]:.1e} -> {new[0]:.1e}"
-    else:
-        yield f"{norm} {_span(new or old)}"
-    ranks = [update.rank for update in updates if update.rank is not None]
-    shares = [update.energy_rank for update in updates if update.energy_rank is not None]
-    if ranks:
-        yield f"{'change of ' if relative else ''}rank {_whole_span(ranks)} (99 % in {_whole_span(shares)})"
-
-
-def _whole_span(values: Sequence[int]) -> str:
-    return " … ".join(str(value) for value in dict.fromkeys((min(values), max(values))))
-
-
-def _span(values: Sequence[float]) -> str:
-    known = [value for value in values if not math.isnan(value)]
-    texts = list(dict.fromkeys(f"{value:.1e}" for value in (min(known), max(known)))) if known else []
-    if len(known) < len(values):
-        texts.append("nan")
-    return " … ".join(texts)
-
-
-def _percent(share: float) -> str:
-    # A change is never shown as "0 %".
-    return f"{share * 100:.2g} %" if share else "0 %"
 
 
 def _conflicts(diff: Diff) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,8 @@ file of the model holds is moved, and not removed and added.
 
 from __future__ import annotations
 
+import argparse
+import math
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,25 +15,32 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
+from git_theta_ext.diff.limits import parse_limit
+from git_theta_ext.diff.markdown import render_markdown
 from git_theta_ext.diff.page import diff_page
 from git_theta_ext.diff.schema import to_json
+from git_theta_ext.diff.stat import render_stat
 from git_theta_ext.diff.text import render
-from git_theta_ext.errors import ThetaError
+from git_theta_ext.diff.words import plural
+from git_theta_ext.errors import LimitError, MissingError, ThetaError
 from git_theta_ext.git.raw_diff import Compared
 from git_theta_ext.operations.diff.models import diff_models
+from git_theta_ext.operations.diff.selection import Selection
 from git_theta_ext.operations.filter.written_files import finish_written_files
 from git_theta_ext.util.files import reporting_os_errors, writing_output
-from git_theta_ext.util.text import printable
+from git_theta_ext.util.text import printable, shortlist
 from git_theta_ext.webpage.render import render as page_of
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.diff.changes import ModelChange
+    from git_theta_ext.diff.changes import ModelChange, ParameterChange
+    from git_theta_ext.diff.limits import Limit
+    from git_theta_ext.diff.text import Screen
     from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "daily"
@@ -54,31 +63,97 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-code", action="store_true", help="exit with 1 if there are differences, as --quiet always does"
     )
+    parser.add_argument(
+        "--param", metavar="GLOB", action="append", default=[], help="only parameters of that name; can be repeated"
+    )
+    parser.add_argument(
+        "--atol",
+        metavar="X",
+        type=_tolerance,
+        default=0.0,
+        help="parameters of which no element changed by more count as unchanged",
+    )
+    parser.add_argument(
+        "--fail-if",
+        metavar="LIMIT",
+        action="append",
+        default=[],
+        help="exit with 17 if a change exceeds a limit such as 'rel_change > 0.05'; can be repeated",
+    )
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument(
+        "--stat", dest="view", action="store_const", const="stat", help="one line with a bar for similar parameters"
+    )
+    views.add_argument(
+        "--full", dest="view", action="store_const", const="full", help="every parameter, with all numbers"
+    )
+    views.add_argument(
+        "--markdown", dest="view", action="store_const", const="markdown", help="tables for a pull request's comment"
+    )
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write the differences as a web page")
     add_options(parser)
+
+
+def _tolerance(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
 
 
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Show differences."""
+    limits = [parse_limit(text) for text in args.fail_if]
     with suppress(ThetaError):  # files are compared by their content until the next command tries again
         finish_written_files(workspace)
     compared = Compared.of(workspace.repo, args.words, args.paths, cached=args.cached)
-    diffs, unmerged = diff_models(workspace, compared)
+    diffs, unmerged = diff_models(workspace, compared, Selection(tuple(args.param), args.atol))
     if args.html is not None:
         title = " ".join(["git theta diff", *args.words, *(["--", *args.paths] if args.paths else [])])
         with reporting_os_errors(args.html), writing_output(args.html) as page:
             page.write_text(page_of(diff_page(title, diffs)), encoding="utf-8")
+    exceeded = [(limit, _exceeding(limit, diffs)) for limit in limits]
     if output.mode == "human":
-        sys.stdout.writelines(_text(workspace, diffs, unmerged))
+        screen = screen_of(workspace.repo)
+        with paged(workspace.repo, "diff"):
+            sys.stdout.writelines(_text(screen, args.view, diffs, unmerged))
     else:
-        output.result({"models": [to_json(diff) for diff in diffs], "unmerged": list(unmerged)}, [])
+        failed = [
+            {"limit": limit.text, "exceeded": [{"path": path, "name": change.name} for path, change in changes]}
+            for limit, changes in exceeded
+        ]
+        models = [to_json(diff) for diff in diffs]
+        output.result({"models": models, "unmerged": list(unmerged), "limits": failed}, [])
+    _check(exceeded, diffs)
     return int((args.exit_code or output.mode == "quiet") and bool(diffs or unmerged))
 
 
-def _text(workspace: Workspace, diffs: list[ModelChange], unmerged: tuple[str, ...]) -> Iterator[str]:
-    screen = screen_of(workspace.repo)
+def _text(screen: Screen, view: str | None, diffs: list[ModelChange], unmerged: tuple[str, ...]) -> Iterator[str]:
+    if view == "markdown":
+        yield render_markdown(diffs, unmerged)
+        return
     for path in unmerged:
         yield f"* Unmerged path {printable(path)}\n"
     for diff in diffs:
-        yield render(diff, screen)
+        yield render_stat(diff, screen) if view == "stat" else render(diff, screen, full=view == "full")
+
+
+def _exceeding(limit: Limit, diffs: list[ModelChange]) -> list[tuple[str, ParameterChange]]:
+    return [(diff.path, change) for diff in diffs for change in diff.changes if limit.exceeded_by(change)]
+
+
+def _check(exceeded: list[tuple[Limit, list[tuple[str, ParameterChange]]]], diffs: list[ModelChange]) -> None:
+    """Raise an error if a limit is exceeded, or if that is not known."""
+    for limit, changes in exceeded:
+        if changes:
+            names = shortlist([change.name for _, change in changes])
+            raise LimitError(
+                f"{plural(len(changes), 'change')} with {limit.text}: {names}", hint="git theta diff --full"
+            )
+    unknown = sum(change.unavailable for diff in diffs for change in diff.changes)
+    if unknown and any(limit.measured for limit, _ in exceeded):
+        what = "1 changed parameter is" if unknown == 1 else f"{unknown} changed parameters are"
+        raise MissingError(
+            f"the limits cannot be checked: the values of {what} not in this repository", hint="git theta fetch --all"
+        )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.models import compare_models
+from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import FormatError
 from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.raw_diff import Changes, changes
@@ -17,6 +18,7 @@ from git_theta_ext.operations.diff.external import join_external_data
 from git_theta_ext.operations.diff.grouping import Pair, pairs_of
 from git_theta_ext.operations.diff.loras import LoraSide, with_lora_updates
 from git_theta_ext.operations.diff.measuring import measure_modified
+from git_theta_ext.operations.diff.selection import EVERYTHING, Selection
 from git_theta_ext.operations.diff.sides import ModelSide
 from git_theta_ext.operations.diff.trees import read_trees
 from git_theta_ext.operations.history.status import untracked
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 
-def diff_models(workspace: Workspace, compared: Compared) -> tuple[list[ModelChange], tuple[str, ...]]:
+def diff_models(
+    workspace: Workspace, compared: Compared, selection: Selection = EVERYTHING
+) -> tuple[list[ModelChange], tuple[str, ...]]:
     """Compare models.
 
     Args:
         workspace: The repository and its store.
         compared: Which versions of which files. A model is compared whole if one of its files is among these.
+        selection: Which parameters to compare, and which changes to leave out.
 
     Returns:
         The models that differ, sorted by path, and the paths in conflict.
@@ -55,7 +60,7 @@ def diff_models(workspace: Workspace, compared: Compared) -> tuple[list[ModelCha
     named_models = model_names(workspace.repo.run, sorted({*old.checkpoints, *new.checkpoints}))
     names = {**old.models, **new.models, **named_models}
     pairs = [pair for pair in pairs_of(old, new, found.files, names) if named & pair.paths]
-    diffs = [diff for pair in pairs for diff in _diffs(workspace, pair, found.files)]
+    diffs = [diff for pair in pairs for diff in _diffs(workspace, selection, pair, found.files)]
     if compared.with_worktree(workspace.repo) and any(pair.old.keys() - pair.new.keys() for pair in pairs):
         diffs = _with_untracked(workspace.repo, diffs)
     return sorted(diffs, key=lambda diff: diff.path), found.unmerged
@@ -65,25 +70,34 @@ def _paths(files: Iterable[FileChange]) -> Iterator[str]:
     return (entry.path for change in files for entry in (change.old, change.new) if entry is not None)
 
 
-def _diffs(workspace: Workspace, pair: Pair, files: Sequence[FileChange]) -> Iterator[ModelChange]:
+def _diffs(
+    workspace: Workspace, selection: Selection, pair: Pair, files: Sequence[FileChange]
+) -> Iterator[ModelChange]:
     try:
-        versions = [_version(side) for side in (pair.old, pair.new)]
+        versions = [selection.of_version(_version(side)) for side in (pair.old, pair.new)]
     except FormatError as error:
-        yield from _one_by_one(workspace, pair, files, error.message)
+        yield from _one_by_one(workspace, selection, pair, files, error.message)
         return
     sides = ModelSide(pair.old), ModelSide(pair.new)
     diff = with_lora_updates(
-        compare_models(*versions),
+        selection.of_diff(compare_models(*versions)),
         *(
             LoraSide({} if version is None else version.parameters, workspace.store, side, _only(configs))
             for version, side, configs in zip(versions, sides, pair.configs, strict=True)
         ),
     )
     modes = list(_modes(pair, files))
-    if diff.empty and not modes and pair.old_name == pair.name:
+    renamed = pair.old_name != pair.name
+    if diff.empty and not modes and not renamed:
         return
-    distances, missing = measure_modified(workspace, diff, *sides)
-    yield ModelChange(pair.name, diff, distances, pair.old_name, [*modes, *missing])
+    distances, notes = measure_modified(workspace, diff, *sides)
+    diff, small = selection.large(diff, distances)
+    if diff.empty and not modes and not renamed:
+        return
+    if small:
+        notes.append(f"{plural(small, 'parameter')} changed by at most {selection.tolerance:g}")
+    kept = {name: distance for name, distance in distances.items() if name in diff.modified}
+    yield ModelChange(pair.name, diff, kept, pair.old_name, [*modes, *notes])
 
 
 def _only(configs: Mapping[str, bytes]) -> bytes | None:
@@ -113,14 +127,16 @@ def _version(side: Mapping[str, Side]) -> ModelVersion | None:
     return ModelVersion(shards) if shards else None
 
 
-def _one_by_one(workspace: Workspace, pair: Pair, files: Sequence[FileChange], reason: str) -> Iterator[ModelChange]:
+def _one_by_one(
+    workspace: Workspace, selection: Selection, pair: Pair, files: Sequence[FileChange], reason: str
+) -> Iterator[ModelChange]:
     """Compare the files of what cannot be one model, such as files that hold parameters of the same names."""
     if len(pair.old) <= 1 >= len(pair.new):
         raise FormatError(f"{pair.name}: {reason}")
     for path in sorted({*pair.old, *pair.new}):
         old = {path: pair.old[path]} if path in pair.old else {}
         new = {path: pair.new[path]} if path in pair.new else {}
-        yield from _diffs(workspace, Pair(path, path, old, new), files)
+        yield from _diffs(workspace, selection, Pair(path, path, old, new), files)
 
 
 def _modes(pair: Pair, files: Sequence[FileChange]) -> Iterator[str]:
