@@ -12,6 +12,7 @@ from git_theta_ext.protocol.lfs.pointer import Pointer
 
 from ._files import own_size
 from ._http import PIECE
+from ._part_uploads import upload_parts
 from ._parts import Part, overlapping, total
 
 if TYPE_CHECKING:
@@ -70,8 +71,11 @@ class LfsPacks:
         parts = (Part(name, size),) if size <= self._part_size else _divided(path, self._part_size)
         if total(parts) != size:
             raise RemoteError(f"{path}: the file has changed")
-        sent = [self._uploads.upload(Pointer(part.oid, part.size), path, report, at) for at, part in _placed(parts)]
-        return parts, all(sent)
+
+        def send(part: Part, at: int, count: Callable[[int], None]) -> bool:
+            return self._uploads.upload(Pointer(part.oid, part.size), path, count, at)
+
+        return parts, send(parts[0], 0, report) if len(parts) == 1 else upload_parts(parts, send, report)
 
     def fetch(self, parts: Parts, path: Path, report: Callable[[int], None]) -> None:
         """Download a pack to a file, after the bytes that it has already.

@@ -111,7 +111,7 @@ def test_a_server_that_takes_parts_of_an_object_gets_these(host, url, local, pac
     host.part = 50_000
     published(opened(url, local, partsize="120000"), pack)
     sizes = [request.up for request in host.requests(r"PUT /objects/[0-9a-f]+/\d")]
-    assert sizes == [50_000, 50_000, 20_000] * 2 + [50_000, 10_000]
+    assert sorted(sizes) == sorted([50_000, 50_000, 20_000] * 2 + [50_000, 10_000])
     assert b"".join((host.objects / oid).read_bytes() for oid in OIDS) == PACK
 
 
