@@ -32,12 +32,14 @@ class Heatmap:
     Attributes:
         title: Its heading.
         corner: What rows and columns are, such as ``module by layer``.
+        scale: What the colours mean, such as ``relative change``.
         columns: Label of each column.
         rows: Label to the cells of each row, one for each column; None if there is nothing.
     """
 
     title: str
     corner: str
+    scale: str
     columns: Sequence[str]
     rows: Mapping[str, Sequence[Cell | None]]
 

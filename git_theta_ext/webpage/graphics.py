@@ -45,7 +45,7 @@ def heatmap(chart: Heatmap) -> Markup:
         aria_label=f"{chart.title}, {chart.corner}",
         class_="heat",
     )
-    return joined([element("div", drawing, class_="scroll"), _key()])
+    return joined([element("div", drawing, class_="scroll"), _key(chart.scale)])
 
 
 def _column_label(text: str, x: float, y: float) -> Markup:
@@ -76,12 +76,12 @@ def _cell(cell: Cell, x: float, y: float, width: int) -> Markup:
     )
 
 
-def _key() -> Markup:
+def _key(scale: str) -> Markup:
     swatches = [
         element("span", element("span", class_=f"swatch h{name}"), f" {label} " if label else "")
         for name, label in legend()
     ]
-    return element("p", "Relative change: ", *swatches, class_="key")
+    return element("p", f"{scale}: ", *swatches, class_="key")
 
 
 def histogram(chart: Histogram) -> Markup:

@@ -26,8 +26,13 @@ def layer_and_module(name: str) -> tuple[int | None, str]:
     found = _NUMBER.search(name)
     if found is None:
         return None, name
-    before, after = name[: found.start()], _NUMBER.sub("*", name[found.end() :])
+    before, after = name[: found.start()], without_numbers(name[found.end() :])
     return int(found[0]), (before.rstrip("./") + after).lstrip("./") or found[0]
+
+
+def without_numbers(name: str) -> str:
+    """Return a name with ``*`` in place of its numbers between separators."""
+    return _NUMBER.sub("*", name)
 
 
 def heatmap_of_layers(title: str, changes: Iterable[LayerChange]) -> Heatmap | None:
@@ -49,7 +54,9 @@ def heatmap_of_layers(title: str, changes: Iterable[LayerChange]) -> Heatmap | N
     if any(None in row for row in cells.values()):
         columns.append(None)
     rows = {module: [_cell(row[layer]) if layer in row else None for layer in columns] for module, row in cells.items()}
-    return Heatmap(title, "module by layer", ["-" if layer is None else str(layer) for layer in columns], rows)
+    return Heatmap(
+        title, "module by layer", "Relative change", ["-" if layer is None else str(layer) for layer in columns], rows
+    )
 
 
 def _cell(changes: Sequence[LayerChange]) -> Cell:

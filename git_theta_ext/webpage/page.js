@@ -6,7 +6,7 @@
   const cells = [...document.querySelectorAll("rect[role=gridcell]")];
   const nameOf = (cell) => cell.dataset.pattern ?? cell.textContent.slice(0, cell.textContent.lastIndexOf(": "));
 
-  // A pattern with * must match the whole name; other text may be anywhere in it.
+  // A pattern with * must match the whole name; other text may be anywhere in a row.
   const matcher = (text) => {
     const parts = text.trim().toLowerCase().split(/\*+/).map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
     const expression = parts.length > 1 ? new RegExp(`^${parts.join(".*")}$`, "s") : new RegExp(parts[0], "s");
@@ -17,7 +17,7 @@
     const matches = matcher(filter.value);
     let count = 0;
     for (const row of rows) {
-      row.hidden = !matches(row.cells[0].textContent);
+      row.hidden = !matches((filter.value.includes("*") ? row.cells[0] : row).textContent);
       count += row.hidden ? 0 : 1;
     }
     for (const cell of cells) cell.classList.toggle("dim", !matches(nameOf(cell)) && filter.value !== nameOf(cell));

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers import ATTENTION, EMBEDDING, MODEL, SPECS, Repo, safetensors, tensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -47,6 +51,16 @@ def test_log_lists_the_commits_that_changed_parameters(merged: Repo) -> None:
     assert merge["merges"] == [{"path": MODEL, "method": "average", "commits": merge["parents"]}]
     sizes = {"side": 32768, "main": 81920}
     assert {name: found[name]["bytes"] for name in sizes} == sizes
+
+
+def test_a_page_of_the_history_is_written_besides(merged: Repo, tmp_path: Path) -> None:
+    page = tmp_path / "log.html"
+    text = merged.git("theta", "log", "--numbers", "-n3", "main~2", "--html", str(page))
+    assert text == merged.git("theta", "log", "--numbers", "-n3", "main~2")
+    html = page.read_text()
+    assert "<title>git theta log main~2</title>" in html
+    assert "rel. change" in html
+    assert f"{MODEL}: merged " in html
 
 
 def test_log_takes_what_git_log_takes(merged: Repo) -> None:

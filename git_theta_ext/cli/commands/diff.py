@@ -18,6 +18,7 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
+from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.diff.limits import parse_limit
 from git_theta_ext.diff.markdown import render_markdown
 from git_theta_ext.diff.page import diff_page
@@ -30,9 +31,7 @@ from git_theta_ext.git.raw_diff import Compared
 from git_theta_ext.operations.diff.models import diff_models
 from git_theta_ext.operations.diff.selection import Selection
 from git_theta_ext.operations.filter.written_files import finish_written_files
-from git_theta_ext.util.files import reporting_os_errors, writing_output
 from git_theta_ext.util.text import printable, shortlist
-from git_theta_ext.webpage.render import render as page_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,8 +110,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     diffs, unmerged = diff_models(workspace, compared, Selection(tuple(args.param), args.atol))
     if args.html is not None:
         title = " ".join(["git theta diff", *args.words, *(["--", *args.paths] if args.paths else [])])
-        with reporting_os_errors(args.html), writing_output(args.html) as page:
-            page.write_text(page_of(diff_page(title, diffs)), encoding="utf-8")
+        write_page(args.html, diff_page(title, diffs))
     exceeded = [(limit, _exceeding(limit, diffs)) for limit in limits]
     if output.mode == "human":
         screen = screen_of(workspace.repo)

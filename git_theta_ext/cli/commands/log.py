@@ -10,12 +10,15 @@ import sys
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import commit_data, details, headline
+from git_theta_ext.cli.render.history_page import history_page
+from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.cli.revisions import add_parameters, add_revisions, chosen_parameters, selected
 from git_theta_ext.operations.history.changes import model_changes
 
@@ -42,6 +45,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--numbers", action="store_true", help="also show how far parameters moved, which takes reading their values"
     )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="also write the history as a web page")
     parser.add_argument("--graph", action="store_true", help="draw branches and merges beside the commits")
     add_options(parser)
 
@@ -54,6 +58,10 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     if not args.graph:
         changes = islice(changes, chosen.most)
     numbers = _measures(workspace) if args.numbers else None
+    if args.html is not None:
+        found = list(changes)
+        write_page(args.html, history_page(" ".join(["git theta log", *chosen.words]), found[: chosen.most], numbers))
+        changes = iter(found)
     if output.mode == "human" and args.graph:
         sys.stdout.writelines(f"{line}\n" for line in _graph(workspace, chosen, list(changes), numbers))
     elif output.mode == "human":

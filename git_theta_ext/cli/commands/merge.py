@@ -14,6 +14,7 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render import plan as plan_text
 from git_theta_ext.cli.render import report as report_text
+from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.cli.render.report_page import report_page
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import MergeError, UsageError
@@ -21,9 +22,7 @@ from git_theta_ext.merging.reporting.report import bytes_to_read, taken
 from git_theta_ext.operations.merge.preview import plan_merge
 from git_theta_ext.operations.merge.replay import measure_merge, recorded_merges, replay
 from git_theta_ext.operations.workspace import Workspace
-from git_theta_ext.util.files import reporting_os_errors, writing_output
 from git_theta_ext.util.text import shortlist
-from git_theta_ext.webpage.render import render
 
 if TYPE_CHECKING:
     import argparse
@@ -156,8 +155,7 @@ def _report(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
         about = {"path": merge.record.path, "commit": merge.commit, **merge.record.rules.to_dict()}
         reports.append((about | {"taken": taken(merge.plan)}, report_text.grouped(rows)))
     if args.html is not None:
-        with reporting_os_errors(args.html), writing_output(args.html) as page:
-            page.write_text(render(report_page(reports)), encoding="utf-8")
+        write_page(args.html, report_page(reports))
     output.result(
         {"reports": [report_text.to_json(about, groups) for about, groups in reports]},
         [line for about, groups in reports for line in report_text.text(about, groups)],

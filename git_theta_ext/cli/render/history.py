@@ -59,9 +59,9 @@ def details(
         measured: Returns how far parameters moved; None if that is not asked for.
     """
     for record in changes.records:
-        yield cut(f"    {_merge(record)}", screen.width)
+        yield cut(f"    {describe_merge(record)}", screen.width)
     for model in changes.models:
-        yield cut(f"    {_model(model)}", screen.width)
+        yield cut(f"    {describe_model(model)}", screen.width)
         if measured is not None and model.names.modified:
             yield from (cut(f"      {line}", screen.width) for line in _distances(measured(model)))
         elif patterns := _patterns(model.names):
@@ -91,14 +91,16 @@ def cut(text: str, width: int) -> str:
     return f"{line[: width - 1]}…" if 0 < width < len(line) else line
 
 
-def _merge(record: Record) -> str:
+def describe_merge(record: Record) -> str:
+    """Say how a checkpoint was merged."""
     methods = dict.fromkeys([record.rules.defaults.words, *(rule.choice.method for rule in record.rules.rules)])
     sides = listed([commit[:SHORT] for commit in record.commits])
     resolved = f", resolved by {listed([step.rules.defaults.method for step in record.steps])}" if record.steps else ""
     return f"{printable(record.path)}: merged {sides} by {', '.join(methods)}{resolved}"
 
 
-def _model(model: ChangedModel) -> str:
+def describe_model(model: ChangedModel) -> str:
+    """Say how a commit changed a model."""
     names = model.names
     path = printable(model.path)
     if model.deleted:
