@@ -25,16 +25,16 @@ OURS = ("-c", "theta.merge.method=ours")
 """Of a merge that decides and computes nothing."""
 
 
-def sharded(changed: Mapping[str, int], cuts: Sequence[int]) -> dict[str, bytes]:
+def sharded(changed: Mapping[str, int], cuts: Sequence[int], gone: Sequence[str] = ()) -> dict[str, bytes]:
     """Return the files of the small model with some tensors of other seeds, divided where the sorted names are cut."""
-    content = tensors(1, changed)
+    content = {name: tensor for name, tensor in tensors(1, changed).items() if name not in gone}
     if not cuts:
         return {f"{FOLDER}/model.safetensors": safetensors(content, {"format": "pt"})}
     edges = [0, *cuts, len(NAMES)]
     files, weight_map = {}, {}
     for number, (start, end) in enumerate(pairwise(edges), 1):
         name = f"model-{number:05}-of-{len(cuts) + 1:05}.safetensors"
-        part = {tensor: content[tensor] for tensor in NAMES[start:end]}
+        part = {tensor: content[tensor] for tensor in NAMES[start:end] if tensor in content}
         files[f"{FOLDER}/{name}"] = safetensors(part, {"format": "pt"})
         weight_map |= dict.fromkeys(part, name)
     total = sum(len(data) for _, _, data in content.values())
@@ -270,6 +270,29 @@ def test_resolution_of_a_model_counts_all_its_files(with_history: WithHistory) -
     repo.git("commit", "--quiet", "--no-edit")
     assert repo.git("theta", "merge", "--replay").count("2 parameters computed again, identical") == 2
     assert repo.git("theta", "diff", f"HEAD:{FOLDER}", "HEAD:one").splitlines()[1].startswith("14 unchanged")
+
+
+def test_index_lists_what_a_resolution_keeps_and_adds(with_history: WithHistory) -> None:
+    """Ours deletes two tensors that theirs trains, and theirs one that ours trains."""
+    ours_lacks, theirs_lacks = (NAMES[0], NAMES[6]), (NAMES[2],)
+
+    def without(changed: Mapping[str, int], gone: Sequence[str]) -> dict[str, bytes]:
+        return sharded(changed, TWO, gone)
+
+    def make(repo: Repo) -> None:
+        ours, theirs = without({NAMES[2]: 2}, ours_lacks), without({NAMES[0]: 3, NAMES[6]: 3}, theirs_lacks)
+        branches(repo, sharded({}, TWO), ours, theirs)
+
+    repo = with_history(make)
+    repo.run("-c", "theta.merge.method=conflict", "merge", "side", check=False)
+    repo.git("theta", "resolve", "--method", "theirs", FOLDER)
+    repo.git("commit", "--quiet", "--no-edit")
+    wanted = without({NAMES[0]: 3, NAMES[6]: 3}, theirs_lacks)
+    assert repo.read(INDEX) == wanted.pop(INDEX)
+    for path, data in wanted.items():  # the order in a new layout may differ
+        assert set(parameters(repo, path)) == {name for name in NAMES if f'"{name}"'.encode() in data}
+    assert repo.git("status", "--porcelain") == ""
+    assert "identical" in repo.git("theta", "merge", "--replay")
 
 
 def test_some_conflicts_of_a_model_are_resolved_one_after_the_other(with_history: WithHistory) -> None:

@@ -25,6 +25,7 @@ from git_theta_ext.operations.merge.adapter_resolution import configs_of_sides, 
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.conflicted_files import together
+from git_theta_ext.operations.merge.index_resolution import update_index
 from git_theta_ext.operations.merge.inputs import adapter_files, config_in_worktree, fetch_values, gather_resolution
 from git_theta_ext.operations.merge.record import note_step
 from git_theta_ext.operations.merge.resolve import resolve_together, sides_of, skeletons_to_read, values_to_read
@@ -113,7 +114,12 @@ def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
 
 
 def resolve_conflicts(
-    workspace: Workspace, checkpoints: Sequence[ConflictedCheckpoint], choice: Choice, patterns: Sequence[str] = ()
+    workspace: Workspace,
+    checkpoints: Sequence[ConflictedCheckpoint],
+    choice: Choice,
+    patterns: Sequence[str] = (),
+    *,
+    index: str | None = None,
 ) -> list[ConflictedCheckpoint]:
     """Resolve conflicts by a side or a method, and write the manifests with those that remain to the work tree.
 
@@ -122,6 +128,7 @@ def resolve_conflicts(
         checkpoints: All files of a model with conflicts.
         choice: The side or method.
         patterns: Names or globs of parameters; empty for all.
+        index: Path of the index that lists the parameters of the model; None if there is none.
 
     Raises:
         ThetaError: See ``git_theta_ext.operations.merge.resolve.resolve_together``; or a manifest cannot be written.
@@ -152,12 +159,17 @@ def resolve_conflicts(
         names = {conflict.name for conflict in whole.conflicts} - {conflict.name for conflict in merged.conflicts}
         configs = configs_of_sides(repo, path, inputs.adapters or adapter_files(repo, path, heads), tuple(sides))
         take_config(workspace, path, config, configs, merged, names, choice.method)
+    texts = {} if index is None else update_index(repo, index, *map(_manifests, (checkpoints, written)))
     before = {checkpoint.path: checkpoint.content for checkpoint in checkpoints if checkpoint.content is not None}
     if len(before) == len(checkpoints):
         step = Step(Rules(choice), tuple(patterns), () if patterns else _unread(store, together(resolved)))
         after = {checkpoint.path: checkpoint.content or b"" for checkpoint in written}
-        note_step(repo, step, _ids(repo, before), _ids(repo, after))
+        note_step(repo, step, _ids(repo, before), _ids(repo, after) | texts)
     return written
+
+
+def _manifests(checkpoints: Sequence[ConflictedCheckpoint]) -> dict[str, Manifest]:
+    return {checkpoint.path: checkpoint.manifest for checkpoint in checkpoints}
 
 
 def _ids(repo: Repository, contents: Mapping[str, bytes]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import posixpath
+from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -37,12 +38,14 @@ class ConflictedModel:
         argument: What names it in a command: its path, or its directory if it has several files.
         chosen: Those of its files that are to be resolved.
         others: Its other files with conflicts.
+        index: Path of the index that lists its parameters; None if there is none.
     """
 
     path: str
     argument: str
     chosen: tuple[ConflictedCheckpoint, ...]
     others: tuple[ConflictedCheckpoint, ...] = ()
+    index: str | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -62,9 +65,12 @@ class ConflictedModel:
         """
         if self.others and not patterns:
             # How it is resolved is recorded for the model, so its other files must be told apart by names.
-            patterns = [glob.escape(conflict.name) for conflict in self.manifest.conflicts]
+            patterns = patterns_for(
+                [conflict.name for conflict in self.manifest.conflicts],
+                [conflict.name for file in self.others for conflict in file.manifest.conflicts],
+            )
         together_with = self.others if patterns else ()
-        files = resolve_conflicts(workspace, [*self.chosen, *together_with], choice, patterns)
+        files = resolve_conflicts(workspace, [*self.chosen, *together_with], choice, patterns, index=self.index)
         count = len(self.chosen)
         return replace(self, chosen=tuple(files[:count]), others=tuple(files[count:]) or self.others)
 
@@ -123,8 +129,29 @@ def find_models(workspace: Workspace, paths: Sequence[str]) -> list[ConflictedMo
             others = tuple(_conflicted(workspace, (path for path in model.shards if path not in paths)))
             several = model.sharded or model.name != chosen[0].path
             argument = posixpath.dirname(model.name) or "." if several and not others else chosen[0].path
-            found.append(ConflictedModel(model.name if several else chosen[0].path, argument, chosen, others))
+            name = model.name if several else chosen[0].path
+            found.append(ConflictedModel(name, argument, chosen, others, model.index))
     return found
+
+
+def patterns_for(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return few globs that match some names and none of the others: what the names begin with, up to a dot."""
+    rest, patterns, covered = sorted(others), list[str](), "\0"
+    for name in sorted(names):
+        if name.startswith(covered):
+            continue
+        parts = name.split(".")
+        beginnings = (".".join([*parts[:count], ""]) for count in range(1, len(parts)))
+        found = next((beginning for beginning in beginnings if not _begins(rest, beginning)), None)
+        covered = "\0" if found is None else found
+        patterns.append(glob.escape(name) if found is None else f"{glob.escape(found)}*")
+    return patterns
+
+
+def _begins(names: Sequence[str], beginning: str) -> bool:
+    """Return whether one of some sorted names begins with a text."""
+    at = bisect_left(names, beginning)
+    return at < len(names) and names[at].startswith(beginning)
 
 
 def _conflicted(workspace: Workspace, paths: Iterable[str]) -> Iterable[ConflictedCheckpoint]:
