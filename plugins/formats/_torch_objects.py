@@ -148,12 +148,12 @@ def _storage(ident: object) -> Storage:
         case (
             "storage",
             Global(module="torch" | "torch.storage", name=kind),
-            str() as key,
+            (str() | int()) as key,  # torch.package numbers them
             _,
             int() as elements,
             *_,
         ) if kind in _STORAGES and 0 <= elements <= MAX_BYTES:
-            return Storage(key, dtype(_STORAGES[kind]), elements)
+            return Storage(str(key), dtype(_STORAGES[kind]), elements)
     raise FormatError("damaged pickle: a persistent id does not name a storage")
 
 

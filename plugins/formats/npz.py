@@ -1,4 +1,4 @@
-"""Arrays of numpy: ``.npy`` (one array) and ``.npz`` (a zip of them).
+"""Arrays of numpy: ``.npy`` (one array), ``.npz`` (a zip of them) and Equinox's ``.eqx`` (one array after another).
 
 See https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is a Python literal. It is read
 by ``ast.literal_eval`` with numpy's own limit of length, so a header takes at most 1 MiB of memory at a time. The
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
@@ -29,6 +30,7 @@ _WIDE_START = 12
 _WIDE_HEADER = 2  # from this version on, the header's length has four bytes instead of two
 _UNICODE = 3  # the version whose header is UTF-8
 _MAX_ITEM = 100_000
+_LONGEST_LINE = 1 << 16
 _SMALL = 4096
 """The most bytes of a member with Python objects that is literal."""
 _DTYPES = {
@@ -46,8 +48,8 @@ class NpzFormat:
     mergeable = True
 
     def detect(self, data: Content) -> bool:
-        """Return whether the file is a ``.npy`` file, or a zip archive of such files only."""
-        if data[: len(_MAGIC)] == _MAGIC:
+        """Return whether the file begins with an array, also after a line of JSON, or is a zip archive of arrays."""
+        if _first(data) is not None:
             return True
         first = _zip.first_name(data)
         if first is None or not first.endswith(_SUFFIX):
@@ -55,7 +57,7 @@ class NpzFormat:
         return all(name.endswith(_SUFFIX) for name in _zip.names(data))
 
     def parse(self, data: Content) -> list[Field]:
-        """Find the arrays. The array of a ``.npy`` file is called ``array``.
+        """Find the arrays. The array of a ``.npy`` file is called ``array``, and several in a row ``arr_0`` and so on.
 
         The shape of an array in Fortran order is reversed, to match the order of its bytes. A member with Python
         objects is one tensor of bytes, or literal if it is small.
@@ -64,8 +66,9 @@ class NpzFormat:
             FormatError: The archive or a header is damaged. The message names the array.
             NotSplittable: A member is compressed, or all arrays have Python objects.
         """
-        if data[: len(_MAGIC)] == _MAGIC:
-            return [*_array("array", data, 0, data.nbytes)]
+        first = _first(data)
+        if first is not None:
+            return [*_row(data, first)]
         fields: list[Field] = []
         odd: NotSplittable | None = None
         for member in _zip.members(data):
@@ -93,7 +96,7 @@ class NpzFormat:
     def facts(self, layout: Layout) -> dict[str, bytes]:
         """Return the headers of arrays and all members that are not arrays, under their names."""
         first = layout.segments[0] if layout.segments else None
-        if isinstance(first, Literal) and first.data.startswith(_MAGIC):
+        if isinstance(first, Literal) and _first(memoryview(first.data)) is not None:
             return {"array": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
         return _zip.literals(layout)
 
@@ -102,6 +105,33 @@ class NpzFormat:
 
 
 FORMAT = NpzFormat()
+
+
+def _first(data: Content) -> int | None:
+    """Return where the first array of a row begins: at the beginning, or after a line of JSON, as Equinox advises."""
+    if data[: len(_MAGIC)] == _MAGIC:
+        return 0
+    if bytes(data[:1]) != b"{":
+        return None
+    line = bytes(data[:_LONGEST_LINE]).find(b"\n") + 1
+    return line if line and data[line : line + len(_MAGIC)] == _MAGIC else None
+
+
+def _row(data: Content, start: int) -> list[Extent]:
+    """Find the arrays that follow each other; what follows one of Python objects, whose end is unknown, is left out."""
+    found: list[Extent] = []
+    while data[start : start + len(_MAGIC)] == _MAGIC:
+        try:
+            extents = _array(f"arr_{len(found)}" if found else "array", data, start, data.nbytes)
+        except NotSplittable:
+            if not found:
+                raise
+            break
+        if not extents:
+            break
+        found += extents
+        start = extents[0].end
+    return found if len(found) <= 1 else [replace(found[0], name="arr_0"), *found[1:]]
 
 
 def _array(name: str, data: Content, start: int, end: int) -> list[Extent]:

@@ -646,6 +646,9 @@ TARGETS = {
     "torch_dcp": Target(_row_seeds, _format("torch_dcp")),
     "onnx": Target(_onnx_seeds, _format("onnx")),
     "xgboost": Target(lambda: _boosted("xgboost-3.2.0.ubj", "xgboost-3.2.0.json"), _format("xgboost")),
+    "torch_package": Target(
+        lambda: [(GOLDEN / "formats" / "package-torch-2.13.0.pt").read_bytes()], _format("torch_package")
+    ),
     "lightgbm": Target(lambda: _boosted("lightgbm-4.7.0.txt"), _format("lightgbm")),
     "onnx external data": Target(_external_seeds, _external),
     **{

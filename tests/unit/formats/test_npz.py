@@ -53,6 +53,8 @@ class TestNpz(FormatTests):
         "version 2": npy(np.zeros(3, "f4"), version=(2, 0)),
         "no bytes": npy(np.array(["", ""])),
         "version 3": npy(np.zeros(3, [("имя", "<f4")]), version=(3, 0)),
+        "row": npy(np.ones(2)) + npy(np.arange(3, dtype="f4")),
+        "row after a line": b'{"width": 3}\n' + npy(np.ones(2)) + npy(np.arange(3, dtype="f4")),
         "folders": npz(**{"a/b": np.ones(2), "é": np.ones(1)}),
     }
 
@@ -92,10 +94,30 @@ def test_changed_values_give_an_archive_that_numpy_still_accepts():
 
 
 def test_trailing_bytes_of_a_npy_stay():
-    data = npy(np.ones(2)) + npy(np.ones(3))
-    layout, tensors = lay_out(FORMAT, data)
-    assert assemble(layout, tensors) == data
-    assert list(tensors) == ["array"]
+    for rest in (b"\x93NUMP", npy(np.array([{}], object), allow_pickle=True), header(literal("'|S0'", "(3,)"))):
+        data = npy(np.ones(2)) + rest
+        layout, tensors = lay_out(FORMAT, data)
+        assert assemble(layout, tensors) == data
+        assert list(tensors) == ["array"]
+
+
+def test_arrays_in_a_row_are_numbered():
+    rows = npy(np.ones(2)) + npy(np.arange(3, dtype="f4")) + npy(np.array(5))
+    for line in (b"", b'{"width": 3}\n'):
+        layout, tensors = lay_out(FORMAT, line + rows)
+        assert FORMAT.detect(memoryview(line + rows))
+        assert {name: str(spec) for name, spec in layout.parameters.items()} == {
+            "arr_0": "F64 [2]",
+            "arr_1": "F32 [3]",
+            "arr_2": "I64 []",
+        }
+        assert tensors["arr_1"] == np.arange(3, dtype="f4").tobytes()
+        assert FORMAT.facts(layout)["array"].startswith(line + b"\x93NUMPY")
+
+
+@pytest.mark.parametrize("data", [b'{"a": 1}', b'{"a": 1}\n', b'{"a": 1}\n\x93NUMP', b"[]\n" + npy(np.ones(1))])
+def test_other_text_is_not_a_row(data):
+    assert not FORMAT.detect(memoryview(data))
 
 
 @pytest.mark.parametrize(
