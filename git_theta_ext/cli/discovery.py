@@ -1,8 +1,9 @@
 """Find commands by the names of their modules, and describe them without importing them.
 
-A command is a module of ``cli/commands/``, or of ``cli/plumbing/`` if git runs it. It has a docstring, whose first line
-is its summary, an ``EXAMPLE``, ``register`` and ``run``; a module of ``cli/commands/`` also has a ``GROUP``. Importing
-all of them takes a hundred times as long as reading the summaries out of the sources.
+A command is a module of ``cli/commands/``, or of ``cli/plumbing/`` if git runs it. If Python reserves its name, the
+module's name ends with an underscore. It has a docstring, whose first line is its summary, an ``EXAMPLE``, ``register``
+and ``run``; a module of ``cli/commands/`` also has a ``GROUP``. Importing all of them takes a hundred times as long as
+reading the summaries out of the sources.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -77,7 +79,7 @@ def internal_names() -> list[str]:
 
 
 def _names(package: str) -> list[str]:
-    return sorted(path.stem.replace("_", "-") for path in (_HERE / package).glob("[!_]*.py"))
+    return sorted(path.stem.rstrip("_").replace("_", "-") for path in (_HERE / package).glob("[!_]*.py"))
 
 
 def descriptions() -> list[Description]:
@@ -124,4 +126,4 @@ def _lacking(path: Path, what: str) -> PluginError:
 
 
 def _module(name: str) -> str:
-    return name.replace("-", "_")
+    return f"{name}_" if iskeyword(name) else name.replace("-", "_")

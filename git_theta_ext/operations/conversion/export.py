@@ -50,7 +50,10 @@ def export_parameters(  # noqa: PLR0913 - named
     if any(shard.conflicted for shard in version.shards.values()):
         raise ManifestError(f"{label} has conflicts", hint="git theta resolve")
     parameters = {name: version.parameters[name] for name in names}
-    target.check({name: parameter.spec for name, parameter in parameters.items()})
+    specs = {name: parameter.spec for name, parameter in parameters.items()}
+    target.check(specs)
+    if (note := target.note(specs)) is not None:
+        workspace.reporter.warning(note)
     skeletons = {shard.skeleton.digest for shard in version.shards.values()}
     with workspace.reporter.progress("fetching", 0) as advance:
         ensure_digests(workspace, {*skeletons, *(parameter.digest for parameter in parameters.values())}, advance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,3 +100,25 @@ def test_cat_writes_a_file_of_numpy(one, capfdbinary):
     assert main(["cat", "--npy", f"HEAD:{MODEL}", MLP[0]]) == 4
     assert b"BF16, which numpy does not have" in capfdbinary.readouterr().err
     assert "did you mean" not in run_here(["cat", f"HEAD:{MODEL}", "nothing"], one.path).stderr
+
+
+ARRAYS = Path(__file__).parents[2] / "golden/arrays"
+
+
+def test_import_needs_no_repository_and_writes_what_the_name_of_the_file_means(tmp_path, monkeypatch, run_json):
+    monkeypatch.chdir(tmp_path)
+    done = run_json("import", str(ARRAYS / "zarr-3"), "arrays.npz", "--param", "block.*")
+    assert done["format"] == "npz"
+    assert done["parameters"] == [{"name": "block.0.kernel", "dtype": "F64", "shape": [5, 7], "bytes": 280}]
+    with np.load(tmp_path / "arrays.npz") as archive:
+        assert archive["block.0.kernel"][3, 6] == 27
+
+
+def test_import_refuses_what_the_format_cannot_hold_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", str(ARRAYS / "orbax-files"), "arrays.npz"]) == 4
+    assert "parameter 'layers.1' has elements of the type F8_E4M3, which npz does not have" in capsys.readouterr().err
+    assert main(["import", str(ARRAYS / "zarr-2"), "m.safetensors", "--param", "wieght"]) == 2
+    assert main(["import", str(ARRAYS / "zarr-2"), "m", "--to", "zarr"]) == 2
+    assert "use one of safetensors, torch, npz" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

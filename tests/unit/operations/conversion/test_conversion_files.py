@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
+from tensors_in_memory import InMemory, tensors_of
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.merging.devices.state_dicts import to_bytes
@@ -21,29 +21,13 @@ from git_theta_ext.operations.conversion.targets import TARGETS, target_of
 from git_theta_ext.operations.conversion.tensors import chosen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 REAL = ["F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0"]
 WHOLE = ["BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"]
 EVERY = [*REAL, *WHOLE, "C64", "C128"]
 NUMPY = {"F16", "F32", "F64", *WHOLE, "C64", "C128"}
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """Tensors in chunks of a few bytes."""
-
-    values: Mapping[str, tuple[TensorSpec, bytes]]
-
-    @property
-    def specs(self) -> Mapping[str, TensorSpec]:
-        return {name: spec for name, (spec, _) in self.values.items()}
-
-    def streams(self, names: Sequence[str]) -> Iterator[Iterator[memoryview]]:
-        for name in names:
-            data = self.values[name][1]
-            yield (memoryview(data)[at : at + 7] for at in range(0, len(data), 7))
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +42,6 @@ def written(name: str, values: Mapping[str, tuple[TensorSpec, bytes]], folder: P
     TARGETS[name].check(tensors.specs)
     TARGETS[name].write(path, tensors, metadata)
     return path.read_bytes()
-
-
-def tensors_of(kinds: Sequence[str]) -> st.SearchStrategy[dict[str, tuple[TensorSpec, bytes]]]:
-    """Draw tensors with any bits, of which a boolean has one."""
-
-    def value(spec: TensorSpec) -> st.SearchStrategy[tuple[TensorSpec, bytes]]:
-        elements = st.sampled_from(b"\0\1") if spec.dtype.name == "BOOL" else st.integers(0, 255)
-        data = st.lists(elements, min_size=spec.nbytes, max_size=spec.nbytes).map(bytes)
-        return data.map(lambda data: (spec, data))
-
-    shapes = st.lists(st.integers(0, 4), max_size=3).map(tuple)
-    specs = st.builds(TensorSpec.of, st.sampled_from(kinds), shapes)
-    names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
-    return st.dictionaries(names.filter(lambda name: not name.endswith(".npy")), specs.flatmap(value), max_size=5)
 
 
 def as_torch(values: Mapping[str, tuple[TensorSpec, bytes]]) -> dict[str, torch.Tensor]:
