@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.parser import RevisionsAndPaths
@@ -125,4 +126,5 @@ def chosen_parameters(globs: Sequence[str] | None) -> Callable[[str], bool] | No
         patterns = [matcher(glob) for glob in globs]
     except ValueError as error:
         raise UsageError(f"--param: {error}", hint="git theta log --param 'encoder.**.weight'") from error
-    return lambda name: any(pattern.fullmatch(name) for pattern in patterns)
+    # A history names the same parameters over and over.
+    return lru_cache(1 << 16)(lambda name: any(pattern.fullmatch(name) for pattern in patterns))

@@ -123,13 +123,13 @@ def printable(name: str) -> str:
 def _pattern(name: str) -> _Pattern:
     parts = _SEPARATOR.split(name)
     numbers = tuple(int(part) for part in parts if _is_number(part))
-    return tuple("{}" if _is_number(part) else part for part in parts), numbers
+    return _one(tuple("{}" if _is_number(part) else part for part in parts)), numbers
 
 
 @lru_cache(1 << 16)
-def _key(name: str) -> str:
-    """Return a text that is the same for names with the same pattern."""
-    return "".join(_pattern(name)[0])
+def _one(shape: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the same object for equal shapes, so that these are quick to tell apart."""
+    return shape
 
 
 def _is_number(part: str) -> bool:
@@ -157,23 +157,22 @@ def labels(names: Sequence[str], most: int) -> list[str]:
     """Return at most ``most`` patterns that cover some names, with as much detail as possible."""
     if len(names) == 1:
         return [printable(names[0])]
-    alike: dict[str, list[_Pattern]] = {}
-    for name in names:
-        alike.setdefault(_key(name), []).append(_pattern(name))
-    shapes = [patterns[0][0] for patterns in alike.values()]
-    longest = max(map(len, shapes), default=0)
+    patterns = [*map(_pattern, names)]
+    shapes = {id(shape): shape for shape, _ in patterns}
+    longest = max(map(len, shapes.values()), default=0)
     depth = 0
-    while depth < longest and len({shape[: depth + 1] for shape in shapes}) <= most:
+    while depth < longest and len({shape[: depth + 1] for shape in shapes.values()}) <= most:
         depth += 1
-    groups: dict[tuple[str, ...], list[_Pattern]] = {}
-    for patterns in alike.values():
-        groups.setdefault(patterns[0][0][:depth], []).extend(patterns)
+    groups: dict[tuple[str, ...], list[_Pattern]] = {shape[:depth]: [] for shape in shapes.values()}
+    members = {number: groups[shape[:depth]] for number, shape in shapes.items()}
+    for pattern in patterns:
+        members[id(pattern[0])].append(pattern)
     return [_label(group, depth) for group in groups.values()]
 
 
 def _label(patterns: Sequence[_Pattern], depth: int | None) -> str:
     parts = patterns[0][0]
-    if any(pattern != parts for pattern, _ in patterns):
+    if any(shape is not parts for shape, _ in patterns):
         parts = (*parts[:depth], "**")
     label: list[str] = []
     slot = 0

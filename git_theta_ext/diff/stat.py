@@ -13,7 +13,7 @@ from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
     from git_theta_ext.diff.changes import GroupChange, ModelChange
-    from git_theta_ext.diff.text import Screen
+    from git_theta_ext.diff.screen import Screen
 
 _BAR = 20
 _LEAST_LABEL = 24

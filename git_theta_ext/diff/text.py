@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.changes import Kind
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.diff.changes import GroupChange, ModelChange
     from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.diff.screen import Screen
 
 MOST_LINES = 40
 """The maximum number of lines in a diff."""
@@ -25,19 +25,6 @@ _MOST_CONFLICTS = 8
 _LEAST_LABEL = 24
 _WORDS = {"+": "added", "-": "removed", "~": "modified", ">": "renamed"}
 _COLOURS = {"+": "32", "-": "31", "~": "33", ">": "36", "!": "35", "@": "1"}
-
-
-@dataclass(frozen=True, slots=True)
-class Screen:
-    """The terminal that text is written to.
-
-    Attributes:
-        width: Number of columns; 0 for no limit.
-        colour: Whether it supports ANSI colour sequences.
-    """
-
-    width: int = 0
-    colour: bool = False
 
 
 def render(change: ModelChange, screen: Screen, *, full: bool = False) -> str:

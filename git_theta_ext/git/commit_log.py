@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
-from git_theta_ext.git.entries import TreeEntry
+from git_theta_ext.git.entries import is_regular
 from git_theta_ext.git.process import error_of
 
 if TYPE_CHECKING:
@@ -132,10 +132,7 @@ def _file(fields: str, tokens: Iterator[str]) -> CommittedFile:
     old_path = path = next(tokens)
     if parents == 1 and status.startswith("R"):
         path = next(tokens)
-    *old, new = (
-        oid if TreeEntry(path, oid, mode).regular and oid.strip("0") else ""
-        for mode, oid in zip(modes, oids, strict=True)
-    )
+    *old, new = (oid if is_regular(mode) and oid.strip("0") else "" for mode, oid in zip(modes, oids, strict=True))
     return CommittedFile(path, old_path, tuple(old), new)
 
 

@@ -35,7 +35,12 @@ class TreeEntry:
     @property
     def regular(self) -> bool:
         """Whether it is a regular file, not a symbolic link or a submodule."""
-        return self.mode in _REGULAR_MODES
+        return is_regular(self.mode)
+
+
+def is_regular(mode: str) -> bool:
+    """Return whether a mode is that of a regular file."""
+    return mode in _REGULAR_MODES
 
 
 def update_index(run: RunGit, entries: Iterable[TreeEntry]) -> None:

@@ -106,7 +106,8 @@ def _aligned(old: Sequence[bytes], new: Sequence[bytes]) -> list[tuple[bytes, by
     if len(old) != len(new):
         return None
     pairs = [(before, after) for before, after in zip(old, new, strict=True) if before != after]
-    return pairs if all(b[:-_DIGEST] == a[:-_DIGEST] for b, a in pairs) else None
+    same = [before[:-_DIGEST] for before, _ in pairs] == [after[:-_DIGEST] for _, after in pairs]
+    return pairs if same else None
 
 
 @lru_cache(1 << 16)

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
         "what merged models know, transfers by ssh and to an LFS server, the migration of a history of git-lfs, "
-        "each file format, or a model in shards and many small checkpoints",
+        "each file format, a model in shards and many small checkpoints, or the commands that show a history",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="N",
         help="of the file that goes by ssh, or of a model in each format (60)",
     )
-    parser.add_argument("--commits", type=int, default=200, metavar="N", help="of the history that is migrated (200)")
+    parser.add_argument(
+        "--commits", type=int, default=200, metavar="N", help="of the history that is migrated or shown (200)"
+    )
     parser.add_argument("--onto", type=int, default=0, metavar="N", help="lfs: push N commits, then one more (0)")
     parser.add_argument("--rate", type=float, default=0, metavar="N", help="lfs: also push at N megabytes a second (0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
@@ -227,6 +229,14 @@ def _shards(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
     return rows
 
 
+def _log(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import logs
+
+    rows = logs.measure(arguments.commits, arguments.repeat, folder / "log")
+    print(logs.table(rows), flush=True)
+    return rows
+
+
 OTHERS = {
     "quality": _quality,
     "ssh": _ssh,
@@ -234,6 +244,7 @@ OTHERS = {
     "migration": _migration,
     "formats": _formats,
     "shards": _shards,
+    "log": _log,
 }
 """What has a table of its own."""
 

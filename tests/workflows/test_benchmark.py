@@ -142,6 +142,12 @@ def test_merges_are_measured_for_every_method_and_tool(result: Path) -> None:
     assert all(row["of_bus"] > 0 for row in streamed)
 
 
+def test_histories_are_measured_against_git_log(result: Path) -> None:
+    rows = bench(result, "log", "--commits", "5")["log"]
+    assert [row["command"].split(" ")[:3] for row in rows][:2] == [["git", "log", "-p"], ["git", "theta", "log"]]
+    assert all(row["median"] > 0 and row["of_git"] > 0 for row in rows)
+
+
 def test_shards_are_measured_against_one_file(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARDS", (2,))
     monkeypatch.setattr(shards, "CHECKPOINTS", (2,))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.diff.text import Screen
+    from git_theta_ext.diff.screen import Screen
     from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.operations.history.blame import LastChange
     from git_theta_ext.operations.workspace import Workspace

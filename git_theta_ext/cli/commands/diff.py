@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cli.output import Output
     from git_theta_ext.diff.changes import ModelChange, ParameterChange
     from git_theta_ext.diff.limits import Limit
-    from git_theta_ext.diff.text import Screen
+    from git_theta_ext.diff.screen import Screen
     from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "daily"

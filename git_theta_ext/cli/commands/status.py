@@ -17,7 +17,8 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.schema import to_json
-from git_theta_ext.diff.text import Screen, render
+from git_theta_ext.diff.screen import Screen
+from git_theta_ext.diff.text import render
 from git_theta_ext.diff.words import plural
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths

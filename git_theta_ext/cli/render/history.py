@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.diff.changed_names import ChangedNames
     from git_theta_ext.diff.changes import ModelChange
-    from git_theta_ext.diff.text import Screen
+    from git_theta_ext.diff.screen import Screen
     from git_theta_ext.git.commit_log import Commit
     from git_theta_ext.merging.record import Record
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Wanted = dict[str, dict[bytes, Origin]]
     """Path to line of each parameter whose commit is not found yet."""
 
+_FEW = 16
+
 
 @dataclass(frozen=True, slots=True)
 class LastChange:
@@ -112,15 +114,17 @@ class _Walk:
             texts = {**texts, **dict(manifest_blobs(self.repo, object_infos(self.repo, oids)))}
         for number, (parent, change) in enumerate(zip(commit.parents, changes, strict=False)):
             passed: Wanted = {}
-            compared = {path: changed_lines(*_versions(pair, texts)) for path, pair in change.items()}
+            compared = {} if _all_there(here, change, texts) else _compared(change, texts)
             for path, lines in here.items():
-                own = set(lines) if path not in compared else lines.keys() - set(compared[path].new)
-                passed[path] = {line: lines.pop(line) for line in own}
+                own = [line for line in compared[path].new if line in lines] if path in compared else []
+                passed[path], here[path] = lines, {line: lines.pop(line) for line in own}
             if number == 0:
                 _take_renamed(here, _gone(compared), passed)
+            wanted = self._wanted.setdefault(parent, {})
             for path, lines in passed.items():
-                if lines:
-                    self._wanted.setdefault(parent, {}).setdefault(path, {}).update(lines)
+                wanted[path] = {**wanted[path], **lines} if path in wanted else lines
+            if not any(wanted.values()):
+                del self._wanted[parent]
         if any(here.values()) and any(not old for old, _ in changes[0].values()):
             self._follow(commit, here)
         for path, lines in here.items():
@@ -158,6 +162,20 @@ def _oids(commit: Commit) -> list[str]:
 def _listed(repo: Repository, rev: str, paths: Iterable[str]) -> dict[str, TreeEntry]:
     text = os.fsdecode(repo.run("ls-tree", "-z", "--full-tree", rev, *paths))
     return {entry.path: entry for entry in map(tree_entry, text.split("\0")[:-1])}
+
+
+def _all_there(here: Wanted, change: _Changes, texts: Mapping[str, bytes]) -> bool:
+    """Return whether the older versions have all parameters, if these are so few that this is quick to see."""
+    return sum(map(len, here.values())) <= _FEW and all(
+        b"\n%s\n" % line in texts.get(change[path][0], b"")
+        for path, lines in here.items()
+        if path in change
+        for line in lines
+    )
+
+
+def _compared(change: _Changes, texts: Mapping[str, bytes]) -> dict[str, ChangedLines]:
+    return {path: changed_lines(*_versions(pair, texts)) for path, pair in change.items()}
 
 
 def _versions(pair: tuple[str, str], texts: Mapping[str, bytes]) -> tuple[ManifestLines | None, list[ManifestLines]]:

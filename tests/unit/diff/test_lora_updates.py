@@ -9,7 +9,8 @@ from git_theta_ext.diff.changes import Kind, ModelChange
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.lora_updates import Factors, LoraChange, LoraUpdate, are_factors, compare_updates
 from git_theta_ext.diff.schema import to_json
-from git_theta_ext.diff.text import Screen, render
+from git_theta_ext.diff.screen import Screen
+from git_theta_ext.diff.text import render
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 

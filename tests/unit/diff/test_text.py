@@ -7,7 +7,8 @@ from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.distance import Distance
 from git_theta_ext.diff.group import fold, printable
 from git_theta_ext.diff.schema import SCHEMA, to_json
-from git_theta_ext.diff.text import MOST_LINES, Screen, render
+from git_theta_ext.diff.screen import Screen
+from git_theta_ext.diff.text import MOST_LINES, render
 from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import Conflict
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
