@@ -10,7 +10,7 @@ from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.deltas.chains import closure, shallowest, sound_first
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.index_damage import no_warning
-from git_theta_ext.store.locations import Verdict, filtered, flattened, only, sound
+from git_theta_ext.store.locations import Verdict, filtered, only, pack_ids, sound
 from git_theta_ext.store.locks import exclusive_lock, shared_lock
 from git_theta_ext.store.packs.reader import PackReader, StoredBlob, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
@@ -64,7 +64,7 @@ class Inventory:
                 locations = self.locations(digests)
                 chosen = shallowest(sound(locations))
                 try:
-                    for root, name in {location.pack_id for location in chosen.values()}:
+                    for root, name in {(location.root, location.pack) for location in chosen.values()}:
                         _touch(self._path(root, name))
                 except FileNotFoundError:  # removed just now by another program
                     if not left:
@@ -212,7 +212,7 @@ class Inventory:
 
     def _look_up(self, digests: set[Digest]) -> Locations:
         locations = self.index.locations(digests)
-        packs = {location.pack_id for _, location in flattened(locations)}
+        packs = pack_ids(locations)
         gone = {(root, name) for root, name in packs if root in self._roots and not self._path(root, name).exists()}
         if gone:
             self.refresh()

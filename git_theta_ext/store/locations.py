@@ -103,21 +103,28 @@ def flattened(locations: Mapping[Digest, Iterable[Location]]) -> Iterator[Copy]:
             yield digest, location
 
 
-def only(locations: Mapping[Digest, Iterable[Location]], *verdicts: Verdict) -> Locations:
+def pack_ids(locations: Mapping[Digest, Iterable[Location]]) -> set[tuple[str, str]]:
+    """Return root and name of the packs that some locations are in."""
+    return {(location.root, location.pack) for several in locations.values() for location in several}
+
+
+def only(locations: Locations, *verdicts: Verdict) -> Locations:
     """Return the locations that have one of some verdicts."""
     kept: Locations = {}
     for digest, several in locations.items():
-        chosen = tuple([location for location in several if location.verdict in verdicts])
+        chosen = several
+        if len(several) != 1 or several[0].verdict not in verdicts:  # most tensors have one location, which is kept
+            chosen = tuple([location for location in several if location.verdict in verdicts])
         if chosen:
             kept[digest] = chosen
     return kept
 
 
-def usable(locations: Mapping[Digest, Iterable[Location]]) -> Locations:
+def usable(locations: Locations) -> Locations:
     """Return the locations that are not known to be bad."""
     return only(locations, Verdict.UNKNOWN, Verdict.SOUND)
 
 
-def sound(locations: Mapping[Digest, Iterable[Location]]) -> Locations:
+def sound(locations: Locations) -> Locations:
     """Return the locations that were verified."""
     return only(locations, Verdict.SOUND)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.locations import flattened, sound
+from git_theta_ext.store.locations import sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -35,7 +35,7 @@ def closure(digests: Iterable[Digest], look_up: Callable[[set[Digest]], Location
         seen |= todo
         fresh = look_up(todo)
         locations.update(fresh)
-        todo = {base for _, location in flattened(fresh) for base in location.bases} - seen
+        todo = {base for several in fresh.values() for location in several for base in location.bases} - seen
     return locations
 
 
@@ -52,9 +52,9 @@ def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, L
             ready = [at for at in held if not at.bases or all(base in chosen for base in at.bases)]
             if ready:
                 level[digest] = ready[0] if len(ready) == 1 else min(ready, key=_size)
-        if not level:
-            break
         chosen.update(level)
+        if not level or len(level) == len(waiting):
+            break
         for digest in level:
             del waiting[digest]
     return chosen
@@ -76,6 +76,8 @@ def smallest(locations: Mapping[Digest, Collection[Location]], depth: int = MAX_
     }
     steps = dict.fromkeys(chosen, 0)
     rest = sorted(plain.keys() - chosen.keys())
+    if not rest:
+        return plain
     ordered = {
         digest: sorted(
             (location for location in locations[digest] if all(base in plain for base in location.bases)),

@@ -25,7 +25,7 @@ def starting_within(locations: Locations, digests: AbstractSet[Digest], parents:
     """
     return filtered(
         locations,
-        lambda digest, location: digest not in digests or not location.bases or location.bases[0] in parents,
+        lambda digest, location: not location.bases or digest not in digests or location.bases[0] in parents,
     )
 
 

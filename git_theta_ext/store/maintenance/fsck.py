@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, ThetaError
 from git_theta_ext.store.deltas.chains import closure, shallowest
-from git_theta_ext.store.locations import filtered, flattened, usable
+from git_theta_ext.store.locations import filtered, flattened, pack_ids, usable
 from git_theta_ext.store.packs.reader import read_pack_header, wrong_tensor
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.skeletons import read_skeleton
@@ -216,5 +216,5 @@ def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str
 def _damage(digest: Digest, locations: Locations, damaged: Mapping[tuple[str, str], str]) -> set[str]:
     """Return the damaged packs that have a tensor or something that it depends on."""
     behind = closure({digest}, lambda wanted: {d: locations[d] for d in wanted if d in locations})
-    packs = {location.pack_id for _, location in flattened(behind)}
+    packs = pack_ids(behind)
     return {damaged[pack] for pack in packs if pack in damaged}

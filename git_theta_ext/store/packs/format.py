@@ -153,7 +153,7 @@ def _read_entries(header: memoryview, nbytes: int) -> tuple[Entry, ...]:
     for row in reader.rows(MAX_ENTRIES):
         entry = _read_entry(row, at)
         entries.append(entry)
-        at += entry.stored
+        at += sum(entry.chunks)
     reader.end()
     return tuple(entries)
 
@@ -206,7 +206,8 @@ def _read_entry(row: Any, offset: int) -> Entry:
         raise ValueError("a chunk is larger than its tensor allows")
     if len(bases) > MAX_BASES:
         raise ValueError(f"{len(bases)} bases exceed the limit of {MAX_BASES}")
-    return Entry(_digest(digest), form.spec, encoding, chunks, offset, tuple(map(_digest, bases)), params)
+    names = tuple(map(_digest, bases)) if bases else ()
+    return Entry(_digest(digest), form.spec, encoding, chunks, offset, names, params)
 
 
 def _digest(raw: object) -> Digest:
