@@ -127,10 +127,24 @@ def models_among(repo: Repository, rev: str | None, checkpoints: Iterable[str]) 
         rev: The commit; None for the index.
         checkpoints: Their paths.
     """
+    return indexed_models(repo, rev, checkpoints)[0]
+
+
+def indexed_models(
+    repo: Repository, rev: str | None, checkpoints: Iterable[str]
+) -> tuple[list[ModelFiles], dict[str, ModelIndex]]:
+    """Return the models that some checkpoints of a commit make up, and the indexes in their directories.
+
+    Args:
+        repo: The repository.
+        rev: The commit; None for the index.
+        checkpoints: Their paths.
+    """
     paths = list(checkpoints)
     folders = {posixpath.dirname(path) for path in paths}
     files = {e.path: e.oid for e in repo.entries(rev) if not e.stage and posixpath.dirname(e.path) in folders}
-    return models_of(paths, read_indexes(repo, files), model_names(repo.run, paths))
+    indexes = read_indexes(repo, files)
+    return models_of(paths, indexes, model_names(repo.run, paths)), indexes
 
 
 def read_configs(repo: Repository, files: Mapping[str, str]) -> dict[str, bytes]:

@@ -19,15 +19,16 @@ from git_theta_ext.diff.words import human_bytes, plural, shorten
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.operations.history.versions import versions
-from git_theta_ext.operations.maintenance.disk_usage import Usage, measure
+from git_theta_ext.operations.maintenance.disk_usage import Usage, by_model, measure
+from git_theta_ext.operations.models import models_among
 from git_theta_ext.store.packs.reader import read_pack_header
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.operations.maintenance.disk_usage import Share
+    from git_theta_ext.operations.maintenance.disk_usage import ModelVersionShare, Share
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
@@ -46,6 +47,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("paths", metavar="PATH", nargs="*", help="files, directories or quoted patterns; default: all")
     parser.add_argument("--by", choices=_KINDS, default="version", help="what each line shows; default: version")
+    parser.add_argument("--files", action="store_true", help="also show each file of models of several files")
     add_options(parser)
 
 
@@ -54,7 +56,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Show disk usage."""
     only = tracked_paths(workspace.repo, args.paths) if args.paths else None
     usage = measure(versions(workspace.repo), *_packs(workspace.store), only)
-    output.result(_data(usage), map(_shown, _lines(usage, args.by)))
+    models = models_among(workspace.repo, None, {version.path for version in usage.versions})
+    names = {path: model.name for model in models for path in model.shards if len(model.shards) > 1}
+    groups = by_model(usage.versions, names)
+    lines = _lines(usage, groups, args.by, files=args.files)
+    output.result({**_data(usage), "models": list(map(_model_data, groups))}, map(_shown, lines))
     return 0
 
 
@@ -83,6 +89,21 @@ def _data(usage: Usage) -> dict[str, object]:
     }
 
 
+def _model_data(model: ModelVersionShare) -> dict[str, object]:
+    first = model.files[0]
+    new = asdict(model.new)
+    del new["label"]
+    files = [file.path for file in model.files]
+    return {
+        "path": model.path,
+        "files": files,
+        "commit": first.commit,
+        "time": first.time,
+        "raw": model.raw,
+        "new": new,
+    }
+
+
 def _version_data(version: dict[str, object]) -> dict[str, object]:
     new = version.pop("new")
     assert isinstance(new, dict)
@@ -90,11 +111,12 @@ def _version_data(version: dict[str, object]) -> dict[str, object]:
     return {**version, "new": new}
 
 
-def _lines(usage: Usage, kind: str) -> Iterator[str]:
+def _lines(usage: Usage, models: Sequence[ModelVersionShare], kind: str, *, files: bool) -> Iterator[str]:
     if not usage.versions:
         yield "no checkpoint is committed or staged; git theta track PATTERN, then git theta add PATH"
     else:
-        yield from _chart(_rows(usage, kind), shutil.get_terminal_size((_WIDTH, 0)).columns)
+        rows = list(_model_rows(models, files=files)) if kind == "version" else _rows(usage, kind)
+        yield from _chart(rows, shutil.get_terminal_size((_WIDTH, 0)).columns)
         yield ""
         yield from _totals(usage)
     yield from _disk(usage)
@@ -102,10 +124,17 @@ def _lines(usage: Usage, kind: str) -> Iterator[str]:
 
 def _rows(usage: Usage, kind: str) -> list[tuple[str, int, Share]]:
     """Return the label, the raw bytes and the share of each line."""
-    if kind == "version":
-        return [(_when(v.path, v.commit, v.time), v.raw, v.new) for v in usage.versions]
     shares = {"encoding": usage.encodings, "group": usage.groups, "parameter": usage.parameters}[kind]
     return [(share.label if kind != "parameter" else printable(share.label), share.raw, share) for share in shares]
+
+
+def _model_rows(models: Iterable[ModelVersionShare], *, files: bool) -> Iterator[tuple[str, int, Share]]:
+    for model in models:
+        first, several = model.files[0], len(model.files) > 1 or model.files[0].path != model.path
+        count = f" ({plural(len(model.files), 'file')})" if several else ""
+        yield f"{_when(model.path, first.commit, first.time)}{count}", model.raw, model.new
+        for file in model.files if several and files else ():
+            yield f"{'':19}   {printable(file.path)}", file.raw, file.new
 
 
 def _when(path: str, commit: str | None, seconds: int) -> str:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.screen import Screen
 from git_theta_ext.diff.text import render
@@ -30,21 +28,36 @@ from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.filter.written_files import finish_written_files
+from git_theta_ext.operations.history.model_changes import Models
 from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, unpushed, untracked
 from git_theta_ext.operations.sync.path_filter import fetch_filter
+from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.diff.changes import ModelChange
     from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.history.model_changes import ChangedModel
     from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "daily"
 EXAMPLE = "git theta status models/"
+
+_LISTS = (
+    ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
+    ("one_sided", "Deleted by one side, or renamed (git add PATH keeps it, git rm PATH deletes it):"),
+    ("pending", "Pending, still manifests (git theta checkout):"),
+    (
+        "not_fetched",
+        "Not fetched, as theta.fetch.include and theta.fetch.exclude say (git theta checkout PATH):",
+    ),
+    ("raw_in_index", "Stored in git instead of as manifests (git theta add):"),
+    ("untracked", "New (git theta add):"),
+)
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +66,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-code", action="store_true", help="exit with 1 if a checkpoint is pending or has conflicts"
     )
+    parser.add_argument("--files", action="store_true", help="also list the files of models of several files")
     add_options(parser)
 
 
@@ -73,11 +87,13 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     entries = repo.entries(None)
     unmerged = {entry.path for entry in entries if entry.stage}
     compared = (set(tracked) if args.paths else {*committed, *index}) - unmerged
-    staged = _changes(committed, {path: index.get(path) for path in compared})
+    new = untracked(repo)
+    models = Models.of(repo, {*compared, *files, *new})
+    staged = models.changed(committed, {path: index.get(path) for path in compared})
     stored_by_git = {path for path, file in files.items() if file.kind == "empty" and path not in index}
     left_out = {*unmerged, *stored_by_git}
     present = {path: file.manifest for path, file in files.items() if file.kind != "link" and path not in left_out}
-    changed = _changes(index, present)
+    changed = models.changed(index, present)
     pending = sorted({*read_pending(repo), *(path for path, file in files.items() if file.kind == "manifest")})
     in_place = ((path, file.manifest) for path, file in files.items() if file.kind == "manifest" and file.manifest)
     not_fetched = set(fetch_filter(repo).left_out(workspace.store, in_place))
@@ -89,9 +105,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     without = unattributed(repo, [path for path in index if path in set(tracked)])
     data: dict[str, Any] = {
         "head": head,
-        "staged": [to_json(change) for change in staged],
-        "not_staged": [to_json(change) for change in changed],
-        "untracked": untracked(repo),
+        "staged": [to_json(change) for change in _by_path(staged)],
+        "staged_models": [to_json(change) for model in staged for change in model.changes],
+        "not_staged": [to_json(change) for change in _by_path(changed)],
+        "not_staged_models": [to_json(change) for model in changed for change in model.changes],
+        "untracked": new,
         "pending": [path for path in pending if path not in {*conflicted, *not_fetched}],
         "not_fetched": sorted(not_fetched.difference(conflicted)),
         "conflicted": conflicted,
@@ -102,7 +120,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         "filter_configured": configured(repo),
         "pre_push_hook": hook_present(repo),
     }
-    output.result(data, _lines(output, repo, data, (staged, changed), tracked=bool(paths or index)))
+    listing = _Listing(output, repo, models, files=args.files)
+    output.result(data, listing.lines(data, (staged, changed), tracked=bool(paths or index)))
     if without:
         output.warning(*advice(repo, without))
     if paths and not data["filter_configured"]:
@@ -118,51 +137,62 @@ def _raw(repo: Repository, entries: Sequence[TreeEntry]) -> list[str]:
     return [entry.path for entry in entries if entry.oid in infos and infos[entry.oid].nbytes]
 
 
-def _changes(old: Mapping[str, Manifest], new: Mapping[str, Manifest | None]) -> list[ModelChange]:
-    diffs = {path: compare(old.get(path), new[path]) for path in sorted(new) if (old.get(path) or new[path])}
-    return [ModelChange(path, diff) for path, diff in diffs.items() if not diff.empty]
+def _by_path(models: Sequence[ChangedModel]) -> list[ModelChange]:
+    return sorted((change for model in models for change in model.files), key=lambda change: change.path)
 
 
-def _lines(
-    output: Output,
-    repo: Repository,
-    data: Mapping[str, Any],
-    models: tuple[Sequence[ModelChange], Sequence[ModelChange]],
-    *,
-    tracked: bool,
-) -> Iterator[str]:
-    """Yield the status for people, with paths relative to the current directory, as ``git status`` shows them."""
-    clean = True
-    screen = Screen(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0, output.color)
-    for title, changes in zip(
-        ("Staged for the next commit:", "Changed, not staged (git theta add):"), models, strict=True
-    ):
-        if changes:
+@dataclass(frozen=True)
+class _Listing:
+    """Writes the status for people, with paths relative to the current directory, as ``git status`` shows them."""
+
+    output: Output
+    repo: Repository
+    models: Models
+    files: bool
+
+    def lines(
+        self, data: Mapping[str, Any], changed: tuple[Sequence[ChangedModel], Sequence[ChangedModel]], *, tracked: bool
+    ) -> Iterator[str]:
+        """Yield the status."""
+        clean = True
+        titles = ("Staged for the next commit:", "Changed, not staged (git theta add):")
+        for title, models in zip(titles, changed, strict=True):
+            if models:
+                clean = False
+                yield self.output.styled(title, "bold")
+            for model in models:
+                yield from self._model(model)
+        for key, title in _LISTS:
+            if data[key]:
+                clean = False
+                yield self.output.styled(title, "bold")
+                yield from self._paths(data[key])
+        pushed = data["not_pushed"]
+        if pushed and pushed["versions"]:
             clean = False
-            yield output.styled(title, "bold")
-        for change in changes:
-            shown = replace(change, path=repo.relative(change.path))
-            yield from ("  " + line for line in render(shown, screen).splitlines())
-    for key, title in (
-        ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
-        ("one_sided", "Deleted by one side, or renamed (git add PATH keeps it, git rm PATH deletes it):"),
-        ("pending", "Pending, still manifests (git theta checkout):"),
-        ("not_fetched", "Not fetched, as theta.fetch.include and theta.fetch.exclude say (git theta checkout PATH):"),
-        ("raw_in_index", "Stored in git instead of as manifests (git theta add):"),
-        ("untracked", "New (git theta add):"),
-    ):
-        if data[key]:
-            clean = False
-            yield output.styled(title, "bold")
-            yield from (f"  {repo.relative(path)}" for path in data[key])
-    pushed = data["not_pushed"]
-    if pushed and pushed["versions"]:
-        clean = False
-        versions, tensors = plural(pushed["versions"], "version"), plural(pushed["tensors"], "tensor")
-        where = "on no remote" if pushed["nowhere"] else f"not on {pushed['remote']}"
-        yield output.styled("Not pushed (git push):", "bold")
-        yield f"  {versions} of checkpoints with {tensors} that are {where}, as of the last fetch or push"
-    if clean and not tracked:
-        yield "no checkpoint is tracked here; git theta track PATTERN, then git theta add PATH"
-    elif clean:
-        yield "nothing changed and nothing is pending"
+            versions, tensors = plural(pushed["versions"], "version"), plural(pushed["tensors"], "tensor")
+            where = "on no remote" if pushed["nowhere"] else f"not on {pushed['remote']}"
+            yield self.output.styled("Not pushed (git push):", "bold")
+            yield f"  {versions} of checkpoints with {tensors} that are {where}, as of the last fetch or push"
+        if clean and not tracked:
+            yield "no checkpoint is tracked here; git theta track PATTERN, then git theta add PATH"
+        elif clean:
+            yield "nothing changed and nothing is pending"
+
+    def _model(self, model: ChangedModel) -> Iterator[str]:
+        screen = Screen(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0, self.output.color)
+        for change in model.changes:
+            yield from ("  " + line for line in render(self._named(change), screen).splitlines())
+        for change in model.files if self.files and model.whole is not None else ():
+            summary = render(self._named(change), Screen()).splitlines()[1]
+            yield f"    {printable(self.repo.relative(change.path))}: {summary}"
+
+    def _named(self, change: ModelChange) -> ModelChange:
+        return replace(change, path=self.repo.relative(change.path))
+
+    def _paths(self, paths: Sequence[str]) -> Iterator[str]:
+        for name, files in self.models.names(paths).items():
+            count = f" ({len(files)} files)" if len(files) > 1 else ""
+            yield f"  {self.repo.relative(name)}{count}"
+            if count and self.files:
+                yield from (f"    {self.repo.relative(path)}" for path in files)

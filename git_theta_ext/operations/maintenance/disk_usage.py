@@ -67,6 +67,42 @@ class VersionShare:
 
 
 @dataclass(frozen=True)
+class ModelVersionShare:
+    """The disk usage of the files of a model that one commit changed.
+
+    Attributes:
+        path: The path that the model has, or would have, as one file.
+        files: The usage of each file.
+    """
+
+    path: str
+    files: tuple[VersionShare, ...]
+
+    @property
+    def raw(self) -> int:
+        """Size of all tensors and skeletons of these files, in bytes."""
+        return sum(file.raw for file in self.files)
+
+    @property
+    def new(self) -> Share:
+        """Tensors that no earlier version has."""
+        return _sum(self.path, (file.new for file in self.files))
+
+
+def by_model(versions: Iterable[VersionShare], names: Mapping[str, str]) -> list[ModelVersionShare]:
+    """Return versions by model and commit, in the same order.
+
+    Args:
+        versions: The usage by version, oldest first.
+        names: Path to the name of the model that it belongs to, for models of several files.
+    """
+    groups: dict[tuple[str, str | None], list[VersionShare]] = {}
+    for version in versions:
+        groups.setdefault((names.get(version.path, version.path), version.commit), []).append(version)
+    return [ModelVersionShare(path, tuple(files)) for (path, _), files in groups.items()]
+
+
+@dataclass(frozen=True)
 class Disk:
     """The packs of a store, in bytes.
 
