@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
+import struct
 import tarfile
 import zipfile
 from importlib.util import find_spec
@@ -85,6 +87,54 @@ def _mar(model: Model, path: Path) -> None:
         archive.writestr("MAR-INF/MANIFEST.json", "{}")
 
 
+def _zip(model: Model, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in model.items():
+            archive.writestr(f"{name}.safetensors", save({name: value}))
+
+
+def _keras(model: Model, path: Path) -> None:
+    inner = path.with_name("model.weights.h5")
+    _hdf5(model, inner)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", '{"keras_version": "3.12.0"}')
+        archive.writestr("config.json", '{"class_name": "Sequential"}')
+        archive.write(inner, inner.name)
+    inner.unlink()
+
+
+def _onnx(model: Model, path: Path) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    tensors = [numpy_helper.from_array(value, name) for name, value in model.items()]
+    onnx.save(helper.make_model(helper.make_graph([], "model", [], [], tensors)), str(path))
+
+
+def _gguf(model: Model, path: Path) -> None:
+    head, at = b"GGUF" + struct.pack("<I2Q", 3, len(model), 0), 0
+    for name, value in model.items():
+        head += struct.pack("<Q", len(name)) + name.encode()
+        head += struct.pack(f"<I{value.ndim}QIQ", value.ndim, *value.shape[::-1], 0, at)
+        at += value.nbytes
+    path.write_bytes(head + bytes(-len(head) % 32) + b"".join(value.tobytes() for value in model.values()))
+
+
+def _dcp(model: Model, path: Path) -> None:
+    from torch.distributed import checkpoint
+
+    folder = path.with_name("dcp")
+    checkpoint.save(_tensors(model), checkpoint_id=str(folder), no_dist=True)
+    (folder / "__0_0.distcp").rename(path)
+    shutil.rmtree(folder)
+
+
+def _export(model: Model, path: Path) -> None:
+    module = torch.nn.Sequential(*(torch.nn.Linear(_WIDTH, _WIDTH, bias=False) for _ in model))
+    module.load_state_dict({f"{n}.weight": value for n, value in enumerate(_tensors(model).values())})
+    torch.export.save(torch.export.export(module, (torch.zeros(1, _WIDTH),)), path)
+
+
 def _joblib(model: Model, path: Path, **options: Any) -> None:
     import joblib
 
@@ -102,10 +152,17 @@ _WRITERS: dict[str, tuple[str, Callable[[Model, Path], object]]] = {
     "-chunked.h5": ("h5py", lambda model, path: _hdf5(model, path, chunks=(64, _WIDTH))),
     ".msgpack": ("msgpack", _flax),
     ".nemo": ("torch", _tar),
+    ".keras": ("h5py", _keras),
+    ".onnx": ("onnx", _onnx),
+    ".gguf": ("numpy", _gguf),
+    ".distcp": ("torch", _dcp),
+    ".pt2": ("torch", _export),
+    ".zip": ("safetensors", _zip),
     ".tar.gz": ("torch", lambda model, path: _tar(model, path, "w:gz")),
     ".safetensors.gz": ("safetensors", _gzip),
     ".mar": ("torch", _mar),
     ".joblib": ("joblib", _joblib),
     "-compressed.joblib": ("joblib", lambda model, path: _joblib(model, path, compress=3)),
+    ".bin": ("numpy", lambda model, path: path.write_bytes(b"".join(value.tobytes() for value in model.values()))),
 }
 """The library and the function that writes, by the end of the file's name."""

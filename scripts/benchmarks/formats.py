@@ -64,7 +64,7 @@ def measure(files: Sequence[Path], folder: Path) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """Render the results as Markdown."""
     columns = ["file", "size", "format", "tensors", "in tensors", "stored", "add", "CPU", "peak", "of safetensors' CPU"]
-    columns += ["edited", "edit stored, of the file", "of safetensors'"]
+    columns += ["checkout CPU", "peak", "edited", "edit stored, of the file", "of safetensors'"]
     return markdown(columns, [_cells(row) for row in rows])
 
 
@@ -76,10 +76,11 @@ def _cells(row: Row) -> list[str]:
         f"{row['cpu']:.2f} s",
         f"{row['peak'] / 1e6:.0f} MB",
     ]
+    restored = [f"{row['checkout_cpu']:.2f} s", f"{row['checkout_peak'] / 1e6:.0f} MB"]
     if "edited" not in row:
-        return [*cells, "", "", "", ""]
-    ratios = [f"{row['cpu'] / row['safetensors_cpu']:.2f}", f"{row['edited'] / 1e6:.2f} MB"]
-    return [*cells, *ratios, f"{row['edit'] / row['nbytes']:.4f}", f"{row['edit'] / row['safetensors_edit']:.3f}"]
+        return [*cells, "", *restored, "", "", ""]
+    cells += [f"{row['cpu'] / row['safetensors_cpu']:.2f}", *restored, f"{row['edited'] / 1e6:.2f} MB"]
+    return [*cells, f"{row['edit'] / row['nbytes']:.4f}", f"{row['edit'] / row['safetensors_edit']:.3f}"]
 
 
 def _row(path: Path, place: Path, env: dict[str, str]) -> Row:
@@ -106,15 +107,15 @@ def _row(path: Path, place: Path, env: dict[str, str]) -> Row:
 
 
 def _added(repository: Repository, first: Path, second: Path | None) -> Row:
-    """Add a file, and a second version if there is one; restore both; return seconds, memory and bytes."""
+    """Add a file, check it out, and do the same with a second version if there is one; return what it takes."""
     repository.put(first)
     seconds, cpu, peak = repository.spent("add", MODEL)
     repository.git("commit", "--quiet", "--message", "first")
     row: Row = {"add": seconds, "cpu": cpu, "peak": peak, "stored": repository.stored()}
+    repository.model.unlink()
+    _, row["checkout_cpu"], row["checkout_peak"] = repository.spent("checkout", "--quiet", "--", MODEL)
+    _check(repository, first)
     if second is None:
-        repository.model.unlink()
-        repository.git("checkout", "--quiet", "--", MODEL)
-        _check(repository, first)
         return row
     repository.git("theta", "gc")
     stored = repository.stored()
