@@ -40,7 +40,9 @@ class TargetFile(WrittenFile):
 
     def another(self) -> TargetFile:
         """Return an empty temporary file, which vanishes with the object."""
-        return self._packer.scratch()
+        made = self._packer.scratch()
+        made.advance = self.advance
+        return made
 
 
 @dataclass(frozen=True)

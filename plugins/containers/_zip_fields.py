@@ -9,7 +9,6 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import NotSplittable
 
 # The package has another name where it is installed.
@@ -34,11 +33,12 @@ _END64_SIZE, _LOCATOR_SIZE = 56, 20
 
 
 class Sizes(NamedTuple):
-    """What the headers say about the content of a member: how it is compressed, its CRC-32, its size in the file."""
+    """What the headers say about a member: how it is compressed, its CRC-32, its size in the file and without that."""
 
     method: int
     crc: int
     packed: int
+    size: int
 
 
 class _Field(NamedTuple):
@@ -102,17 +102,20 @@ class ArchiveMember:
         """Change its header. Sizes and checksums that follow in a descriptor are zero, and stay so."""
         _Field(8, 2).write(header, sizes.method)
         name_size = int.from_bytes(header[26:28], "little")
-        _, packed = _wide(header, _LOCAL_SIZE + name_size, len(header), (_Field(22, 4), _Field(18, 4)))
+        size, packed = _wide(header, _LOCAL_SIZE + name_size, len(header), (_Field(22, 4), _Field(18, 4)))
         if packed.read(header):
             _put_crc(header, 14, sizes.crc)
             packed.write(header, sizes.packed)
+            size.write(header, sizes.size)
 
     def patch_descriptor(self, descriptor: bytearray, sizes: Sizes) -> None:
         """Change what follows its content, if anything does."""
         if descriptor:
             at = len(_SIGNATURE) if descriptor.startswith(_SIGNATURE) else 0
             _put_crc(descriptor, at, sizes.crc)
-            _Field(at + 4, 8 if len(descriptor) in _WIDE_DESCRIPTORS else 4).write(descriptor, sizes.packed)
+            width = 8 if len(descriptor) in _WIDE_DESCRIPTORS else 4
+            _Field(at + 4, width).write(descriptor, sizes.packed)
+            _Field(at + 4 + width, width).write(descriptor, sizes.size)
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,11 @@ class Archive:
             header, sizes = moved[member.number]
             fields = (_Field(at + 24, 4), _Field(at + 20, 4), _Field(at + 42, 4))
             extra_at = at + _ENTRY_SIZE + name
-            _, packed, place = _wide(made, extra_at, extra_at + extra, fields)
+            size, packed, place = _wide(made, extra_at, extra_at + extra, fields)
             _Field(at + 10, 2).write(made, sizes.method)
             _put_crc(made, at + 16, sizes.crc)
             packed.write(made, sizes.packed)
+            size.write(made, sizes.size)
             place.write(made, header)
             end = max(end, extra_at + extra + comment)
         if made[end : end + 4] == b"PK\6\6":
@@ -170,20 +174,6 @@ def read_archive(data: Content) -> Archive:
         for number, (entry, member, limit) in enumerate(zip(entries, members, limits, strict=True))
     ]
     return Archive(listed, bytes(data[start:]), start)
-
-
-def needs_packing(data: Content) -> bool:
-    """Return whether a member is compressed, or an archive with checksums itself; False if the archive is damaged."""
-    try:
-        return any(_is_packed(data, member) for member in read_archive(data).members)
-    except (FormatError, NotSplittable):
-        return False
-
-
-def _is_packed(data: Content, member: ArchiveMember) -> bool:
-    if member.method == DEFLATED:
-        return member.size > 0
-    return member.crc > 0 and bytes(data[member.start : min(member.start + 4, member.end)]) == b"PK\3\4"
 
 
 def _put_crc(header: bytearray, at: int, value: int) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._compressors import Parameters
     from ._zip_fields import ArchiveMember
 
+_HEAD = 32
 _AHEAD = 2
 """Members for each thread that are begun before their turn."""
 
@@ -45,10 +46,12 @@ def compressed_members(
 
     def ahead(member: ArchiveMember) -> Callable[[int], Sizes]:
         spool, checksum = Spool(pieces(member), target), crc32(member.part(data))
-        return lambda at: Sizes(DEFLATED, checksum, spool.copy_to(target, at))
+        return lambda at: Sizes(DEFLATED, checksum, spool.copy_to(target, at), member.size)
 
     def in_turn(member: ArchiveMember) -> Callable[[int], Sizes]:
-        return lambda at: Sizes(DEFLATED, crc32(member.part(data)), write(target, at, pieces(member, target.threads)))
+        return lambda at: Sizes(
+            DEFLATED, crc32(member.part(data)), write(target, at, pieces(member, target.threads)), member.size
+        )
 
     if target.threads == 1 or len(members) == 1:
         yield from map(in_turn, members)
@@ -79,7 +82,7 @@ def unpack_members(
         return find_parameters(member.part(data), Part(target, at, at + member.size), target.advance, hint)
 
     def unpack(place: tuple[ArchiveMember, int]) -> tuple[Parameters, Parameters | None]:
-        _write_content(data, *place, target)
+        write_content(data, *place, target)
         guess = hint
         return guess, find(*place, guess) if place[0].method == DEFLATED else None
 
@@ -97,7 +100,19 @@ def unpack_members(
     return found
 
 
-def _write_content(data: Content, member: ArchiveMember, at: int, target: Target) -> None:
+def begins(data: Content, member: ArchiveMember) -> bytes:
+    """Return the first bytes of the content of a member."""
+    part = member.part(data)
+    pieces: Iterator[bytes | memoryview] = inflate(part, member.size) if member.method == DEFLATED else read(part)
+    return bytes(next(pieces, b"")[:_HEAD])
+
+
+def write_content(data: Content, member: ArchiveMember, at: int, target: Target) -> None:
+    """Write the content of a member at an offset.
+
+    Raises:
+        FormatError: The member is damaged.
+    """
     size = checksum = 0
     part = member.part(data)
     for piece in inflate(part, member.size) if member.method == DEFLATED else read(part):

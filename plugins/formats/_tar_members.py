@@ -75,6 +75,17 @@ def members(data: Content) -> Iterator[TarMember]:
         at = end + -(end - start) % BLOCK
 
 
+def with_size(header: bytes, size: int) -> bytes | None:
+    """Return the header of a file for another size of it; None if it has no room for the size."""
+    width = _SIZE.stop - _SIZE.start - 1
+    digits = f"{size:0{width}o}".encode()
+    if len(digits) > width:
+        return None
+    made = header[: _SIZE.start] + digits + header[_SIZE.stop - 1 : _CHECKSUM.start]
+    rest = header[_CHECKSUM.stop :]
+    return made + f"{sum(made) + sum(b' ' * 8) + sum(rest):06o}\0 ".encode() + rest
+
+
 def _stored(kind: int, size: int, wide: int | None) -> int:
     """Return how many bytes follow a header; ``wide`` is a size that a header before it gives."""
     if kind in _EMPTY:

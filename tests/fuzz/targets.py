@@ -656,7 +656,8 @@ TARGETS = {
         for name, seeds, members in (
             ("gzip", ("model.safetensors.gz", "compressed.nemo", "pieces.safetensors.gz"), 1),
             ("zlib", ("model.safetensors.z",), 1),
-            ("zip", ("compressed.npz", "compressed.pt"), 5),
+            ("zip", ("compressed.npz", "compressed.pt", "npz-in.zip"), 5),
+            ("tar", ("gzip-in.tar",), 0),
         )
     },
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),

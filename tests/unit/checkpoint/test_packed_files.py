@@ -39,12 +39,19 @@ def deflated(data):
     return target.getvalue()
 
 
-def legacy_tar():
+def tar(name, data, mode):
     target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w:gz") as archive:
-        info = tarfile.TarInfo("model.safetensors")
-        info.size = len(SAFETENSORS)
-        archive.addfile(info, io.BytesIO(SAFETENSORS))
+    with tarfile.open(fileobj=target, mode=mode) as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return target.getvalue()
+
+
+def archive(name, data, method):
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method) as made:
+        made.writestr(name, data)
     return target.getvalue()
 
 
@@ -52,11 +59,15 @@ FILES = {
     "safetensors.gz": (gzip.compress(SAFETENSORS), "safetensors", ["gzip"]),
     "safetensors.z": (zlib.compress(SAFETENSORS, 3), "safetensors", ["zlib"]),
     "nemo": (gzip.compress(NEMO, 6), "tar", ["gzip"]),
-    "tgz": (legacy_tar(), "tar", ["gzip"]),
+    "tgz": (tar("model.safetensors", SAFETENSORS, "w:gz"), "tar", ["gzip"]),
     "npz": (deflated(NPZ), "npz", ["zip"]),
     "npz.gz": (gzip.compress(deflated(NPZ)), "npz", ["gzip", "zip"]),
     "pt": (deflated((FORMATS / "model.pt").read_bytes()), "torch_zip", ["zip"]),
     "keras": (deflated((FORMATS / "model.keras").read_bytes()), "keras", ["zip"]),
+    "gz in tar": (tar("model.safetensors.gz", gzip.compress(SAFETENSORS), "w"), "tar", ["tar"]),
+    "npz in tar.gz": (tar("model.npz", deflated(NPZ), "w:gz"), "tar", ["gzip", "tar"]),
+    "gz in zip": (archive("model.gz", gzip.compress(SAFETENSORS), zipfile.ZIP_STORED), "zip", ["zip"]),
+    "npz in zip": (archive("model.npz", deflated(NPZ), zipfile.ZIP_DEFLATED), "zip", ["zip"]),
     "txt.gz": (gzip.compress(b"text " * 99), "opaque", ["gzip"]),
 }
 
@@ -112,9 +123,10 @@ def test_progress_counts_the_bytes_of_the_file_while_they_are_compressed(name, s
     assert 0.5 * layout.nbytes < packing[1] <= sum(steps) <= layout.nbytes
 
 
-def test_tensors_are_those_of_the_file_without_compression(store):
+@pytest.mark.parametrize("name", ["safetensors.gz", "gz in tar", "gz in zip"])
+def test_tensors_are_those_of_the_file_without_compression(name, store):
     plain = clean(memoryview(SAFETENSORS), "m", store).manifest
-    packed = clean(memoryview(FILES["safetensors.gz"][0]), "m.gz", store).manifest
+    packed = clean(memoryview(FILES[name][0]), "m.gz", store).manifest
     assert packed.parameters == plain.parameters
 
 

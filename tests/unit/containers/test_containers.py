@@ -4,6 +4,7 @@ import gzip
 import io
 import shutil
 import subprocess
+import tarfile
 import threading
 import zipfile
 import zlib
@@ -26,12 +27,18 @@ TEXT = b"".join(b"layer %d has weight %d\n" % (n % 13, n * n % 97) for n in rang
 MIXED = FLOATS[:9000] + bytes(70_000) + TEXT[:20_000] + FLOATS[:20_000]
 
 
-def archive(members, method=zipfile.ZIP_DEFLATED, **options):
+def archive(members, *, without_checksums=False):
     target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", method, **options) as made:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
         for name, data in members.items():
             with made.open(zipfile.ZipInfo(name) if isinstance(name, str) else name, "w", force_zip64=True) as member:
                 member.write(data)
+        if without_checksums:
+            for info in made.infolist():
+                made.fp.seek(info.header_offset + 14)
+                made.fp.write(bytes(4))
+                info.CRC = 0
+            made.fp.seek(0, io.SEEK_END)
     return target.getvalue()
 
 
@@ -59,6 +66,17 @@ def streamed(members):
         for name, data in members.items():
             made.writestr(deflated(name), data)
     return pipe.data
+
+
+def tar(members, kind=tarfile.USTAR_FORMAT):
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=kind) as made:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            made.addfile(info, io.BytesIO(data))
+        end = made.offset
+    return target.getvalue()[:end] + bytes(1024)
 
 
 def stored(data):
@@ -94,18 +112,41 @@ class TestZlib(ContainerTests):
 
 class TestZip(ContainerTests):
     container = find_container("zip")
-    examples = {  # noqa: RUF012 - as the suite asks
+    examples = {
         label: (data, stored(data))
         for label, data in {
             "as numpy": archive({deflated("a.npy"): FLOATS, deflated("b.npy"): TEXT}),
             "mixed": archive({"a": FLOATS, deflated("b"): TEXT, deflated("empty"): b""}),
             "streamed": streamed({"a": FLOATS, "b": TEXT[:100]}),
         }.items()
+    } | {
+        "compressed once more": (
+            archive({deflated("a.gz"): gzip.compress(FLOATS), "b.z": zlib.compress(TEXT), deflated("c"): TEXT[:99]}),
+            archive({"a.gz": FLOATS, "b.z": TEXT, "c": TEXT[:99]}, without_checksums=True),
+        ),
+    }
+
+
+class TestTar(ContainerTests):
+    container = find_container("tar")
+    examples = {  # noqa: RUF012 - as the suite asks
+        "gzip": (
+            tar({"a": TEXT[:99], "b.gz": gzip.compress(FLOATS), "c": b""}),
+            tar({"a": TEXT[:99], "b.gz": FLOATS, "c": b""}),
+        ),
+        "long names": (
+            tar({"n" * 150 + ".gz": gzip.compress(TEXT), "b.z": zlib.compress(TEXT[:512])}, tarfile.GNU_FORMAT),
+            tar({"n" * 150 + ".gz": TEXT, "b.z": TEXT[:512]}, tarfile.GNU_FORMAT),
+        ),
+        "zip": (
+            tar({"a.npz": archive({deflated("a"): FLOATS}), "b": MIXED}, tarfile.PAX_FORMAT),
+            tar({"a.npz": archive({"a": FLOATS}, without_checksums=True), "b": MIXED}, tarfile.PAX_FORMAT),
+        ),
     }
 
 
 def test_every_container_has_a_suite():
-    suites = {suite.container.name for suite in (TestGzip, TestZlib, TestZip)}
+    suites = {suite.container.name for suite in (TestGzip, TestZlib, TestZip, TestTar)}
     assert suites == set(built_in("containers"))
 
 
@@ -320,10 +361,47 @@ def test_compressed_members_wait_in_files_if_they_are_large(monkeypatch):
     assert packed(find_container("zip"), *found) == data
 
 
+@pytest.mark.parametrize("name", ["zip", "tar"])
+def test_members_that_do_not_come_back_are_left_in_the_archive(name):
+    other = gzip.compress(TEXT) + gzip.compress(TEXT)
+    members = {"a.gz": other, "b.gz": gzip.compress(FLOATS)}
+    data = tar(members) if name == "tar" else archive(members)
+    content, recipe = unpacked(find_container(name), data)
+    assert other in content
+    assert FLOATS in content
+    assert packed(find_container(name), content, recipe) == data
+    assert unpacked(find_container("tar"), tar({"a.gz": other})) is None
+
+
+def test_the_contents_of_all_members_together_are_limited(monkeypatch):
+    monkeypatch.setattr(_deflate, "_SLACK", 1 << 16)
+    monkeypatch.setattr(_deflate, "_RATIO", 1)
+    member = gzip.compress(bytes(1 << 15))
+    for made in (tar, archive):
+        for count, fits in ((2, True), (5, False)):
+            data = made({f"{n}.gz": member for n in range(count)})
+            assert (unpacked(find_container("tar" if made is tar else "zip"), data) is not None) == fits
+
+
+def test_an_archive_in_an_archive_in_an_archive_is_not_unpacked():
+    inner = archive({deflated("a"): FLOATS})
+    content, _ = unpacked(find_container("zip"), archive({"b.zip": archive({"a.zip": inner})}))
+    assert FLOATS not in content
+
+
+@pytest.mark.parametrize("damage", [b"\1", b"\xff" * 9, b"\0\0\0\0\4none\0\0\0\0", bytes(40)])
+def test_a_damaged_packing_of_a_member_is_refused(damage):
+    for name, suite in (("tar", TestTar), ("zip", TestZip)):
+        content = next(iter(suite.examples.values()))[1]
+        recipe = damage if name == "tar" else b"\6\x08" * 2 + damage
+        with pytest.raises(FormatError, match=r"damaged packing|no container 'none'|no container ''"):
+            packed(find_container(name), content, recipe)
+
+
 def test_a_recipe_for_another_number_of_members_is_refused():
     _, content = TestZip.examples["as numpy"]
     with pytest.raises(FormatError, match="an archive of 2 members does not fit its recipe"):
-        packed(find_container("zip"), content, bytes(6))
+        packed(find_container("zip"), content, bytes(3))
 
 
 def test_the_content_of_a_compressed_npz_file_has_its_arrays_and_no_checksum():
