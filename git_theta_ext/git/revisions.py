@@ -29,9 +29,16 @@ def commit_id(repo: Repository, name: str) -> str:
     """Return the id of the commit that a name resolves to.
 
     Raises:
-        RepositoryError: There is none; the message is git's.
+        RepositoryError: There is none.
     """
-    return repo.run("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+    oid = find_object(repo, f"{name}^{{commit}}")
+    if oid is None:
+        shallow = (repo.common_dir / "shallow").exists()
+        hint = (
+            "git fetch --unshallow, as this clone lacks earlier commits" if shallow else "git branch --all, or git tag"
+        )
+        raise RepositoryError(f"{name} is not a commit of this repository", hint=hint)
+    return oid
 
 
 def head_of(repo: Repository) -> str | None:

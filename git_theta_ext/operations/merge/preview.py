@@ -23,7 +23,6 @@ from git_theta_ext.util.threads import thread_count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.operations.merge.adapter_scales import AdapterFiles
@@ -71,7 +70,7 @@ def plan_merge(
             f"{len(revisions)} branches exceed the limit of {MOST_SIDES - 1}",
             hint="git theta merge --plan BRANCH ... with fewer branches",
         )
-    heads = [head, *(_commit(repo, revision) for revision in revisions)]
+    heads = [head, *(commit_id(repo, revision) for revision in revisions)]
     bases = merge_bases(repo, heads)
     ancestor, combined = common_ancestor(repo, bases), combine(repo, heads)
     changed = checkpoints(repo, ancestor, heads, combined.tree)
@@ -102,10 +101,3 @@ def _preview(
     threads = threads_each(thread_count(workspace.settings.threads), len(names))
     tasks = single_tasks(plan, inputs.statistics)
     return MergePreview(plan, budget(plan, tasks, [DeviceMemory.of(name, threads) for name in names]))
-
-
-def _commit(repo: Repository, revision: str) -> str:
-    try:
-        return commit_id(repo, revision)
-    except RepositoryError as error:
-        raise RepositoryError(f"{revision}: {error.message}", hint="git branch --all lists branches") from error

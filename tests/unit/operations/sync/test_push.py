@@ -161,8 +161,13 @@ def test_a_part_that_a_complete_remote_has_is_selected_too(place):
     assert set(place.look(Part(since="HEAD")).left) == {two}
     with pytest.raises(UsageError, match="no parameter is named other"):
         place.push(strict=False, part=Part(("early", "other")))
-    with pytest.raises(RepositoryError):
+    with pytest.raises(RepositoryError, match="nowhere is not a commit") as caught:
         place.push(strict=False, part=Part(since="nowhere"))
+    assert "git branch --all" in caught.value.hint
+    (place.path / ".git" / "shallow").write_text(place.git("rev-parse", "HEAD") + "\n")
+    with pytest.raises(RepositoryError, match="nowhere is not a commit") as caught:
+        place.push(strict=False, part=Part(since="nowhere"))
+    assert "git fetch --unshallow" in caught.value.hint
 
 
 @pytest.mark.parametrize("loss", ["emptied", "one pack", "moved"])
