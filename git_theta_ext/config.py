@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # For `git config --get-regexp`: all settings that any command reads, in one process.
 CONFIG_REGEXP = (
     r"^(theta|remote|branch|(filter|diff|merge|hook)\.theta(-record)?)\."
-    r"|^core\.(hookspath|filemode|fsync|sharedrepository)$|^(extensions\.partialclone|push\.default)$"
+    r"|^core\.(hookspath|filemode|fsync|sharedrepository)$|^(extensions\.partialclone|push\.default|pager\..*)$"
 )
 
 FORMER_MERGE_OPTIONS = "theta.merge.with"

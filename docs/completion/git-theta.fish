@@ -101,6 +101,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from diff' -l exit-code -d 'exi
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -l param -x -d 'only parameters of that name; can be repeated'
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -l atol -x -d 'parameters of which no element changed by more count as unchanged'
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -l fail-if -x -d 'exit with 17 if a change exceeds a limit such as \'rel_change > 0.05\'; can be repeated'
+complete -c git-theta -n '__fish_seen_subcommand_from diff' -l structure -d 'show only which parameters differ, and read no values to compare these'
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -l stat -d 'one line with a bar for similar parameters'
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -l full -d 'every parameter, with all numbers'
 complete -c git-theta -n '__fish_seen_subcommand_from diff' -l markdown -d 'tables for a pull request\'s comment'

@@ -34,6 +34,11 @@ SETTINGS = {
     "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
     "mergetool.theta.trustExitCode": "true",
 }
+TRUSTED_SINCE = (2, 46)
+"""The first git that asks a diff driver whether versions differ; older ones take an exit code for a crash."""
+
+TRUSTED = "diff.theta.trustExitCode"
+_SINCE = {TRUSTED: "true"}
 _FORMER = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
 """The values of earlier versions, which work except in submodules with an old git."""
 _DROPPED = {"diff.theta.binary": "false"}
@@ -61,8 +66,10 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
         ConfigError: A key has a value that is not ours, and ``force`` is false.
         RepositoryError: Git cannot write the file, or there is no repository for a scope that needs one.
     """
-    config_hooks = git_version() >= CONFIG_HOOKS_SINCE
-    wanted = {**SETTINGS, **(_HOOK_SETTINGS if config_hooks else {})}
+    version = git_version()
+    config_hooks = version >= CONFIG_HOOKS_SINCE
+    newer = {**(_SINCE if version >= TRUSTED_SINCE else {}), **(_HOOK_SETTINGS if config_hooks else {})}
+    wanted = {**SETTINGS, **newer}
     present = {key: _values(scope, key, repo) for key in wanted}
     foreign = [key for key, values in present.items() if values and values[-1] not in (wanted[key], _FORMER.get(key))]
     if foreign and not force:
@@ -116,7 +123,7 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
         RepositoryError: Git cannot write the file, or there is no repository for a scope that needs one.
     """
     changes = []
-    for key, value in {**SETTINGS, **_HOOK_SETTINGS, **_DROPPED}.items():
+    for key, value in {**SETTINGS, **_SINCE, **_HOOK_SETTINGS, **_DROPPED}.items():
         changes += _unset(scope, repo, key, {value, _FORMER.get(key, value)})
     if scope == "global":
         changes += _remove_template(repo)
@@ -136,6 +143,11 @@ def configured(repo: Repository) -> bool:
     """Return whether the filter is configured in a repository, in any scope."""
     key = "filter.theta.process"
     return repo.config.text(key) in (SETTINGS[key], _FORMER[key])
+
+
+def trusts_exit_code(repo: Repository) -> bool:
+    """Return whether git takes the exit code of the diff driver for an answer."""
+    return repo.config.flag(TRUSTED.lower(), default=False) and git_version() >= TRUSTED_SINCE
 
 
 def _values(scope: Scope, key: str, repo: Repository | None) -> list[str]:

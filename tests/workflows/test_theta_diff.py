@@ -104,6 +104,18 @@ def test_limits_decide_about_the_exit_code(diff, versions):
     assert json.loads(text)["limits"] == [{"limit": "recast", "exceeded": [{"path": MODEL, "name": "norm"}]}]
 
 
+def test_the_structure_alone_reads_no_values(diff, versions):
+    for pack in (versions.path / ".git/theta/packs").rglob("*"):
+        if pack.is_file():
+            pack.unlink()
+    lines = diff("--structure")[0].splitlines()
+    assert lines[4] == "~ layers.0.down.weight    F32 [16,24]      modified"
+    assert len(lines) == 6
+    assert diff("--quiet") == ("", "", 1)
+    assert diff("--structure", "--fail-if", "added", "--quiet")[2] == 1
+    assert diff("--structure", "--atol", "1")[2] == 2
+
+
 def test_limits_that_cannot_be_checked_are_an_error(diff, versions):
     for pack in (versions.path / ".git/theta/packs").rglob("*"):
         if pack.is_file():
@@ -114,6 +126,7 @@ def test_limits_that_cannot_be_checked_are_an_error(diff, versions):
 
 def test_a_terminal_gets_a_pager_and_colours(versions):
     reading, terminal = pty.openpty()
+    versions.git("config", "pager.diff", "true")
     environment = {**os.environ, "GIT_PAGER": "sed 's/^/paged: /'", "TERM": "xterm"}
     words = ["git", "theta", "diff", "HEAD~", "HEAD"]
     subprocess.run(words, stdout=terminal, cwd=versions.path, env=environment, check=True)

@@ -18,15 +18,13 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
-from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.diff.limits import parse_limit
 from git_theta_ext.diff.markdown import render_markdown
-from git_theta_ext.diff.page import diff_page
 from git_theta_ext.diff.schema import to_json
 from git_theta_ext.diff.stat import render_stat
 from git_theta_ext.diff.text import render
 from git_theta_ext.diff.words import plural
-from git_theta_ext.errors import LimitError, MissingError, ThetaError
+from git_theta_ext.errors import LimitError, MissingError, ThetaError, UsageError
 from git_theta_ext.git.raw_diff import Compared
 from git_theta_ext.operations.diff.models import diff_models
 from git_theta_ext.operations.diff.selection import Selection
@@ -79,6 +77,11 @@ def register(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="exit with 17 if a change exceeds a limit such as 'rel_change > 0.05'; can be repeated",
     )
+    parser.add_argument(
+        "--structure",
+        action="store_true",
+        help="show only which parameters differ, and read no values to compare these",
+    )
     views = parser.add_mutually_exclusive_group()
     views.add_argument(
         "--stat", dest="view", action="store_const", const="stat", help="one line with a bar for similar parameters"
@@ -107,10 +110,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     with suppress(ThetaError):  # files are compared by their content until the next command tries again
         finish_written_files(workspace)
     compared = Compared.of(workspace.repo, args.words, args.paths, cached=args.cached)
-    diffs, unmerged = diff_models(workspace, compared, Selection(tuple(args.param), args.atol))
+    diffs, unmerged = diff_models(workspace, compared, _selection(output, args, limits))
     if args.html is not None:
-        title = " ".join(["git theta diff", *args.words, *(["--", *args.paths] if args.paths else [])])
-        write_page(args.html, diff_page(title, diffs))
+        _write_page(args, diffs)
     exceeded = [(limit, _exceeding(limit, diffs)) for limit in limits]
     if output.mode == "human":
         screen = screen_of(workspace.repo)
@@ -125,6 +127,24 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         output.result({"models": models, "unmerged": list(unmerged), "limits": failed}, [])
     _check(exceeded, diffs)
     return int((args.exit_code or output.mode == "quiet") and bool(diffs or unmerged))
+
+
+def _selection(output: Output, args: argparse.Namespace, limits: list[Limit]) -> Selection:
+    needs = args.atol or args.html is not None or any(limit.measured for limit in limits)
+    if args.structure and (args.atol or any(limit.measured for limit in limits)):
+        raise UsageError(
+            "--structure reads no values, which --atol and limits on numbers need", hint="git theta diff -h"
+        )
+    unseen = output.mode == "quiet" and not needs
+    return Selection(tuple(args.param), args.atol, numbers=not (args.structure or unseen))
+
+
+def _write_page(args: argparse.Namespace, diffs: list[ModelChange]) -> None:
+    from git_theta_ext.cli.render.pages import write_page
+    from git_theta_ext.diff.page import diff_page
+
+    title = " ".join(["git theta diff", *args.words, *(["--", *args.paths] if args.paths else [])])
+    write_page(args.html, diff_page(title, diffs))
 
 
 def _text(screen: Screen, view: str | None, diffs: list[ModelChange], unmerged: tuple[str, ...]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import silence
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.diff.text import render
+from git_theta_ext.git.install import trusts_exit_code
 from git_theta_ext.operations.diff.driver import diff_versions
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.text import printable
@@ -26,23 +27,23 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the difference.
+    """Print the difference. The exit code is 1 if there is one and git asks for it.
 
     If the reader of the output is gone, as with ``| head``, git notices by itself, and would call a failure a crash.
     """
+    with Workspace.discover(output_to_git(bars=False)) as workspace:
+        text = _text(workspace, args.words)
+        differs = bool(text) and trusts_exit_code(workspace.repo)
     try:
-        if len(args.words) == 1:
-            sys.stdout.write(f"* Unmerged path {printable(args.words[0])}\n")  # as git itself
-        else:
-            _print_diff(args.words)
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         silence(sys.stdout.fileno())
-    return 0
+    return int(differs)
 
 
-def _print_diff(words: Sequence[str]) -> None:
-    with Workspace.discover(output_to_git()) as workspace:
-        shown = diff_versions(words, workspace)
-        if shown is not None:
-            sys.stdout.write(render(shown, screen_of(workspace.repo)))
+def _text(workspace: Workspace, words: Sequence[str]) -> str:
+    if len(words) == 1:
+        return f"* Unmerged path {printable(words[0])}\n"  # as git itself
+    shown = diff_versions(words, workspace)
+    return "" if shown is None else render(shown, screen_of(workspace.repo))

@@ -50,13 +50,24 @@ def measure_modified(
     with DistanceCache(workspace.repo.theta_dir) as cache:
         known = cache.get(wanted)
         rest = {name: pair for name, pair in wanted.items() if name not in known}
-        measured = dict(_measured(workspace.store, rest, old, new)) if rest else {}
+        measured = _measured_with_progress(workspace, rest, old, new) if rest else {}
         cache.put({name: (wanted[name], distance) for name, (distance, sure) in measured.items() if sure})
     distances = known | {name: distance for name, (distance, _) in measured.items()}
     missing = len(wanted) - len(distances)
     count = "1 parameter is" if missing == 1 else f"{missing} parameters are"
     note = f"the values of {count} not in this repository; git theta checkout fetches those of the current commit"
     return {name: distances[name] for name in wanted if name in distances}, [note] if missing else []
+
+
+def _measured_with_progress(
+    workspace: Workspace, pairs: Mapping[str, ParameterVersions], old: Values, new: Values
+) -> dict[str, tuple[Distance, bool]]:
+    measured: dict[str, tuple[Distance, bool]] = {}
+    with workspace.reporter.progress("measuring", sum(pair.new.spec.nbytes for pair in pairs.values())) as advance:
+        for name, found in _measured(workspace.store, pairs, old, new):
+            measured[name] = found
+            advance(pairs[name].new.spec.nbytes)
+    return measured
 
 
 def _measured(

@@ -90,7 +90,7 @@ def _diffs(
     renamed = pair.old_name != pair.name
     if diff.empty and not modes and not renamed:
         return
-    distances, notes = measure_modified(workspace, diff, *sides)
+    distances, notes = measure_modified(workspace, diff, *sides) if selection.numbers else ({}, [])
     diff, small = selection.large(diff, distances)
     if diff.empty and not modes and not renamed:
         return

@@ -22,10 +22,12 @@ class Selection:
     Attributes:
         patterns: Names or patterns of parameters; all if there are none.
         tolerance: A parameter of the same type and shape is unchanged if no element changed by more; 0 for none.
+        numbers: Whether to read values and measure them.
     """
 
     patterns: tuple[str, ...] = ()
     tolerance: float = 0.0
+    numbers: bool = True
 
     def of_version(self, version: ModelVersion | None) -> ModelVersion | None:
         """Return a version of a model with only the parameters that are asked for."""

@@ -9,7 +9,16 @@ import pytest
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.git import hooks
 from git_theta_ext.git import install as installation
-from git_theta_ext.git.install import SETTINGS, configured, install, uninstall
+from git_theta_ext.git.hooks import git_version
+from git_theta_ext.git.install import (
+    SETTINGS,
+    TRUSTED,
+    TRUSTED_SINCE,
+    configured,
+    install,
+    trusts_exit_code,
+    uninstall,
+)
 from git_theta_ext.git.repository import Repository
 
 
@@ -27,9 +36,26 @@ def top(tmp_path):
 def test_installing_twice_changes_nothing_the_second_time(top, scope):
     first = install(scope, Repository.discover(top))
     expected = {*SETTINGS, "init.templateDir"} if scope == "global" else {*SETTINGS}
+    expected |= {TRUSTED} if git_version() >= TRUSTED_SINCE else set()
     assert {change.where.split(" ")[0] for change in first if change.what == "set"} == expected
     assert configured(Repository.discover(top))
     assert install(scope, Repository.discover(top)) == []
+
+
+def test_only_a_git_that_trusts_the_diff_driver_is_told_to(top, monkeypatch):
+    monkeypatch.setattr("git_theta_ext.git.install.git_version", lambda: (2, 45))
+    install("local", Repository.discover(top))
+    assert git(top, "config", TRUSTED, check=False) == ""
+    assert not trusts_exit_code(Repository.discover(top))
+    monkeypatch.setattr("git_theta_ext.git.install.git_version", lambda: (2, 46))
+    install("local", Repository.discover(top))
+    assert git(top, "config", TRUSTED) == "true"
+    assert trusts_exit_code(Repository.discover(top))
+    # A newer git may have written it to a configuration that is shared.
+    monkeypatch.setattr("git_theta_ext.git.install.git_version", lambda: (2, 45))
+    assert not trusts_exit_code(Repository.discover(top))
+    uninstall("local", Repository.discover(top))
+    assert git(top, "config", TRUSTED, check=False) == ""
 
 
 def test_what_earlier_versions_wrote_is_ours(top):
@@ -187,6 +213,7 @@ def test_global_settings_need_no_repository(top):
 
 def test_on_a_new_git_the_hook_is_configuration_and_our_file_goes(top, monkeypatch):
     repo = Repository.discover(top)
+    git(top, "config", TRUSTED, "true")
     install("local", repo)
     monkeypatch.setattr("git_theta_ext.git.install.git_version", lambda: (2, 54))
     monkeypatch.setattr("git_theta_ext.git.hooks.git_version", lambda: (2, 54))

@@ -63,6 +63,17 @@ def test_an_id_is_believed_over_the_file(versions, capsys):
     assert driven(capsys, MODEL, *blob(versions, "HEAD", "old"), MODEL, oid, mode) == []
 
 
+def test_a_git_that_asks_gets_an_answer(versions, capsys, monkeypatch):
+    old, new = blob(versions, "HEAD~", "old"), blob(versions, "HEAD", "new")
+    versions.git("config", "diff.theta.trustExitCode", "true")
+    monkeypatch.setattr("git_theta_ext.git.install.git_version", lambda: (2, 46))
+    assert main(["diff-driver", MODEL, *old, *new]) == 1
+    assert main(["diff-driver", MODEL, *new, *new]) == 0
+    assert main(["diff-driver", MODEL]) == 1
+    monkeypatch.setattr("git_theta_ext.git.install.git_version", lambda: (2, 45))
+    assert main(["diff-driver", MODEL, *old, *new]) == 0
+
+
 def test_added_and_deleted_files(versions, capsys):
     side, none = blob(versions, "HEAD", "side"), ("/dev/null", ".", ".")
     assert driven(capsys, MODEL, *none, *side)[1].startswith("new file (safetensors): 14 parameters")
