@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.manifest import Manifest, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.store import Store
@@ -44,6 +45,9 @@ class Problem:
     what: str
     pack: str = ""
 
+
+_LAYOUTS = 64
+"""Number of layouts in memory. The versions of a checkpoint mostly share one, and the files of a model alternate."""
 
 NAMED = 3
 """How many parameters a message names."""
@@ -107,11 +111,16 @@ def check_manifests(
         advance: Called with the number of tensor bytes dealt with since the last call.
     """
     here = set(shallowest(store.locations(specs_of(manifests.values()))))
+
+    @lru_cache(_LAYOUTS)
+    def specs(skeleton: Skeleton, parameters: int) -> Mapping[str, TensorSpec]:
+        return read_skeleton(store, skeleton, parameters=parameters).parameters
+
     for place, manifest in manifests.items():
         if lost := {digest for digest, _ in manifest.digests()} - here - elsewhere:
             yield Problem("missing", place, _lost(manifest, lost))
         if manifest.skeleton.digest in here:
-            yield from _check_skeleton(store, place, manifest)
+            yield from _check_skeleton(specs, place, manifest)
         advance(sum(nbytes for _, nbytes in manifest.digests()))
 
 
@@ -122,13 +131,15 @@ def _lost(manifest: Manifest, lost: AbstractSet[Digest]) -> str:
     return f"neither in the store nor on a remote: {shortlist(names, NAMED)}"
 
 
-def _check_skeleton(store: Store, place: str, manifest: Manifest) -> Iterator[Problem]:
+def _check_skeleton(
+    specs: Callable[[Skeleton, int], Mapping[str, TensorSpec]], place: str, manifest: Manifest
+) -> Iterator[Problem]:
     try:
-        layout = read_skeleton(store, manifest.skeleton, parameters=len(manifest.parameters))
+        laid_out = specs(manifest.skeleton, len(manifest.parameters))
     except UNREADABLE as error:
         yield Problem("corrupt", place, error.message)
     else:
-        if layout.parameters != {name: parameter.spec for name, parameter in manifest.parameters.items()}:
+        if laid_out != {name: parameter.spec for name, parameter in manifest.parameters.items()}:
             yield Problem("corrupt", place, "the manifest's parameters and its layout disagree")
 
 

@@ -5,6 +5,7 @@ from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
+from git_theta_ext.store.maintenance import fsck
 from git_theta_ext.store.maintenance.fsck import (
     check_manifests,
     check_packs,
@@ -16,6 +17,7 @@ from git_theta_ext.store.maintenance.fsck import (
 )
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.writer import pack_path
+from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import sha256_of
 
 
@@ -38,6 +40,18 @@ def test_a_sound_store_has_no_problems(store, manifest):
     assert list(check_packs(store)) == []
     assert list(check_manifests(store, {"HEAD:m": manifest})) == []
     assert list(check_tensors(store, stored_specs(store))) == []
+
+
+def test_versions_with_one_layout_have_it_read_once(store, manifest, monkeypatch):
+    reads = []
+
+    def read(_, skeleton, parameters):
+        reads.append(skeleton)
+        return read_skeleton(store, skeleton, parameters=parameters)
+
+    monkeypatch.setattr(fsck, "read_skeleton", read)
+    assert list(check_manifests(store, {str(version): manifest for version in range(9)})) == []
+    assert reads == [manifest.skeleton]
 
 
 def damage(path, data):
