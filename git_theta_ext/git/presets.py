@@ -35,6 +35,7 @@ PRESETS = {
     "orbax": Preset(("**/ocdbt.process_*/d/*", "**/d/" + 32 * "?"), "Databases of Orbax as they lie, with OCDBT"),
     "peft": Preset(("adapter_model*.safetensors", "adapter_model*.bin"), "Adapters of PEFT"),
     "sklearn": Preset(("*.joblib", "*.pkl", "*.pickle"), "Models of scikit-learn, and other pickles with arrays"),
+    "tflite": Preset(("*.tflite",), "Models of TensorFlow Lite"),
     "torch": Preset(
         ("*.pt", "*.pth", "*.pt2", "*.ckpt", "*.bin"), "Files of `torch.save`, `torch.jit` and `torch.export`"
     ),

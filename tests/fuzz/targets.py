@@ -649,6 +649,7 @@ TARGETS = {
     "torch_package": Target(
         lambda: [(GOLDEN / "formats" / "package-torch-2.13.0.pt").read_bytes()], _format("torch_package")
     ),
+    "tflite": Target(lambda: [(GOLDEN / "formats" / "model.tflite").read_bytes()], _format("tflite")),
     "lightgbm": Target(lambda: _boosted("lightgbm-4.7.0.txt"), _format("lightgbm")),
     "onnx external data": Target(_external_seeds, _external),
     **{
