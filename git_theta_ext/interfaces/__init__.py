@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces.containers import Container, Target
     from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
     from git_theta_ext.interfaces.external_data import ExternalDataFormat
-    from git_theta_ext.interfaces.formats import Format, NotedFields, NotSplittable
+    from git_theta_ext.interfaces.formats import Format, NotedFields, NotSplittable, PartialFormat
     from git_theta_ext.interfaces.locks import LockingRemote, Locks
     from git_theta_ext.interfaces.merges import (
         MAX_BRANCHES,
@@ -113,6 +113,7 @@ __all__ = [
     "PairMethod",
     "ParameterNames",
     "ParameterUpdate",
+    "PartialFormat",
     "Piece",
     "PredictingEncoding",
     "Predictor",

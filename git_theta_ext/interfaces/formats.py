@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -81,5 +81,18 @@ class Format(Protocol):
 
         Returns:
             A layout with the same parameters, or None if the format cannot do that.
+        """
+        ...
+
+
+@runtime_checkable
+class PartialFormat(Format, Protocol):
+    """A format some of whose parameters are not the tensors that its library reads, so that they are not converted."""
+
+    def partial(self, layout: Layout) -> Mapping[str, str]:
+        """Return why parameters are not one tensor each in row-major order, such as ``is in Fortran order``.
+
+        Raises:
+            FormatError: The layout is not one of this format.
         """
         ...

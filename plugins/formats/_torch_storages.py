@@ -27,11 +27,19 @@ class NamedStorage(NamedTuple):
 
 @dataclass(slots=True)
 class _Use:
-    """A storage, the first path to it, and the first tensor that covers it completely."""
+    """A storage, the first path to it, the first tensor that covers it, and the path to one that is a part of it."""
 
     storage: Storage
     path: str
     whole: Tensor | None = None
+    part: str | None = None
+
+    @property
+    def partial(self) -> str | None:
+        """Why it is not the same as one tensor; None if it is."""
+        if self.whole is None:
+            return "is a storage that no tensor fills in row-major order"
+        return None if self.part is None else f"has the tensor {self.part!r} in it, which is a part of it"
 
 
 class StorageNames:
@@ -39,11 +47,15 @@ class StorageNames:
 
     Args:
         swapped: Whether the values are in big-endian order. Their element types are opaque then.
+
+    Attributes:
+        partial: Why parameters are not one tensor each, by name.
     """
 
     def __init__(self, *, swapped: bool) -> None:
         self._swapped = swapped
         self._names = FreeNames()
+        self.partial: dict[str, str] = {}
 
     def name(
         self, storages: Mapping[str, Storage], leaves: Iterable[tuple[str, Leaf]], folder: str = "data"
@@ -60,10 +72,13 @@ class StorageNames:
         """
         uses = _uses(leaves)
         rest = (_Use(storage, f"{folder}/{key}") for key, storage in storages.items() if key not in uses)
-        return [
-            NamedStorage(self._names.take(use.path), use.storage, _spec(use, swapped=self._swapped))
-            for use in (*uses.values(), *rest)
-        ]
+        named = []
+        for use in (*uses.values(), *rest):
+            name = self._names.take(use.path)
+            named.append(NamedStorage(name, use.storage, _spec(use, swapped=self._swapped)))
+            if use.partial is not None:
+                self.partial[name] = use.partial
+        return named
 
 
 def _uses(leaves: Iterable[tuple[str, Leaf]]) -> dict[str, _Use]:
@@ -74,7 +89,9 @@ def _uses(leaves: Iterable[tuple[str, Leaf]]) -> dict[str, _Use]:
         if isinstance(leaf, Tensor):
             if not leaf.inside:
                 raise FormatError(f"parameter {path!r} reaches outside its storage {storage.key!r}")
-            if use.whole is None and leaf.whole:
+            if not leaf.whole:
+                use.part = use.part or path
+            elif use.whole is None:
                 use.path, use.whole = path, leaf
     return uses
 

@@ -14,7 +14,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import ChecksumField, Dtype, Extent, Literal, NotSplittable, TensorSpec, dtype, opaque
+from git_theta_ext.interfaces import (
+    ChecksumField,
+    Dtype,
+    Extent,
+    Literal,
+    NotSplittable,
+    Slice,
+    TensorSpec,
+    dtype,
+    opaque,
+)
 
 from . import _zip
 
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"\x93NUMPY"
 _SUFFIX = ".npy"
+_FORTRAN = b"'fortran_order': True"
 _MAX_HEADER = 10_000
 _WIDE_START = 12
 _WIDE_HEADER = 2  # from this version on, the header's length has four bytes instead of two
@@ -102,6 +113,18 @@ class NpzFormat:
 
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
         """Return None: the archive would have to be rewritten."""
+
+    def partial(self, layout: Layout) -> Mapping[str, str]:
+        """Return the arrays in Fortran order, whose shape is reversed."""
+        before, found = b"", {}
+        for part in layout.segments:
+            if isinstance(part, Literal):
+                before = part.data
+            elif isinstance(part, Slice):
+                if _FORTRAN in before[before.rfind(_MAGIC) :]:
+                    found[part.name] = "is in Fortran order"
+                before = b""
+        return found
 
 
 FORMAT = NpzFormat()

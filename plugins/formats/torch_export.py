@@ -13,6 +13,7 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import ChecksumField, Extent, dtype, opaque, read_json
 
 from . import _zip
+from ._literal_content import LiteralContent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Content, Dtype, Field, Layout, TensorSpec
 
     from ._torch_objects import Storage, Tensor
+    from ._torch_storages import StorageNames
     from ._zip import Member
 
 _MARK = "/archive_format"
@@ -56,27 +58,7 @@ class TorchExportFormat:
                 concerns one.
             NotSplittable: The file is compressed.
         """
-        from ._torch_storages import StorageNames
-
-        members = {member.name: member for member in _zip.members(data)}
-        marks = [member for name, member in members.items() if name.endswith(_MARK)]
-        if len(marks) != 1 or bytes(data[marks[0].start : marks[0].end][:8]).strip() != _VALUE:
-            raise FormatError("the archive is not one of torch.export")
-        prefix = marks[0].name.removesuffix(_MARK)
-        order = members.get(f"{prefix}/byteorder")
-        names = StorageNames(swapped=order is not None and bytes(data[order.start : order.end][:4]) == b"big")
-        fields: list[Field] = []
-        for folder in (f"{prefix}/data/{name}/" for name in _FOLDERS):
-            tables = [member for name, member in members.items() if name.startswith(folder) and name.endswith(_TABLE)]
-            for table in tables:
-                model = table.name[len(folder) :].removesuffix(_TABLE).rpartition("_")[0]
-                leaves = list(_tensors(data, table, members, folder, f"{model}." if len(tables) > 1 else ""))
-                storages = {tensor.storage.key: tensor.storage for _, tensor in leaves}
-                for name, storage, spec in names.name(storages, leaves):
-                    member = members[storage.key]
-                    fields.append(Extent(name, spec, member.start))
-                    fields += [ChecksumField(name, offset) for offset in member.checksums]
-        return fields
+        return _read(data)[0]
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
         """Return None: the program would have to be rewritten."""
@@ -94,8 +76,37 @@ class TorchExportFormat:
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
         """Return None: the program would have to be rewritten."""
 
+    def partial(self, layout: Layout) -> Mapping[str, str]:
+        """Return the storages that are not one tensor each."""
+        return _read(LiteralContent(layout))[1].partial
+
 
 FORMAT = TorchExportFormat()
+
+
+def _read(data: Content) -> tuple[list[Field], StorageNames]:
+    """Return the fields, and the names of the storages."""
+    from ._torch_storages import StorageNames
+
+    members = {member.name: member for member in _zip.members(data)}
+    marks = [member for name, member in members.items() if name.endswith(_MARK)]
+    if len(marks) != 1 or bytes(data[marks[0].start : marks[0].end][:8]).strip() != _VALUE:
+        raise FormatError("the archive is not one of torch.export")
+    prefix = marks[0].name.removesuffix(_MARK)
+    order = members.get(f"{prefix}/byteorder")
+    names = StorageNames(swapped=order is not None and bytes(data[order.start : order.end][:4]) == b"big")
+    fields: list[Field] = []
+    for folder in (f"{prefix}/data/{name}/" for name in _FOLDERS):
+        tables = [member for name, member in members.items() if name.startswith(folder) and name.endswith(_TABLE)]
+        for table in tables:
+            model = table.name[len(folder) :].removesuffix(_TABLE).rpartition("_")[0]
+            leaves = list(_tensors(data, table, members, folder, f"{model}." if len(tables) > 1 else ""))
+            storages = {tensor.storage.key: tensor.storage for _, tensor in leaves}
+            for name, storage, spec in names.name(storages, leaves):
+                member = members[storage.key]
+                fields.append(Extent(name, spec, member.start))
+                fields += [ChecksumField(name, offset) for offset in member.checksums]
+    return fields, names
 
 
 def _tensors(

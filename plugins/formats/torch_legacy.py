@@ -15,12 +15,15 @@ from typing import IO, TYPE_CHECKING, cast
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import Extent, Literal, NotSplittable
 
+from ._literal_content import LiteralContent
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from git_theta_ext.interfaces import Content, Layout, TensorSpec
 
     from ._torch_objects import Storage
+    from ._torch_storages import StorageNames
 
 _PROTO = 0x80
 _NUMBER = 0x1950A86A20F9469CFC6C
@@ -48,31 +51,7 @@ class TorchLegacyFormat:
                 concerns one.
             NotSplittable: Something follows the last storage, such as another checkpoint.
         """
-        from ._pickle_stream import PickleStream
-        from ._torch_objects import read_objects
-        from ._torch_storages import StorageNames
-
-        at, swapped = _read_head(data)
-        stream = PickleStream(data, at)
-        storages, leaves = read_objects(stream)
-        names = StorageNames(swapped=swapped)
-        parameters = {named.storage.key: named for named in names.name(storages, leaves)}
-        keys, at = _read_keys(data, stream.tell(), storages)
-        extents = []
-        for key in keys:
-            name, storage, spec = parameters[key]
-            count = bytes(data[at : at + _COUNT])
-            extent = Extent(name, spec, at + _COUNT)
-            if extent.end > data.nbytes:
-                raise FormatError(f"parameter {name!r} ends at byte {extent.end}; the file may be truncated")
-            elements = storage.elements.to_bytes(_COUNT, "little")
-            if count != elements and not (swapped and count == elements[::-1]):
-                raise FormatError(f"parameter {name!r} has another number of elements than in the pickle")
-            extents.append(extent)
-            at = extent.end
-        if at < data.nbytes:
-            raise NotSplittable(f"{data.nbytes - at} bytes follow the last storage, maybe another checkpoint")
-        return extents
+        return _read(data)[0]
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
         """Return None: the pickle would have to be rewritten."""
@@ -88,8 +67,41 @@ class TorchLegacyFormat:
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
         """Return None: the pickle would have to be rewritten."""
 
+    def partial(self, layout: Layout) -> Mapping[str, str]:
+        """Return the storages that are not one tensor each."""
+        return _read(LiteralContent(layout))[1].partial
+
 
 FORMAT = TorchLegacyFormat()
+
+
+def _read(data: Content) -> tuple[list[Extent], StorageNames]:
+    """Return the storages, and their names."""
+    from ._pickle_stream import PickleStream
+    from ._torch_objects import read_objects
+    from ._torch_storages import StorageNames
+
+    at, swapped = _read_head(data)
+    stream = PickleStream(data, at)
+    storages, leaves = read_objects(stream)
+    names = StorageNames(swapped=swapped)
+    parameters = {named.storage.key: named for named in names.name(storages, leaves)}
+    keys, at = _read_keys(data, stream.tell(), storages)
+    extents = []
+    for key in keys:
+        name, storage, spec = parameters[key]
+        count = bytes(data[at : at + _COUNT])
+        extent = Extent(name, spec, at + _COUNT)
+        if extent.end > data.nbytes:
+            raise FormatError(f"parameter {name!r} ends at byte {extent.end}; the file may be truncated")
+        elements = storage.elements.to_bytes(_COUNT, "little")
+        if count != elements and not (swapped and count == elements[::-1]):
+            raise FormatError(f"parameter {name!r} has another number of elements than in the pickle")
+        extents.append(extent)
+        at = extent.end
+    if at < data.nbytes:
+        raise NotSplittable(f"{data.nbytes - at} bytes follow the last storage, maybe another checkpoint")
+    return extents, names
 
 
 def _read_head(data: Content) -> tuple[int, bool]:

@@ -16,6 +16,7 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import ChecksumField, Extent
 
 from . import _zip
+from ._literal_content import LiteralContent
 from ._zip_rows import is_row
 
 if TYPE_CHECKING:
@@ -56,18 +57,7 @@ class TorchZipFormat:
                 concerns one.
             NotSplittable: The tensors are compressed.
         """
-        from ._torch_storages import StorageNames
-
-        members = {member.name: member for member in _zip.members(data, compressed=True)}
-        pickles = [name for name in members if name.endswith(_PICKLE)]
-        if len(pickles) != 1:
-            raise FormatError(f"a torch file has one data.pkl, but this archive has {len(pickles)}")
-        prefix = pickles[0].removesuffix(_PICKLE)
-        order = members.get(f"{prefix}/byteorder")
-        swapped = order is not None and bytes(data[order.start : order.end][:4]) == b"big"
-        names = StorageNames(swapped=swapped)
-        folders = ("data", _CONSTANTS) if f"{prefix}/{_CONSTANTS}.pkl" in members else ("data",)
-        return [field for folder in folders for field in _fields(data, members, f"{prefix}/{folder}", names)]
+        return _read(data)[0]
 
     def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
         """Return None: the pickle would have to be rewritten."""
@@ -84,8 +74,28 @@ class TorchZipFormat:
     def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> None:
         """Return None: the pickle would have to be rewritten."""
 
+    def partial(self, layout: Layout) -> Mapping[str, str]:
+        """Return the storages that are not one tensor each."""
+        return _read(LiteralContent(layout))[1].partial
+
 
 FORMAT = TorchZipFormat()
+
+
+def _read(data: Content) -> tuple[list[Field], StorageNames]:
+    """Return the fields, and the names of the storages."""
+    from ._torch_storages import StorageNames
+
+    members = {member.name: member for member in _zip.members(data, compressed=True)}
+    pickles = [name for name in members if name.endswith(_PICKLE)]
+    if len(pickles) != 1:
+        raise FormatError(f"a torch file has one data.pkl, but this archive has {len(pickles)}")
+    prefix = pickles[0].removesuffix(_PICKLE)
+    order = members.get(f"{prefix}/byteorder")
+    swapped = order is not None and bytes(data[order.start : order.end][:4]) == b"big"
+    names = StorageNames(swapped=swapped)
+    folders = ("data", _CONSTANTS) if f"{prefix}/{_CONSTANTS}.pkl" in members else ("data",)
+    return [field for folder in folders for field in _fields(data, members, f"{prefix}/{folder}", names)], names
 
 
 def _fields(data: Content, members: Mapping[str, Member], stem: str, names: StorageNames) -> Iterator[Field]:

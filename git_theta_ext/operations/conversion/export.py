@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import FormatError, ManifestError
+from git_theta_ext.errors import ManifestError
 from git_theta_ext.operations.conversion.output import writing
+from git_theta_ext.operations.conversion.sources import refuse_format, refuse_parts
 from git_theta_ext.operations.conversion.tensors import StoredTensors
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.registry import find_format
@@ -38,15 +39,14 @@ def export_parameters(  # noqa: PLR0913 - named
         label: Name of the version in messages.
 
     Raises:
-        FormatError: A parameter cannot be written without a loss.
+        FormatError: A parameter cannot be written without a loss, or is not a tensor of the model.
         ManifestError: The version has conflicts.
         MissingError: A tensor is neither here nor on a remote.
         CorruptError: A stored tensor is damaged.
         LibraryError: A library that the format takes is not installed.
         StoreError: The output cannot be written.
     """
-    if version.format == "opaque":
-        raise FormatError(f"{label} is in the format opaque, which has no parameters")
+    refuse_format(version, label)
     if any(shard.conflicted for shard in version.shards.values()):
         raise ManifestError(f"{label} has conflicts", hint="git theta resolve")
     parameters = {name: version.parameters[name] for name in names}
@@ -54,9 +54,10 @@ def export_parameters(  # noqa: PLR0913 - named
     target.check(specs)
     if (note := target.note(specs)) is not None:
         workspace.reporter.warning(note)
-    skeletons = {shard.skeleton.digest for shard in version.shards.values()}
+    ensure_digests(workspace, {shard.skeleton.digest for shard in version.shards.values()})
+    refuse_parts(workspace.store, version, specs.keys(), label)
     with workspace.reporter.progress("fetching", 0) as advance:
-        ensure_digests(workspace, {*skeletons, *(parameter.digest for parameter in parameters.values())}, advance)
+        ensure_digests(workspace, {parameter.digest for parameter in parameters.values()}, advance)
     metadata = _metadata(workspace, version)
     total = sum(parameter.spec.nbytes for parameter in parameters.values())
     with workspace.reporter.progress("writing", total) as advance, writing(target, path) as output:

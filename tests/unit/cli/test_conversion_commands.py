@@ -122,3 +122,29 @@ def test_import_refuses_what_the_format_cannot_hold_and_writes_nothing(tmp_path,
     assert main(["import", str(ARRAYS / "zarr-2"), "m", "--to", "zarr"]) == 2
     assert "use one of safetensors, torch, npz" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_that_are_not_tensors_are_refused_with_the_reason(repo, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(repo.path)
+    whole = torch.arange(12.0)
+    torch.save({"fine": whole.clone(), "turned": whole.reshape(3, 4).T, "tied": whole}, "model.pt")
+    torch.save({"all": whole, "part": whole[2:5]}, "legacy.pt", _use_new_zipfile_serialization=False)
+    np.savez("arrays.npz", rows=np.ones((2, 3)), columns=np.asfortranarray(np.ones((2, 3))))
+    repo.commit("files")
+    expected = {
+        "model.pt": ("'tied' has the tensor 'turned' in it", "fine"),
+        "legacy.pt": ("'all' has the tensor 'part' in it", None),
+        "arrays.npz": ("'columns' is in Fortran order", "rows"),
+    }
+    for path, (reason, fine) in expected.items():
+        assert main(["export", f"HEAD:{path}", str(tmp_path / "out"), "--to", "safetensors"]) == 4
+        assert f"parameter {reason}" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+        if fine is not None:
+            target = tmp_path / f"{fine}.safetensors"
+            assert main(["export", f"HEAD:{path}", str(target), "--param", fine]) == 0
+            assert list(values_of(target.read_bytes())[0]) == [fine]
+    (repo.path / "bytes.opaque").write_bytes(bytes(range(256)) * 400)
+    repo.commit("bytes")
+    assert main(["export", "HEAD:bytes.opaque", str(tmp_path / "out"), "--to", "safetensors"]) == 4
+    assert "is in the format opaque" in capsys.readouterr().err
