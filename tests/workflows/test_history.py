@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from helpers import ATTENTION, EMBEDDING, MODEL, SPECS, Repo, safetensors, tensors
 
@@ -168,3 +169,27 @@ def test_blame_follows_parameters_through_names_shards_and_files(repo: Repo) -> 
     (renamed,) = json.loads(repo.git("theta", "blame", "--json", "--param", "new.*", "run"))["parameters"]
     assert (renamed["file_there"], renamed["name_there"]) == (MODEL, names[0])
     assert f"(was {names[0]})" in repo.git("theta", "blame", "--param", "new.*", "run")
+
+
+def test_drift_measures_versions_from_the_first_commit_on(repo: Repo) -> None:
+    start = tensors()
+    repo.write_model()
+    repo.commit("start")
+    for number, seed in enumerate((0, 3, 5)):
+        repo.write_model(changed={ATTENTION[0]: 3, EMBEDDING: seed})
+        repo.commit(f"step {number}")
+    found = json.loads(repo.git("theta", "drift", "--json", "HEAD~3..", MODEL))
+    assert [each["subject"] for each in found["versions"]] == ["step 0", "step 1", "step 2"]
+    series = {each["name"]: each["relative"] for each in found["parameters"]}
+    assert set(series) == {ATTENTION[0], EMBEDDING}
+    old, new = (np.frombuffer(each[ATTENTION[0]][2], "<f4") for each in (start, tensors(3)))
+    assert series[ATTENTION[0]] == pytest.approx([np.linalg.norm(new - old) / np.linalg.norm(old)] * 3, rel=1e-6)
+    assert series[EMBEDDING][0] == 0
+    assert series[EMBEDDING][1] > 1
+    few = json.loads(repo.git("theta", "drift", "--json", "-n1", "--param", "embeddings.**", "HEAD~3..HEAD", MODEL))
+    assert ([each["subject"] for each in few["versions"]], few["left_out"]) == (["step 2"], 2)
+    assert [each["name"] for each in few["parameters"]] == [EMBEDDING]
+    text = repo.git("theta", "drift", "HEAD~3", "--", MODEL).splitlines()
+    assert text[0].startswith("3 versions from ")
+    assert {line.split()[-1] for line in text[1:]} == {"███", "▁██"}
+    assert "does not change" in repo.run("theta", "drift", "HEAD..HEAD", MODEL, check=False).stderr

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import SHORT, cut, short
@@ -84,7 +85,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     version = find_version(repo, name, command="git theta blame {}")
     rows = _changes(workspace, name.partition(":")[0], version, chosen_parameters(args.param))
     if output.mode == "human":
-        sys.stdout.writelines(f"{line}\n" for line in _text(rows, screen_of(repo), 0 if args.full else _MOST_ROWS))
+        screen = screen_of(repo)
+        with paged(repo, "blame"):
+            sys.stdout.writelines(f"{line}\n" for line in _text(rows, screen, 0 if args.full else _MOST_ROWS))
     else:
         output.result(_data(rows), [])
     return 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import commit_data, details, headline
 from git_theta_ext.cli.render.history_page import history_page
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cli.output import Output
     from git_theta_ext.cli.revisions import Selected
     from git_theta_ext.diff.changes import ModelChange
+    from git_theta_ext.diff.screen import Screen
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
     from git_theta_ext.operations.workspace import Workspace
 
@@ -62,15 +64,17 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         found = list(changes)
         write_page(args.html, history_page(" ".join(["git theta log", *chosen.words]), found[: chosen.most], numbers))
         changes = iter(found)
-    if output.mode == "human" and args.graph:
-        sys.stdout.writelines(f"{line}\n" for line in _graph(workspace, chosen, list(changes), numbers))
-    elif output.mode == "human":
-        screen = screen_of(workspace.repo)
+    if output.mode != "human":
+        output.result({"commits": [commit_data(each, numbers) for each in changes]}, [])
+        return 0
+    screen = screen_of(workspace.repo)
+    with paged(workspace.repo, "log"):
+        if args.graph:
+            sys.stdout.writelines(f"{line}\n" for line in _graph(workspace, chosen, list(changes), screen, numbers))
+            return 0
         for each in changes:
             lines = (headline(each.commit, screen), *details(each, screen, numbers))
             sys.stdout.writelines(f"{line}\n" for line in lines)
-    else:
-        output.result({"commits": [commit_data(each, numbers) for each in changes]}, [])
     return 0
 
 
@@ -78,12 +82,12 @@ def _graph(
     workspace: Workspace,
     chosen: Selected,
     changes: Sequence[CommitChanges],
+    screen: Screen,
     numbers: Callable[[ChangedModel], ModelChange] | None,
 ) -> list[str]:
     """Return the graph of the commits that change some checkpoints."""
     from git_theta_ext.git.commit_graph import draw_graph  # a list starts faster without it
 
-    screen = screen_of(workspace.repo)
     screen = replace(screen, width=screen.width and max(_NARROW, screen.width - _EDGES))
     below = {each.commit.oid: list(details(each, screen, numbers)) for each in changes}
     files = [file for each in changes for model in each.models for file in model.files]
