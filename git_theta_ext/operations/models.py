@@ -77,6 +77,12 @@ class Directory:
         executable = frozenset(path for path, entry in files.items() if entry.mode == EXECUTABLE)
         return cls(repo, {path: entry.oid for path, entry in files.items()}, executable)
 
+    def at(self, path: str) -> Directory:
+        """Return the files as if the directory had another path."""
+        files = {posixpath.join(path, posixpath.basename(file)): oid for file, oid in self.files.items()}
+        executable = (posixpath.join(path, posixpath.basename(file)) for file in self.executable)
+        return Directory(self.repo, files, frozenset(executable))
+
     @cached_property
     def models(self) -> dict[str, ModelFiles]:
         """The models of the directory by name, and every other file as a model by itself."""

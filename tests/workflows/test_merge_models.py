@@ -272,6 +272,29 @@ def test_resolution_of_a_model_counts_all_its_files(with_history: WithHistory) -
     assert repo.git("theta", "diff", f"HEAD:{FOLDER}", "HEAD:one").splitlines()[1].startswith("14 unchanged")
 
 
+@pytest.mark.parametrize("command", [("merge",), ("merge", "-s", "theta")])
+@pytest.mark.parametrize("renamer", ["main", "side"])
+def test_directory_that_one_side_renamed_is_merged_as_one_model(
+    with_history: WithHistory, command: tuple[str, ...], renamer: str
+) -> None:
+    def make(repo: Repo) -> None:
+        branches(repo, sharded({}, TWO), sharded({NAMES[2]: 2}, TWO), sharded({NAMES[2]: 3, NAMES[7]: 3}, TWO))
+        repo.switch(renamer)
+        repo.git("mv", FOLDER, "moved")
+        repo.git("commit", "--quiet", "-m", "rename")
+        repo.switch("main")
+
+    repo = with_history(make)
+    repo.git("-c", "theta.merge.method=ties", *command, "--quiet", "--no-edit", "side")
+    assert repo.git("status", "--porcelain") == ""
+    assert repo.git("ls-files", FOLDER) == ""
+    assert '"path":"moved/model.safetensors"' in repo.git("log", "-1", "--format=%(trailers:key=Theta-Merge)")
+    assert "1 parameter computed again, identical" in repo.git("theta", "merge", "--replay")
+    places = json.loads(repo.read(INDEX.replace(FOLDER, "moved")))["weight_map"]
+    for name, file in places.items():
+        assert name in parameters(repo, f"moved/{file}")
+
+
 def test_index_lists_what_a_resolution_keeps_and_adds(with_history: WithHistory) -> None:
     """Ours deletes two tensors that theirs trains, and theirs one that ours trains."""
     ours_lacks, theirs_lacks = (NAMES[0], NAMES[6]), (NAMES[2],)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.git.entries import EXECUTABLE, REGULAR
+from git_theta_ext.git.revisions import find_object
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.operations.models import Directory
 
@@ -28,17 +29,34 @@ class MergedDirectories:
         trees: The commits.
         base: The directory in the common ancestor; None if there is none.
         sides: The directory in each commit.
+        old_folder: The path of the directory before some commits renamed it; the same as ``folder`` if none did. The
+            files of all commits have the new path.
     """
 
     path: str
     trees: MergedTrees
     base: Directory | None
     sides: tuple[Directory, ...]
+    old_folder: str
 
     @property
     def folder(self) -> str:
         """The path of the directory."""
         return posixpath.dirname(self.path)
+
+    def old_paths(self, paths: Iterable[str]) -> set[str]:
+        """Return the paths that some files had before the directory was renamed; empty if it was not."""
+        if self.old_folder == self.folder:
+            return set()
+        return {posixpath.join(self.old_folder, posixpath.basename(path)) for path in paths}
+
+    def tree(self, rev: str) -> str | None:
+        """Return the id of the directory's tree in one of the commits; None if it is not there."""
+        repo = self.sides[0].repo
+        for folder in (self.folder, self.old_folder):
+            if (tree := find_object(repo, f"{rev}:{folder}")) is not None:
+                return tree
+        return None
 
     @cached_property
     def name(self) -> str:
@@ -133,6 +151,8 @@ def directories_of(
 def directories_at(repo: Repository, trees: MergedTrees, path: str) -> MergedDirectories:
     """Return the directory of the model that a file belongs to in each of some commits.
 
+    If some commits renamed the directory since the common ancestor, all files are those of the new one.
+
     Args:
         repo: The repository.
         trees: The commits.
@@ -141,7 +161,39 @@ def directories_at(repo: Repository, trees: MergedTrees, path: str) -> MergedDir
     folder = posixpath.dirname(path)
     base = None if trees.base is None else Directory.of(repo, trees.base, folder)
     sides = tuple(Directory.of(repo, side, folder) for side in trees.sides)
-    return MergedDirectories(path, trees, base, sides)
+    every = sides if base is None else (*sides, base)
+    if all(directory.files for directory in every) or trees.base is None:
+        return MergedDirectories(path, trees, base, sides, folder)
+    old, new = _renamed(repo, trees, every, folder)
+    moved = [
+        Directory.of(repo, rev, new if folder == old else old).at(new) if not directory.files else directory.at(new)
+        for rev, directory in zip((*trees.sides, trees.base), every, strict=True)
+    ]
+    return MergedDirectories(posixpath.join(new, posixpath.basename(path)), trees, moved[-1], tuple(moved[:-1]), old)
+
+
+def _renamed(repo: Repository, trees: MergedTrees, every: Sequence[Directory], folder: str) -> tuple[str, str]:
+    """Return the old and the new path of a directory of which git finds the files to be renamed in some commits.
+
+    Args:
+        repo: The repository.
+        trees: The commits.
+        every: The directory in each side and in the common ancestor.
+        folder: Its path, old or new.
+    """
+    from git_theta_ext.git.merge_tree import renames  # a driver starts without it
+
+    assert trees.base is not None
+    here = bool(every[-1].files)
+    found = set()
+    for side, directory in zip(trees.sides, every, strict=False):
+        if bool(directory.files) == here:
+            continue
+        for old, new in renames(repo, trees.base, side).items():
+            if posixpath.basename(old) == posixpath.basename(new):
+                found.add((posixpath.dirname(old), posixpath.dirname(new)))
+    pairs = {pair for pair in found if folder == pair[0 if here else 1]}
+    return pairs.pop() if len(pairs) == 1 else (folder, folder)
 
 
 def _has(directory: Directory | None, oid: str | None) -> bool:

@@ -67,7 +67,8 @@ def answer_model(workspace: Workspace, call: DriverCall) -> Answer | None:
                 f"{merged.name}: the model is merged, but git merges its files one by one and cannot write them all",
                 f"git theta resolve {repo.argument(posixpath.dirname(path))}",
             )
-    answered = _answer(merged, path, call.contents)
+    # Git may call the driver by the old path of a file in a directory that was renamed.
+    answered = _answer(merged, directories.path, call.contents)
     _keep_answers(repo, directories, merged, call)
     return answered
 
@@ -102,16 +103,16 @@ def _merged(workspace: Workspace, directories: MergedDirectories, call: DriverCa
     rules = merge_rules(rule_sources(repo), *names, operation=call.operation, recorded=recorded)
 
     def of_file(outcome: Callable[[], ModelOutcome]) -> AbstractContextManager[None]:
-        if call.path not in versions.sides[0].shards:
+        if directories.path not in versions.sides[0].shards:
             return nullcontext()
-        ours = versions.sides[0].in_files(call.path)
-        return call.meanwhile(lambda: outcome().files.get(call.path, ours))
+        ours = versions.sides[0].in_files(directories.path)
+        return call.meanwhile(lambda: outcome().files.get(directories.path, ours))
 
     plan = plan_model(workspace, versions, rules)
     outcome = merge_model(workspace, versions, plan, call.heads, label="merging", meanwhile=of_file)
     report(workspace, directories.name, outcome, call.operation, argument=posixpath.dirname(call.path))
     merged = merged_files(repo, directories, outcome)
-    record = record_of(repo, directories, call.heads, rules, plan, outcome)
+    record = record_of(directories, call.heads, rules, plan, outcome)
     results = {file: blob_id(content, repo.object_format) for file, content in merged.contents.items()}
     remember(workspace, call.heads, {directories.name: (record, results)})
     return merged

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.merge_tree import PLACEHOLDER, predict
 from git_theta_ext.git.objects import blob_id
-from git_theta_ext.git.revisions import find_object
 from git_theta_ext.merging.models import apply_model
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.shards import is_text
@@ -76,13 +75,12 @@ def merged_files(repo: Repository, directories: MergedDirectories, outcome: Mode
     """Return the files of a merged model, and whether git's merge ends with them."""
     contents = outcome.contents()
     before = {path for directory in directories.every() for path in directories.files(directory)}
-    removed = tuple(sorted(before - set(contents)))
+    removed = tuple(sorted((before - set(contents)) | directories.old_paths(before)))
     merged = MergedModel(directories.name, contents, removed)
     return replace(merged, by_git=_ends_with(repo, directories, merged))
 
 
-def record_of(  # noqa: PLR0913, PLR0917 - what a record holds
-    repo: Repository,
+def record_of(
     directories: MergedDirectories,
     commits: Sequence[str],
     rules: Rules,
@@ -91,7 +89,7 @@ def record_of(  # noqa: PLR0913, PLR0917 - what a record holds
 ) -> Record | None:
     """Return the record of a merge: the versions are those of the directory, that is, trees."""
     trees = [directories.trees.base, *directories.trees.sides]
-    ids = [None if rev is None else find_object(repo, f"{rev}:{directories.folder}") for rev in trees]
+    ids = [None if rev is None else directories.tree(rev) for rev in trees]
     return Record.of(directories.name, ids, commits, rules, plan, outcome.unread)
 
 
@@ -101,16 +99,22 @@ def _ends_with(repo: Repository, directories: MergedDirectories, merged: MergedM
     wanted = {path: blob_id(content, repo.object_format) for path, content in merged.contents.items()}
     wanted_or_gone = {**dict.fromkeys(merged.removed, ""), **wanted}
     versions = [directories.files(directory) for directory in (directories.base, *directories.sides)]
-    if all(version.keys() == wanted.keys() for version in versions) and all(
-        _ends_simply_with(oid, *(version[path] for version in versions), driver=not is_text(path))
-        for path, oid in wanted.items()
+    renamed = directories.folder != directories.old_folder
+    if (
+        not renamed
+        and all(version.keys() == wanted.keys() for version in versions)
+        and all(
+            _ends_simply_with(oid, *(version[path] for version in versions), driver=not is_text(path))
+            for path, oid in wanted.items()
+        )
     ):
         return True
     try:
         combined = predict(repo, trees.base, *trees.sides)
     except ThetaError:
         return False
-    found = Directory.of(repo, combined.tree, directories.folder).files
+    folders = {directories.folder, directories.old_folder}
+    found = {p: oid for folder in folders for p, oid in Directory.of(repo, combined.tree, folder).files.items()}
     called = blob_id(PLACEHOLDER, repo.object_format)
     conflicted = {entry.path for entry in combined.stages}
     return conflicted.isdisjoint(wanted_or_gone) and all(

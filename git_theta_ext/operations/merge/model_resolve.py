@@ -127,9 +127,7 @@ def _merged(workspace: Workspace, operation: Operation, directories: MergedDirec
     report(workspace, directories.name, outcome, operation, argument=directories.folder)
     merged = merged_files(repo, directories, outcome)
     results = {file: blob_id(content, repo.object_format) for file, content in merged.contents.items()}
-    remember(
-        workspace, commits, {directories.name: (record_of(repo, directories, commits, rules, plan, outcome), results)}
-    )
+    remember(workspace, commits, {directories.name: (record_of(directories, commits, rules, plan, outcome), results)})
     return merged
 
 

@@ -76,8 +76,8 @@ def plan_merge(
     changed = checkpoints(repo, ancestor, heads, combined.tree)
     paths = dict.fromkeys([*(c.merged.path for c in changed), *(entry.path for entry in combined.stages)])
     models = models_among(repo, ancestor, heads, paths)
-    in_models = {path for model in models for path in model.versions.paths()}
-    models = [m for m in models if _is_named([m.directories.name, *m.versions.paths()], places)]
+    in_models = {path for model in models for path in model.paths()}
+    models = [m for m in models if _is_named([m.directories.name, *m.paths()], places)]
     changed = [v for v in changed if v.merged.path not in in_models and _is_named([v.merged.path], places)]
     plans = {path: plan for path, (_, plan) in planned(workspace, changed, words).items()}
     of = {versions.merged.path: versions.heads for versions in changed} | {m.directories.name: heads for m in models}

@@ -152,7 +152,7 @@ def _apart(
     combined: Combined, candidates: Sequence[CheckpointVersions], models: Sequence[ModelCandidate]
 ) -> tuple[Combined, list[CheckpointVersions]]:
     """Return what git merged, and the checkpoints to merge, without the files of models of several files."""
-    paths = {path for model in models for path in model.versions.paths()}
+    paths = {path for model in models for path in model.paths()}
     stages = tuple(entry for entry in combined.stages if entry.path not in paths)
     messages = tuple(text for text in combined.messages if not any(path in text for path in paths))
     clean = combined.clean or (bool(combined.stages) and not stages)

@@ -41,6 +41,11 @@ class ModelCandidate:
     directories: MergedDirectories
     versions: ModelVersions
 
+    def paths(self) -> set[str]:
+        """Return the paths of the files of all versions, also those that they had before a rename."""
+        paths = self.versions.paths()
+        return paths | self.directories.old_paths(paths)
+
 
 @dataclass(frozen=True)
 class PlannedModel:
@@ -87,7 +92,7 @@ def models_among(
     candidates: dict[str, ModelCandidate] = {}
     trees = MergedTrees(base, tuple(heads))
     for path in paths:
-        if any(path in candidate.versions.paths() for candidate in candidates.values()):
+        if any(path in candidate.paths() for candidate in candidates.values()):
             continue
         directories = directories_at(repo, trees, path)
         versions = directories.versions() if directories.sharded() else None
@@ -113,20 +118,21 @@ def merged_model(workspace: Workspace, planned: PlannedModel) -> StrategyModel:
     Raises:
         ThetaError: See ``git_theta_ext.merging.apply.apply``.
     """
-    repo, directories = workspace.repo, planned.candidate.directories
-    heads, versions, name = directories.trees.sides, planned.candidate.versions, directories.name
+    repo, candidate = workspace.repo, planned.candidate
+    directories, versions = candidate.directories, candidate.versions
+    heads, name = directories.trees.sides, directories.name
     outcome = merge_model(workspace, versions, planned.plan, heads, label=f"merging {name}")
     report(workspace, name, outcome, argument=directories.folder)
     contents = outcome.contents()
     stored = zip(contents, write_blobs(repo, list(contents.values())), strict=True)
     entries = [TreeEntry(path, oid, directories.mode(path)) for path, oid in stored]
-    gone = [TreeEntry(path, "0" * 2 * repo.oid_bytes, "0") for path in versions.paths() - contents.keys()]
+    gone = [TreeEntry(path, "0" * 2 * repo.oid_bytes, "0") for path in candidate.paths() - contents.keys()]
     stages: list[TreeEntry] = []
     for entry in entries:
         content = contents[entry.path]
         if is_manifest(content) and Manifest.parse(content).conflicted:
             stages += _stages(directories, entry)
-    record = record_of(repo, directories, heads, planned.rules, planned.plan, outcome)
+    record = record_of(directories, heads, planned.rules, planned.plan, outcome)
     results = {path: blob_id(content, repo.object_format) for path, content in contents.items()}
     return StrategyModel(name, (*entries, *gone), tuple(stages), record, results)
 
