@@ -237,7 +237,19 @@ def _log(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _diffs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import diffs
+
+    rows: list[dict[str, Any]] = []
+    for name in arguments.family or ["bf16"]:
+        found = diffs.measure(FAMILIES[name], folder / f"diff-{name}", arguments.repeat)
+        print(diffs.table(found), flush=True)
+        rows += found
+    return rows
+
+
 OTHERS = {
+    "diff": _diffs,
     "quality": _quality,
     "ssh": _ssh,
     "lfs": _lfs,

@@ -157,6 +157,12 @@ def test_shards_are_measured_against_one_file(result: Path, monkeypatch: pytest.
     assert all(row["cpu_seconds"] > 0 and row["peak_bytes_of_one"] == 1 for row in rows)
 
 
+def test_diffs_are_measured_against_reading(result: Path) -> None:
+    rows = bench(result, "diff", "--family", "tiny encoder")["diff"]
+    assert [row["job"] for row in rows][:3] == ["reading both versions", "structure", "numbers"]
+    assert all(row["seconds"] > 0 and row["peak_bytes"] > 0 and row["of_reading"] > 0 for row in rows)
+
+
 def test_an_edited_tensor_costs_what_it_costs_in_safetensors(result: Path, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     draw = np.random.default_rng(0)
