@@ -10,9 +10,18 @@ import torch
 from git import Repo
 from helpers import ATTENTION, EMBEDDING, MODEL, fork, model
 from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
 
 import git_theta_ext
-from git_theta_ext.errors import ConfigError, MergeError, PluginError, RepositoryError, ThetaError, UsageError
+from git_theta_ext.errors import (
+    ConfigError,
+    FormatError,
+    MergeError,
+    PluginError,
+    RepositoryError,
+    ThetaError,
+    UsageError,
+)
 
 
 def state(**values):
@@ -250,3 +259,24 @@ class TestOpen:
             assert len(opened) == len(load_bytes(model(1)))
             with pytest.raises(ThetaError):
                 opened[EMBEDDING]
+
+
+def test_a_state_dict_is_saved_to_the_byte_of_its_library_and_staged(repo, monkeypatch):
+    monkeypatch.chdir(repo.path)
+    tensors = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(3, dtype=torch.bfloat16), "c": torch.tensor(7)}
+    git_theta_ext.save(tensors, "model.safetensors", metadata={"format": "pt"})
+    assert repo.read() == save_bytes(tensors, {"format": "pt"})
+    assert repo.git("status", "--porcelain").split() == ["A", "model.safetensors"]
+    same(git_theta_ext.load(":model.safetensors"), tensors)
+    with Repo(repo.path) as opened:
+        git_theta_ext.save(tensors, "sub.pt", repository=opened)
+    same(git_theta_ext.load(":sub.pt"), tensors)
+    assert list(torch.load("sub.pt", weights_only=True)) == list(tensors)
+    with pytest.raises(UsageError, match=r"model\.unknown is not tracked"):
+        git_theta_ext.save(tensors, "model.unknown")
+    with pytest.raises(UsageError, match="is not in the work tree"):
+        git_theta_ext.save(tensors, "../model.safetensors")
+    with pytest.raises(FormatError, match="parameter 'a' has elements of the type BF16, which npz does not have"):
+        git_theta_ext.save(tensors, "model.npz")
+    assert not (repo.path / "model.npz").exists()
+    assert not (repo.path / "model.unknown").exists()

@@ -1,0 +1,97 @@
+"""Save models in Python: ``git_theta_ext.save`` writes a checkpoint and stages it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from git_theta_ext.api.versions import LOG, explained, folder_of
+from git_theta_ext.errors import ConfigError, UsageError
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.hooks import ensure_hooks
+from git_theta_ext.git.install import configured
+from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.merging.devices.state_dicts import to_bytes
+from git_theta_ext.operations.conversion.output import writing
+from git_theta_ext.operations.conversion.targets import target_of
+from git_theta_ext.operations.staging.stage import rewrite_and_stage, store_file
+from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.libraries import require
+from git_theta_ext.util.reporter import LogReporter
+from git_theta_ext.util.threads import no_progress
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import torch
+
+    from git_theta_ext.api.versions import Place
+    from git_theta_ext.model.tensor import TensorSpec
+
+
+@explained()
+def save(
+    tensors: Mapping[str, torch.Tensor],
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    repository: Place = ".",
+) -> None:
+    """Write a checkpoint, as the library of its format does, and stage it.
+
+    The name decides the format: ``.pt``, ``.pth``, ``.bin`` and ``.ckpt`` are files of ``torch.save``, ``.npz`` is an
+    archive of numpy, and all others are files of safetensors. A file of safetensors or numpy has the bytes that the
+    library would write. Tensors that share memory are written one by one.
+
+    Args:
+        tensors: The tensors by name, such as a ``state_dict()``.
+        path: The file, relative to the current directory. It must match a pattern that git theta tracks.
+        metadata: Texts by key, for a file of safetensors.
+        repository: A directory in the repository, or a ``git.Repo`` of GitPython.
+
+    Raises:
+        UsageError: The file is not tracked, or not in the work tree.
+        FormatError: The format does not have the element type of a tensor.
+        ThetaError: The file cannot be written or staged.
+    """
+    require("torch", "git_theta_ext.save")
+    file = Path(path).absolute()
+    with Workspace.discover(LogReporter(LOG), folder_of(repository)) as workspace:
+        repo = workspace.repo
+        top = worktree_of(repo).resolve()
+        place = file.parent.resolve() / file.name
+        if not place.is_relative_to(top):
+            raise UsageError(f"{path} is not in the work tree {top}", hint="git rev-parse --show-toplevel")
+        inside = place.relative_to(top).as_posix()
+        formats = theta_paths(repo.run, [inside])
+        if inside not in formats:
+            raise UsageError(f"{path} is not tracked by git theta", hint=f"git theta track {quote(inside)}")
+        if not configured(repo):
+            raise ConfigError("git is not configured to use git theta", hint="git theta install")
+        target = target_of(file)
+        given = _Given({name: to_bytes(name, tensor) for name, tensor in tensors.items()})
+        target.check(given.specs)
+        with writing(target, file) as output:
+            target.write(output, given, metadata or {})
+        staged = store_file(workspace, inside, formats[inside], no_progress)
+        rewrite_and_stage(workspace, [], [staged])
+        ensure_hooks(repo)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Tensors in memory."""
+
+    values: Mapping[str, tuple[TensorSpec, memoryview]]
+
+    @cached_property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        return {name: spec for name, (spec, _) in self.values.items()}
+
+    def streams(self, names: Sequence[str]) -> Iterator[Iterator[memoryview]]:
+        for name in names:
+            yield iter([self.values[name][1]])
