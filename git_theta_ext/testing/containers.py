@@ -26,7 +26,7 @@ class MemoryTarget:
         done: Number of bytes of content that were compressed.
     """
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, threads: int = 1) -> None:
         self.data = bytearray()
         self.threads = threads
         self.done = 0
@@ -92,6 +92,15 @@ class ContainerTests:
             assert found[0] == content, label
             assert packed(self.container, *found) == data, label
             assert unpacked(self.container, data) == found, label
+
+    def test_threads_change_nothing(self) -> None:
+        for label, (data, content) in self.examples.items():
+            target, again = MemoryTarget(3), MemoryTarget(3)
+            recipe = self.container.unpack(memoryview(data), target)
+            assert recipe is not None, label
+            assert target.data == content, label
+            self.container.pack(memoryview(content), recipe, again)
+            assert again.data == data, label
 
     def test_other_content_comes_back(self) -> None:
         """Files whose content has the same structure and other values, as merges write them."""

@@ -6,12 +6,11 @@ follow it: one that is stored, or up to three with fixed codes, whichever pigz t
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import ordered_map
-
 from ._compressors import compressor
+from ._threads import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 SIZE = 1 << 17
 _DICTIONARY = 1 << 15
-_AHEAD = 4
-"""Pieces for each thread that are begun before their turn."""
 _STORED_BITS, _STORED_SIZE = 3, b"\0\0\xff\xff"
 _FIXED_BLOCK, _FIXED_BITS = 2, 10
 """An empty block with fixed codes."""
@@ -45,8 +42,8 @@ def deflate_pieces(
         return made + rest + _aligned(bits)
 
     starts = range(0, max(1, content.nbytes), SIZE)
-    with ThreadPoolExecutor(threads) as executor:
-        for start, made in zip(starts, ordered_map(executor, piece, starts, _AHEAD * threads), strict=True):
+    with closing(in_order(piece, starts, threads)) as pieces:
+        for start, made in zip(starts, pieces, strict=True):
             yield made
             advance(min(SIZE, content.nbytes - start))
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import ordered_map
 
 from ..formats._part import Part  # noqa: TID252 - the package has another name where it is installed
 from ._compressors import FIRST_TRIED
 from ._deflate import deflate, find_parameters, inflate
 from ._spool import Spool, crc32, read, write
+from ._threads import in_order
 from ._zip_fields import DEFLATED, Sizes
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ._zip_fields import ArchiveMember
 
 _HEAD = 32
-_AHEAD = 2
-"""Members for each thread that are begun before their turn."""
 
 
 def compressed_members(
@@ -56,8 +54,7 @@ def compressed_members(
     if target.threads == 1 or len(members) == 1:
         yield from map(in_turn, members)
         return
-    with ThreadPoolExecutor(target.threads) as executor:
-        yield from ordered_map(executor, ahead, members, _AHEAD * target.threads)
+    yield from in_order(ahead, members, target.threads)
 
 
 def unpack_members(
@@ -87,8 +84,7 @@ def unpack_members(
         return guess, find(*place, guess) if place[0].method == DEFLATED else None
 
     found: list[Parameters | None] = []
-    with ThreadPoolExecutor(target.threads) as executor:
-        results = ordered_map(executor, unpack, places, _AHEAD * target.threads)
+    with closing(in_order(unpack, places, target.threads)) as results:
         for place, (guess, guessed) in zip(places, results, strict=True):
             parameters = None
             if place[0].method == DEFLATED:
