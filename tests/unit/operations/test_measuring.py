@@ -1,0 +1,64 @@
+"""Values that only a file has are measured, and remembered only if they are those of the manifest."""
+
+import pytest
+from helpers import Repo
+
+from git_theta_ext.cli.output import Output
+from git_theta_ext.diff.compare import compare
+from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
+from git_theta_ext.model.tensor import Digest, TensorSpec, tensor_digest
+from git_theta_ext.operations.diff.distance_cache import DistanceCache
+from git_theta_ext.operations.diff.measuring import measure_modified
+from git_theta_ext.operations.workspace import Workspace
+
+SPEC = TensorSpec.of("F32", (2, 3))
+OLD, NEW = bytes(24), b"\0\0\x80\x3f" * 6  # zeros and ones
+
+
+class InMemory:
+    def __init__(self, **values):
+        self._values = values
+
+    def values(self, name, parameter):
+        return iter([memoryview(self._values[name])]) if name in self._values else None
+
+
+def manifest(**values):
+    parameters = {name: Parameter(SPEC, tensor_digest(SPEC, value)) for name, value in values.items()}
+    return Manifest("safetensors", Skeleton(Digest("0" * 64), 9), parameters)
+
+
+@pytest.fixture
+def workspace(repo: Repo):
+    with Workspace.discover(Output("quiet"), repo.path) as opened:
+        yield opened
+
+
+def known(workspace, diff):
+    with DistanceCache(workspace.repo.theta_dir) as cache:
+        return cache.get(diff.modified)
+
+
+def test_values_of_files_are_measured_and_remembered(workspace):
+    diff = compare(manifest(w=OLD, gone=NEW), manifest(w=NEW, gone=OLD))
+    found, notes = measure_modified(workspace, diff, InMemory(w=OLD), InMemory(w=NEW, gone=OLD))
+    assert (found["w"].changed, found["w"].largest) == (6, 1)
+    assert list(found) == ["w"]
+    assert "1 parameter is not in this repository" in notes[0]
+    assert known(workspace, diff) == found
+
+
+def test_a_file_that_was_written_since_is_not_remembered(workspace):
+    diff = compare(manifest(w=OLD), manifest(w=NEW))
+    found, _ = measure_modified(workspace, diff, InMemory(w=OLD), InMemory(w=OLD))
+    assert found["w"].changed == 0
+    assert known(workspace, diff) == {}
+
+
+def test_opaque_files_and_other_shapes_are_not_measured(workspace):
+    other = Parameter(TensorSpec.of("F32", (6,)), Digest("1" * 64))
+    reshaped = compare(manifest(w=OLD), Manifest("safetensors", Skeleton(Digest("0" * 64), 9), {"w": other}))
+    assert measure_modified(workspace, reshaped, InMemory(), InMemory()) == ({}, [])
+    sides = (Manifest("opaque", side.skeleton, side.parameters) for side in (manifest(w=OLD), manifest(w=NEW)))
+    chunks = compare(*sides)
+    assert measure_modified(workspace, chunks, InMemory(w=OLD), InMemory(w=NEW)) == ({}, [])
