@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from helpers import ATTENTION, EMBEDDING, MODEL, SPECS, Repo, safetensors, tensors
+from helpers import ATTENTION, EMBEDDING, MODEL, SPECS, Repo, model, safetensors, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,3 +193,27 @@ def test_drift_measures_versions_from_the_first_commit_on(repo: Repo) -> None:
     assert text[0].startswith("3 versions from ")
     assert {line.split()[-1] for line in text[1:]} == {"███", "▁██"}
     assert "does not change" in repo.run("theta", "drift", "HEAD..HEAD", MODEL, check=False).stderr
+
+
+def test_checkout_brings_parameters_of_another_version_into_the_file(merged: Repo) -> None:
+    name = "renamed.safetensors"
+    before = merged.read(name)
+    words = ("theta", "checkout", f"side~:{MODEL}", "**.attention.**")
+    assert "does not exist" in merged.run(*words, check=False).stderr
+    merged.git("mv", name, MODEL)
+    dry = json.loads(merged.git(*words, "--dry-run", "--json"))
+    assert (dry["taken"], dry["same"], dry["files"]) == (ATTENTION[:2], 2, [MODEL])
+    assert merged.read() == before
+    assert "took 2 parameters" in merged.git(*words)
+    assert merged.read() == model(changed={EMBEDDING: 3})
+    assert merged.git("diff", "--name-only") == ""
+    merged.git("commit", "-qm", "take attention")
+    assert merged.problems(MODEL, model(changed={EMBEDDING: 3})) == []
+    assert _log(merged, "-1")[0]["models"][0]["modified"] == ATTENTION[:2]
+    assert "took 0 parameters" in merged.git(*words)
+    merged.write_model(seed=9)
+    other = merged.run("theta", "checkout", f"side:{MODEL}", "**.attention.**", check=False)
+    assert (other.returncode, "differs from the index" in other.stderr) == (2, True)
+    assert merged.read() == model(9)
+    assert merged.run("theta", "checkout", f"side:{MODEL}", "nothing", check=False).returncode == 2
+    assert merged.run("theta", "checkout", f"side:{MODEL}", check=False).returncode == 2

@@ -1,7 +1,10 @@
-"""Write checkpoints that are still manifests in the work tree.
+"""Write checkpoints that are still manifests in the work tree, or take parameters of another version.
 
 Fetches missing parameters and finishes an interrupted git checkout. Hooks and "git rebase -x" commands run before
 checkpoints are written; let them call git theta checkout first.
+
+REV:PATH and patterns bring the parameters that match from that version into the file or model at PATH: they are staged
+and written. The file must not differ from the index.
 """
 
 from __future__ import annotations
@@ -10,16 +13,22 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.commands._parameters import is_version, take_parameters
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.diff.words import plural
-from git_theta_ext.errors import KeptError
+from git_theta_ext.errors import KeptError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import present_paths, worktree_of
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.git.unattributed import advice, unattributed
-from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted, total_bytes
-from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
+from git_theta_ext.operations.filter.populate import (
+    Wanted,
+    manifest_at,
+    populate_wanted,
+    restore_manifests,
+    total_bytes,
+)
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.sync.path_filter import fetch_filter
 
@@ -38,7 +47,16 @@ EXAMPLE = "git theta checkout model.safetensors"
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="files, directories or quoted patterns; default: all")
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        help="files, directories or quoted patterns; default: all. Or REV:PATH and patterns of parameters, such as "
+        "'layers.3.**'",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with REV:PATH: only list the parameters that would be taken"
+    )
     parser.add_argument(
         "-f", "--force", action="store_true", help="also replace changed and deleted files with the index's version"
     )
@@ -49,6 +67,10 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Write checkpoints."""
     repo = workspace.repo
+    if args.paths and is_version(repo, args.paths[0]):
+        return take_parameters(output, workspace, args)
+    if args.dry_run:
+        raise UsageError("--dry-run needs REV:PATH and a pattern", hint="git theta checkout -h")
     paths = list(theta_paths(repo.run, present_paths(repo, args.paths)))
     with output.progress("fetching", 0) as fetched:
         ensure = partial(ensure_local, workspace, advance=fetched)
@@ -116,5 +138,4 @@ def _restore_manifests(repo: Repository, paths: Sequence[str], ensure: Callable[
     chosen = set(paths)
     # Parameters are fetched first: without them, a changed file would be replaced by a manifest that cannot be written.
     ensure(manifest for path, (_, manifest) in repo.manifests(None).items() if path in chosen)
-    data = "".join(f"{path}\0" for path in paths).encode(errors="surrogateescape")
-    repo.run("checkout-index", "-f", "-u", "-z", "--stdin", input=data, env={SKIP_SMUDGE: "1"})
+    restore_manifests(repo, paths)

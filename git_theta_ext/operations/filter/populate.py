@@ -14,6 +14,7 @@ from git_theta_ext.errors import ChangedError, KeptError, ManifestError, Missing
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
+from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
 from git_theta_ext.operations.filter.written_files import WrittenFiles, finish_written_files
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
@@ -63,6 +64,12 @@ def manifest_at(repo: Repository, path: str) -> bytes | None:
                 if is_manifest(head):
                     return head + file.read()
     return None
+
+
+def restore_manifests(repo: Repository, paths: Iterable[str]) -> None:
+    """Replace files by the index's manifests, as an interrupted git checkout would leave them."""
+    data = "".join(f"{path}\0" for path in paths).encode(errors="surrogateescape")
+    repo.run("checkout-index", "-f", "-u", "-z", "--stdin", input=data, env={SKIP_SMUDGE: "1"})
 
 
 def populate_wanted(
