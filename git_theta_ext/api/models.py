@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from git_theta_ext.api.versions import LOG, explained, folder_of, version_of
+from git_theta_ext.api.versions import LOG, explained, folder_of, version_name, version_of
 from git_theta_ext.merging.devices.state_dicts import to_tensor
 from git_theta_ext.operations.external_data import external_files
 from git_theta_ext.operations.sync.fetch import ensure_digests
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
-    from git_theta_ext.api.versions import Place
+    from git_theta_ext.api.versions import Place, Revision
     from git_theta_ext.checkpoint.external_data import ExternalFile
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
 
 
 @explained()
-def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
+def load(revision: str, *, rev: Revision | None = None, repository: Place = ".") -> dict[str, torch.Tensor]:
     """Read a version of a checkpoint. Missing tensors are fetched from a remote.
 
     Args:
         revision: ``REV:PATH`` as in ``git show``, such as ``main:model.safetensors``, or ``:PATH`` for the index. The
-            path may be a directory with one model, such as a sharded checkpoint.
+            path may be a directory with one model, such as a sharded checkpoint. Only ``PATH`` if there is ``rev``.
+        rev: A revision, or a ``git.Commit`` of GitPython.
         repository: A directory in the repository, or a ``git.Repo`` of GitPython.
 
     Returns:
@@ -42,7 +43,7 @@ def load(revision: str, *, repository: Place = ".") -> dict[str, torch.Tensor]:
         ThetaError: The version does not exist or cannot be read.
         LibraryError: torch is not installed.
     """
-    return read_model(revision, repository)
+    return read_model(version_name(revision, rev), repository)
 
 
 def read_model(revision: str, repository: Place) -> dict[str, torch.Tensor]:
@@ -54,15 +55,16 @@ def read_model(revision: str, repository: Place) -> dict[str, torch.Tensor]:
 
 
 @explained()
-def open_model(revision: str, *, repository: Place = ".") -> Model:
+def open_model(revision: str, *, rev: Revision | None = None, repository: Place = ".") -> Model:
     """Open a version of a checkpoint without reading its tensors.
 
     Example:
-        >>> with git_theta_ext.open("v1:run/") as model:
+        >>> with git_theta_ext.open("run/", rev="v1") as model:
         ...     weight = model["lm_head.weight"]
 
     Args:
         revision: As in ``load``.
+        rev: As in ``load``.
         repository: A directory in the repository, or a ``git.Repo`` of GitPython.
 
     Returns:
@@ -73,7 +75,7 @@ def open_model(revision: str, *, repository: Place = ".") -> Model:
         LibraryError: torch is not installed.
     """
     require("torch", "git_theta_ext.open")
-    return _opened(revision, repository)
+    return _opened(version_name(revision, rev), repository)
 
 
 class Model(Mapping[str, "torch.Tensor"]):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.model_version import ModelVersion
 
     Place = str | os.PathLike[str] | git.Repo
+    Revision = str | git.Commit
 
 LOG = logging.getLogger("git_theta_ext")
 
@@ -52,6 +53,26 @@ def folder_of(repository: Place) -> Path:
             f"a repository is a directory or a git.Repo, not {type(repository).__name__}", hint='repository="."'
         )
     return Path(folder)
+
+
+def revision_name(rev: Revision) -> str:
+    """Return the name of a revision.
+
+    Args:
+        rev: A revision, or a commit of GitPython.
+
+    Raises:
+        UsageError: It is neither a text nor a commit.
+    """
+    name = rev if isinstance(rev, str) else getattr(rev, "hexsha", None)
+    if not isinstance(name, str):
+        raise UsageError(f"a revision is a text or a git.Commit, not {type(rev).__name__}", hint='rev="HEAD"')
+    return name
+
+
+def version_name(path: str, rev: Revision | None) -> str:
+    """Return ``REV:PATH``; the path has it already if there is no revision."""
+    return path if rev is None else f"{revision_name(rev)}:{path}"
 
 
 def version_of(repo: Repository, name: str, folder: Path) -> ModelVersion:

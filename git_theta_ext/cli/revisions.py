@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.raw_diff import Compared
-from git_theta_ext.merging.rules.globs import matcher
+from git_theta_ext.merging.rules.globs import chooser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,11 +119,7 @@ def chosen_parameters(globs: Sequence[str] | None) -> Callable[[str], bool] | No
     Raises:
         UsageError: A pattern is not valid.
     """
-    if not globs:
-        return None
     try:
-        patterns = [matcher(glob) for glob in globs]
+        return chooser(globs or ())
     except ValueError as error:
         raise UsageError(f"--param: {error}", hint="git theta log --param 'encoder.**.weight'") from error
-    # A history names the same parameters over and over.
-    return lru_cache(1 << 16)(lambda name: any(pattern.fullmatch(name) for pattern in patterns))

@@ -67,13 +67,14 @@ class Commit:
     files: tuple[CommittedFile, ...]
 
 
-def read_log(repo: Repository, words: Sequence[str], *, trailer: str = "") -> Iterator[Commit]:
+def read_log(repo: Repository, words: Sequence[str], *, trailer: str = "", cwd: Path | None = None) -> Iterator[Commit]:
     """Yield commits as ``git log`` orders them.
 
     Args:
         repo: The repository.
-        words: Options that select commits, revisions, and paths relative to the current directory.
+        words: Options that select commits, revisions, and paths.
         trailer: The trailer whose values are read.
+        cwd: The directory that paths are relative to; the current one if None.
 
     Raises:
         RepositoryError: Git refuses the words; the message is git's.
@@ -82,7 +83,7 @@ def read_log(repo: Repository, words: Sequence[str], *, trailer: str = "") -> It
     settings = [word for setting in _SETTINGS for word in ("-c", setting)]
     with subprocess.Popen(
         ["git", *settings, "log", *_RAW, form, *words],
-        cwd=Path.cwd(),
+        cwd=cwd or Path.cwd(),
         env=repo.environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

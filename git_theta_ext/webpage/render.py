@@ -56,6 +56,11 @@ def render(page: Page) -> str:
     )
 
 
+def framed(page: Page) -> str:
+    """Return a page as an element of another one, such as a notebook. It cannot reach the page around it."""
+    return element("iframe", srcdoc=render(page), sandbox="allow-scripts", width="100%", height="700")
+
+
 def _section(section: Section) -> Markup:
     facts = [element("p", fact) for fact in section.facts]
     return element("section", element("h2", section.title), *facts, joined([_block(block) for block in section.blocks]))

@@ -1,5 +1,6 @@
 """Merges and versions in Python, as a notebook uses them."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,15 @@ def test_a_repository_of_gitpython_is_taken_for_its_folder(two, tmp_path):
         same(git_theta_ext.load(f"one:{MODEL}", repository=bare), load_bytes(model(1)))
     with pytest.raises(UsageError, match=r"a directory or a git\.Repo, not int"):
         git_theta_ext.load(f"one:{MODEL}", repository=7)
+
+
+def test_a_revision_is_a_text_or_a_commit_of_gitpython(two):
+    with Repo(two.path) as opened:
+        same(git_theta_ext.load(MODEL, rev=opened.commit("one"), repository=opened), load_bytes(model(1)))
+        with git_theta_ext.open(MODEL, rev="one", repository=opened) as lazy:
+            same({EMBEDDING: lazy[EMBEDDING]}, {EMBEDDING: load_bytes(model(1))[EMBEDDING]})
+    with pytest.raises(UsageError, match=r"a text or a git\.Commit, not int"):
+        git_theta_ext.load(MODEL, rev=7, repository=two.path)
 
 
 def changed_by_both(repo):
@@ -280,3 +290,40 @@ def test_a_state_dict_is_saved_to_the_byte_of_its_library_and_staged(repo, monke
         git_theta_ext.save(tensors, "model.npz")
     assert not (repo.path / "model.npz").exists()
     assert not (repo.path / "model.unknown").exists()
+
+
+class TestLog:
+    def test_a_history_is_text_data_a_table_and_a_page(self, two):
+        found = git_theta_ext.log(MODEL, repository=two.path)
+        assert [entry.subject for entry in found] == ["two", "one"]
+        assert found[0].commit == Repo(two.path).head.commit
+        assert found.to_dict() == {"commits": json.loads(two.git("theta", "log", "--json"))["commits"]}
+        assert two.git("theta", "log") == repr(found)
+        assert list(found.to_pandas()["path"]) == [MODEL, MODEL]
+        assert found._repr_html_().startswith('<iframe srcdoc="&lt;!doctype html&gt;')
+
+    def test_revisions_paths_and_patterns_select_commits(self, two):
+        two.write_model("other/" + MODEL, seed=2)
+        two.commit("other")
+        two.write_model(seed=2, changed={EMBEDDING: 9})
+        two.commit("three")
+
+        def subjects(*args, **options):
+            with Repo(two.path) as opened:
+                return [entry.subject for entry in git_theta_ext.log(*args, repository=opened, **options)]
+
+        assert subjects() == ["three", "other", "two", "one"]
+        assert subjects("other") == ["other"]
+        assert subjects(MODEL, parameters="embeddings.**") == ["three", "two", "one"]
+        assert subjects(rev="one..two") == ["two"]
+        assert subjects(rev=Repo(two.path).commit("one")) == ["one"]
+        assert subjects("nothing") == []
+        with pytest.raises(RepositoryError):
+            subjects(rev="--all")
+        with pytest.raises(UsageError, match="parameters: "):
+            subjects(parameters=["[z-a]"])
+
+
+def test_the_package_lists_what_there_is():
+    assert dir(git_theta_ext) == sorted(git_theta_ext.__all__)
+    assert all(getattr(git_theta_ext, name) for name in dir(git_theta_ext))

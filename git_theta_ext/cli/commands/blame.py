@@ -15,13 +15,14 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
-from git_theta_ext.cli.render.history import SHORT, cut, short
+from git_theta_ext.cli.render.history import cut, short
 from git_theta_ext.cli.revisions import add_parameters, chosen_parameters
 from git_theta_ext.diff.group import Item, fold
 from git_theta_ext.diff.words import shorten
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.operations.history.blame import last_changes
 from git_theta_ext.operations.history.numbers import only
+from git_theta_ext.operations.history.words import SHORT
 from git_theta_ext.operations.model_names import find_version, typed_version
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
-from git_theta_ext.cli.render.history import SHORT, cut
+from git_theta_ext.cli.render.history import cut
 from git_theta_ext.cli.revisions import add_parameters, chosen_parameters
 from git_theta_ext.diff.distance import number
 from git_theta_ext.diff.group import Item, fold
@@ -23,6 +23,7 @@ from git_theta_ext.diff.words import plural, shorten
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.operations.history.drift import measure_drift
+from git_theta_ext.operations.history.words import SHORT
 from git_theta_ext.operations.model_names import find_version, typed_version
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.render.diff import screen_of
-from git_theta_ext.cli.render.history import commit_data, details, headline
-from git_theta_ext.cli.render.history_page import history_page
+from git_theta_ext.cli.render.history import details, headline
 from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.cli.revisions import add_parameters, add_revisions, chosen_parameters, selected
 from git_theta_ext.operations.history.changes import model_changes
+from git_theta_ext.operations.history.page import history_page
+from git_theta_ext.operations.history.schema import commit_data
 
 if TYPE_CHECKING:
     import argparse

@@ -8,6 +8,10 @@ layer, and ``**.bias`` every bias.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _TOKEN = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
 _MOST_STARS = 3
@@ -65,3 +69,13 @@ def _class(symbol: str) -> str:
         return re.compile(f"[{'^' if negated else ''}{escaped}]").pattern
     except re.error as error:
         raise ValueError(f"the character class {symbol} is not valid: {error}") from error
+
+
+def chooser(patterns: Sequence[str]) -> Callable[[str], bool] | None:
+    """Return whether a name matches one of some patterns; None, which chooses all names, if there are no patterns.
+
+    Raises:
+        ValueError: A pattern is not valid.
+    """
+    compiled = [matcher(pattern) for pattern in patterns]
+    return (lambda name: any(pattern.fullmatch(name) for pattern in compiled)) if compiled else None

@@ -17,6 +17,7 @@ from git_theta_ext.operations.history.manifests import with_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from git_theta_ext.diff.changed_names import ChangedNames
     from git_theta_ext.git.commit_log import Commit, CommittedFile
@@ -63,7 +64,11 @@ class CommitChanges:
 
 
 def model_changes(
-    workspace: Workspace, words: Sequence[str], chosen: Callable[[str], bool] | None = None
+    workspace: Workspace,
+    words: Sequence[str],
+    chosen: Callable[[str], bool] | None = None,
+    *,
+    cwd: Path | None = None,
 ) -> Iterator[CommitChanges]:
     """Yield the commits that change parameters, as ``git log`` orders them. No tensor is read.
 
@@ -71,12 +76,14 @@ def model_changes(
         workspace: The repository. A manifest that cannot be read is reported, and left out.
         words: Arguments for ``git log``.
         chosen: Returns whether a parameter counts, by its name; None for all.
+        cwd: The directory that paths are relative to; the current one if None.
 
     Raises:
         RepositoryError: Git refuses the arguments.
     """
     history = _History(workspace, chosen)
-    for commit, texts in with_manifests(workspace.repo, read_log(workspace.repo, words, trailer=_RECORD), _oids):
+    commits = read_log(workspace.repo, words, trailer=_RECORD, cwd=cwd)
+    for commit, texts in with_manifests(workspace.repo, commits, _oids):
         models = tuple(history.changes(commit, texts))
         records = tuple(_records(commit)) if commit.trailers else ()
         if models or (records and chosen is None):

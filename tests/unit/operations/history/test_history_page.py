@@ -1,12 +1,12 @@
 """What the web page of a model's history shows."""
 
-from git_theta_ext.cli.render.history_page import history_page
 from git_theta_ext.diff.changed_names import ChangedNames
 from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.distance import Distance
 from git_theta_ext.git.commit_log import Commit
 from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
+from git_theta_ext.operations.history.page import history_page
 
 
 def commit(number, path="m.safetensors", old_path="m.safetensors", **names):

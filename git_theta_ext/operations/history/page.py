@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.render.history import describe_merge, describe_model
 from git_theta_ext.diff.distance import combined
+from git_theta_ext.operations.history.words import SHORT, describe_merge, describe_model
 from git_theta_ext.webpage.blocks import Cell, Heatmap, Page, Section, Table
 from git_theta_ext.webpage.layers import pattern_of, without_numbers
 
@@ -22,7 +22,6 @@ _ABOUT = (
     "Parameters whose names differ only in their numbers share a row.",
 )
 _COLUMNS = ("commit", "date", "author", "subject", "what changed")
-_SHORT = 9
 _MOST_ROWS, _MOST_COLUMNS = 80, 50
 
 _Version = tuple["CommitChanges", "ChangedModel"]
@@ -71,7 +70,7 @@ def _heatmap(versions: Sequence[_Version], measured: Callable[[ChangedModel], Mo
             names = column.get(row)
             rows[row].append(_cell(commit, names, sizes[row], distances) if names else None)
     scale = "Share of the parameters that changed" if measured is None else "Relative change"
-    labels = [commit.commit.oid[:_SHORT] for commit, _ in versions]
+    labels = [commit.commit.oid[:SHORT] for commit, _ in versions]
     return Heatmap("Changes by commit", "parameters by commit", scale, labels, rows)
 
 
@@ -90,7 +89,7 @@ def _cell(commit: CommitChanges, names: Sequence[str], most: int, distances: Map
         value = None if distance is None else distance.relative
         text += "" if value is None else f", rel. change {value:.1e}"
     pattern = names[0] if len(names) == 1 else pattern_of(names)
-    return Cell(value, f"{commit.commit.oid[:_SHORT]} {commit.commit.date[:10]} {pattern}: {text}", pattern)
+    return Cell(value, f"{commit.commit.oid[:SHORT]} {commit.commit.date[:10]} {pattern}: {text}", pattern)
 
 
 def _table(versions: Sequence[_Version]) -> Table:
@@ -100,7 +99,7 @@ def _table(versions: Sequence[_Version]) -> Table:
         merges = [describe_merge(record) for record in commit.records if record.path == model.path]
         rows.append(
             (
-                about.oid[:_SHORT],
+                about.oid[:SHORT],
                 about.date[:10],
                 about.author,
                 about.subject,
