@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from git_theta_ext.checkpoint.clean import clean, describe
 from git_theta_ext.checkpoint.file import open_checkpoint_file
+from git_theta_ext.checkpoint.packing import Packer
 from git_theta_ext.checkpoint.populate import populate, read_layout
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import CorruptError
@@ -121,6 +123,29 @@ def test_progress_counts_the_bytes_of_the_file_while_they_are_compressed(name, s
     layout = read_layout(manifest, store, name)
     populate(manifest, store, tmp_path / name, Expected.at(tmp_path / name), steps.append)
     assert 0.5 * layout.nbytes < packing[1] <= sum(steps) <= layout.nbytes
+
+
+@pytest.mark.parametrize("name", ["gzip", "zip", "gzip in tar", "zip in zip"])
+def test_a_large_member_is_not_held_in_memory(name, tmp_path):
+    content = bytes(24 << 20)
+    inner = gzip.compress(content, 1) if "gzip" in name else archive("a", content, zipfile.ZIP_DEFLATED)
+    outer = {
+        "gzip in tar": lambda: tar("a.gz", inner, "w"),
+        "zip in zip": lambda: archive("b", inner, zipfile.ZIP_STORED),
+    }
+    path = tmp_path / "m"
+    path.write_bytes(outer[name]() if name in outer else inner)
+    packer, again = Packer("m", tmp_path, threads=2), tmp_path / "again"
+    tracemalloc.start()
+    try:
+        found, packing = packer.unpack(open_bytes(path))
+        with again.open("w+b") as file:
+            packer.pack(found, [packing], file.fileno())
+        assert tracemalloc.get_traced_memory()[1] < 6 << 20
+    finally:
+        tracemalloc.stop()
+    assert found.nbytes >= len(content)
+    assert again.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["safetensors.gz", "gz in tar", "gz in zip"])
