@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from git_theta_ext.model.units import one_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from git_theta_ext.model.units import Unit
 
@@ -112,6 +112,45 @@ def fold(items: Sequence[N], most: int = 0) -> list[Row[N]]:
         depth -= 1
         rows = _rows(items, depth)
     return rows
+
+
+def common_module(names: Sequence[str], others: Sequence[str]) -> str:
+    """Return the module that holds all of some parameters, such as ``layers.{4-5}``.
+
+    Args:
+        names: The parameters.
+        others: The other parameters of the model.
+
+    Returns:
+        Nothing for a single parameter, and if the module holds all others, too.
+    """
+    if len(names) < 2:  # noqa: PLR2004 - a single one is shown by its name
+        return ""
+    patterns = [_pattern(name) for name in names]
+    shared = list(_shared([parts for parts, _ in patterns]))
+    while shared and _SEPARATOR.fullmatch(shared[-1]) is None:
+        shared.pop()
+    parts = tuple(shared[:-1])
+    slots = parts.count("{}")
+    sets = [{numbers[slot] for _, numbers in patterns} for slot in range(slots)]
+
+    def holds(name: str) -> bool:
+        own, numbers = _pattern(name)
+        inside = own[: len(parts)] == parts
+        return inside and all(number in known for number, known in zip(numbers, sets, strict=False))
+
+    if not parts or all(map(holds, others)):
+        return ""
+    ranges = iter(sets)
+    return "".join(_ranges(next(ranges)) if part == "{}" else part and printable(part) for part in parts)
+
+
+def _shared(every: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield what all begin with."""
+    for parts in zip(*every, strict=False):
+        if len(set(parts)) > 1:
+            return
+        yield parts[0]
 
 
 def printable(name: str) -> str:

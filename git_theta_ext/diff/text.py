@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.diff.changes import Kind
-from git_theta_ext.diff.group import printable
+from git_theta_ext.diff.group import common_module, printable
 from git_theta_ext.diff.numbers import all_numbers, numbers
 from git_theta_ext.diff.words import human_bytes, plural, shorten
 from git_theta_ext.model.units import LORA, QUANTISED, one_row
@@ -78,7 +78,9 @@ def summary(diff: Diff) -> str:
     counts = {"~": len(diff.modified), "+": len(diff.added), "-": len(diff.removed), ">": len(diff.renamed)}
     parts = [f"{count} {_WORDS[sign]}" for sign, count in counts.items() if count]
     parts.append(f"{len(diff.unchanged)} unchanged")
-    return f"{', '.join(parts)}; {human_bytes(diff.fresh_bytes)} of {size} differ"
+    module = common_module([*diff.removed, *diff.added, *diff.renamed, *diff.modified], diff.unchanged)
+    where = f", all in {module}" if module else ""
+    return f"{', '.join(parts)}; {human_bytes(diff.fresh_bytes)} of {size} differ{where}"
 
 
 def _files(diff: Diff) -> Iterator[tuple[str, str]]:

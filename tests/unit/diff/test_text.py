@@ -5,7 +5,7 @@ import pytest
 from git_theta_ext.diff.changes import ModelChange
 from git_theta_ext.diff.compare import compare
 from git_theta_ext.diff.distance import Distance
-from git_theta_ext.diff.group import fold, printable
+from git_theta_ext.diff.group import common_module, fold, printable
 from git_theta_ext.diff.schema import SCHEMA, to_json
 from git_theta_ext.diff.screen import Screen
 from git_theta_ext.diff.text import MOST_LINES, render
@@ -52,6 +52,30 @@ def test_a_full_fine_tune_of_hundreds_of_parameters_fits_a_screen():
     assert "F32 [4,4]" in row
     assert "24 modified" in row
     assert "rel. change 1.0e-03 … 5.0e-03" in row
+
+
+@pytest.mark.parametrize(
+    ("changed", "unchanged", "module"),
+    [
+        (["h.4.q", "h.4.k", "h.5.q"], ["h.0.q", "e"], "h.{4-5}"),
+        (["h.4.mlp.up", "h.5.mlp.down"], ["h.4.attn.q"], "h.{4-5}.mlp"),
+        (["h.4.q", "h.5.q"], ["h.4.k"], ""),
+        (["h.0.q", "h.1.q"], [], ""),
+        (["head.w", "head.b"], ["h.0.q"], "head"),
+        (["head.w", "h.0.q"], ["h.1.q"], ""),
+        (["h.4.q"], ["h.0.q"], ""),
+        (["a.1.b.2.w", "a.1.b.3.w"], ["a.0.b.2.w"], "a.1.b.{2-3}"),
+    ],
+)
+def test_the_module_that_holds_all_changes_is_named(changed, unchanged, module):
+    assert common_module(changed, unchanged) == module
+
+
+def test_a_fine_tune_of_the_last_layers_is_seen_at_once():
+    old = model(1, 6)
+    new = {name: parameter(n + 90_000) for n, name in enumerate(old.parameters) if name.split(".")[2] in "45"}
+    found = lines(old, manifest({**old.parameters, **new}))
+    assert found[1] == "28 modified, 56 unchanged; 1.79 kB of 5.38 kB differ, all in model.layers.{4-5}"
 
 
 def test_more_kinds_than_lines_are_folded_further():
