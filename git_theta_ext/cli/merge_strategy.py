@@ -23,7 +23,7 @@ from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import commit_id, head_of
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.operations.merge.merged_trees import MergedTrees
-from git_theta_ext.operations.merge.model_resolve import finish_models
+from git_theta_ext.operations.merge.model_resolve import finish_divided, finish_models
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.strategy import CANNOT, CONFLICTS, MERGED, run
@@ -142,7 +142,7 @@ def _recursive(output: Output, invocation: Invocation) -> int:
     os.environ[MERGE_OPTIONS] = _environment(words)
     os.environ[FINISHED_LATER] = "1"
     code = subprocess.run(command, cwd=_users_directory(), check=False).returncode
-    return _finished(output, invocation) if code == CONFLICTS else code
+    return _finished(output, invocation) if code in {MERGED, CONFLICTS} else code
 
 
 def _finished(output: Output, invocation: Invocation) -> int:
@@ -150,7 +150,8 @@ def _finished(output: Output, invocation: Invocation) -> int:
     with Workspace.discover(output) as workspace:
         base = common_ancestor(workspace.repo, invocation.bases)
         trees = MergedTrees(base, (commit_id(workspace.repo, invocation.head), *invocation.remotes))
-        for model in finish_models(workspace, list(unmerged(workspace.repo)), trees):
+        finished = finish_models(workspace, list(unmerged(workspace.repo)), trees)
+        for model in [*finished, *finish_divided(workspace, trees)]:
             if not model.conflicted:
                 output.note(f"{model.name}: all files are merged")
         return CONFLICTS if unmerged(workspace.repo) else MERGED

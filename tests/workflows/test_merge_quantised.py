@@ -117,3 +117,30 @@ def test_the_parts_of_a_weight_in_several_shards_are_one(repo: Repo) -> None:
     repo.git("theta", "resolve", "-m", "theirs", names[1], "layers.0.up_proj.scales")
     assert repo.read(names[0]) == safetensors({k: v for k, v in layer(0, 3).items() if "qweight" in k})
     assert repo.read(names[1]) == safetensors({k: v for k, v in layer(0, 3).items() if "qweight" not in k})
+
+
+def test_parts_in_files_that_each_side_changed_alone_are_reported(with_history: WithHistory) -> None:
+    files = [f"run/model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+
+    def write(repo: Repo, seeds: tuple[int, int], message: str) -> None:
+        for path, seed, integers in zip(files, seeds, (True, False), strict=True):
+            parts = {name: part for name, part in layer(0, seed).items() if name.endswith("qweight") is integers}
+            repo.write(safetensors(parts), path)
+        repo.commit(message)
+
+    def make(repo: Repo) -> None:
+        write(repo, (1, 1), "base")
+        repo.git("branch", "side")
+        write(repo, (2, 1), "ours")
+        repo.switch("side")
+        write(repo, (1, 3), "theirs")
+        repo.switch("main")
+
+    repo = with_history(make)
+    merged = repo.run("merge", "--no-edit", "side")
+    assert "run/model.safetensors: layers.0.up_proj has parts of both sides" in merged.stderr
+    side = repo.git("rev-parse", "--short=12", "side")
+    assert f"git reset --merge ORIG_HEAD && git merge -s theta {side}" in merged.stderr
+    repo.git("reset", "--quiet", "--merge", "ORIG_HEAD")
+    assert repo.run("merge", "-s", "theta", "side", check=False).returncode == 1
+    assert "layers.0.up_proj" in repo.run("theta", "resolve", "run", check=False).stdout

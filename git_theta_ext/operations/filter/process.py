@@ -205,6 +205,10 @@ class FilterProcess:
 
         try:
             warn_of_unfinished(workspace, self._wanted)
+            if any(name.startswith("GITHEAD_") for name in os.environ):  # git merge sets it
+                from git_theta_ext.operations.merge.divided_units import warn_of_divided  # for merges only
+
+                warn_of_divided(workspace, self._wanted)
         except ThetaError as error:
             self._reporter.error(error)
 

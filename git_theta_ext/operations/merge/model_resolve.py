@@ -85,6 +85,28 @@ def finish_models(workspace: Workspace, paths: Iterable[str], merged: MergedTree
     return finished
 
 
+def finish_divided(workspace: Workspace, merged: MergedTrees) -> list[FinishedModel]:
+    """Write and stage the models with units of which git took parts from both sides, so that these are in conflict.
+
+    Args:
+        workspace: The repository and its store.
+        merged: What is merged.
+
+    Raises:
+        ChangedError: A file of the model was changed since the merge.
+        ThetaError: The model cannot be merged.
+    """
+    from git_theta_ext.operations.merge.divided_units import divided_models
+
+    repo, finished = workspace.repo, []
+    for directories, _ in divided_models(repo, merged):
+        model = _merged(workspace, current_operation(repo), directories)
+        if model is not None:
+            _check_unchanged(repo, [*model.contents, *model.removed], {})
+            finished.append(_write(repo, directories, model))
+    return finished
+
+
 def _is_unfinished(repo: Repository, path: str, stages: Mapping[int, str]) -> bool:
     """Return whether a file in conflict may belong to a model that git could not merge file by file."""
     if is_text(path) or not {2, 3} <= stages.keys():
