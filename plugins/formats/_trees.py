@@ -8,33 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import Extent, Literal, NotSplittable, TensorSpec
+from git_theta_ext.interfaces import Extent, NotSplittable, TensorSpec
+
+from ._fixed_rest import FixedRest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from git_theta_ext.interfaces import Content, Layout
+    from git_theta_ext.interfaces import Content
 
 _TOGETHER = 16
 """How many trees are one tensor. It must never change: unchanged files would be stored again."""
 _LARGEST = 1 << 26
 
 
-class TreeFormat:
+class TreeFormat(FixedRest):
     """Groups the trees of an ensemble. A version is merged as a whole."""
 
+    rest = "rest"
     mergeable = False
-
-    def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
-        """Return None: the file says in several places how many trees there are."""
-
-    def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return all bytes besides the trees."""
-        return {"rest": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
-
-    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout if it has these facts, else None."""
-        return layout if facts == self.facts(layout) else None
 
 
 def whole(data: Content) -> memoryview:

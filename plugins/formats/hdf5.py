@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import Extent, Literal, NotSplittable, TensorSpec, opaque
+from git_theta_ext.interfaces import Extent, NotSplittable, TensorSpec, opaque
 
+from ._fixed_rest import FixedRest
 from ._hdf5_chunks import places
 from ._hdf5_elements import element_of
 from ._hdf5_file import DATASPACE, DATATYPE, FILTERS, LAYOUT, MAGIC, File, base_of
@@ -24,7 +25,7 @@ from ._part import Part
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from git_theta_ext.interfaces import Content, Layout
+    from git_theta_ext.interfaces import Content
 
     from ._hdf5_file import Message
 
@@ -37,10 +38,11 @@ _SHARED_TYPES = {1: 8, 2: 2, 3: 2}
 """Where the address of a shared message is, by the version."""
 
 
-class Hdf5Format:
+class Hdf5Format(FixedRest):
     """Finds datasets by the groups that list them."""
 
     name = "hdf5"
+    rest = "structure"
     mergeable = True
 
     def detect(self, data: Content) -> bool:
@@ -69,17 +71,6 @@ class Hdf5Format:
         if outside > _MOST_LITERAL:
             raise NotSplittable(f"{outside} bytes are outside of datasets that can be split")
         return found
-
-    def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
-        """Return None: the groups would have to be rewritten."""
-
-    def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return all bytes besides the tensors: groups, attributes and texts."""
-        return {"structure": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
-
-    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout if it has these facts, else None."""
-        return layout if facts == self.facts(layout) else None
 
 
 FORMAT = Hdf5Format()

@@ -12,17 +12,18 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import Extent, ExternalTensor, Literal, NotSplittable
+from git_theta_ext.interfaces import Extent, ExternalTensor, NotSplittable
 
+from ._fixed_rest import FixedRest
 from ._literal_content import LiteralContent
 from ._names import FreeNames
 from ._onnx_graph import GRAPH, LONGEST_NAME, model_fields, tensors
 from ._protobuf import BYTES, Walker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from git_theta_ext.interfaces import Content, Layout, TensorSpec
+    from git_theta_ext.interfaces import Content, Layout
 
     from ._onnx_graph import OnnxTensor
 
@@ -31,7 +32,7 @@ _LONGEST_VALUE = 1 << 12
 _MOST_DIGITS = 18
 
 
-class OnnxFormat:
+class OnnxFormat(FixedRest):
     """Finds the tensors of the graph and its subgraphs."""
 
     name = "onnx"
@@ -79,17 +80,6 @@ class OnnxFormat:
         except NotSplittable as error:
             raise FormatError(str(error)) from error
         return [ExternalTensor(names.take(one.name), one.spec, one.file, one.offset) for one in every if one]
-
-    def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
-        """Return None: the graph would have to be rewritten."""
-
-    def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return all bytes besides the tensors: the graph."""
-        return {"graph": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
-
-    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout if it has these facts, else None."""
-        return layout if facts == self.facts(layout) else None
 
 
 FORMAT = OnnxFormat()

@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import MAX_DIMENSIONS, Extent, Literal, TensorSpec, dtype, opaque
+from git_theta_ext.interfaces import MAX_DIMENSIONS, Extent, TensorSpec, dtype, opaque
 
+from ._fixed_rest import FixedRest
 from ._flatbuffers import Reader
 from ._names import FreeNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from git_theta_ext.interfaces import Content, Layout
+    from git_theta_ext.interfaces import Content
 
     from ._flatbuffers import Table
 
@@ -35,7 +36,7 @@ _SMALL = 4096
 _LONGEST_NAME = 1 << 12
 
 
-class TfliteFormat:
+class TfliteFormat(FixedRest):
     """Finds the buffers, and names them by the first tensor that each has."""
 
     name = "tflite"
@@ -69,17 +70,6 @@ class TfliteFormat:
             if number not in done and nbytes > _SMALL:
                 found.append(Extent(names.take(f"buffer.{number}"), TensorSpec.of("U8", (nbytes,)), start))
         return found
-
-    def compose(self, layout: Layout, parameters: Mapping[str, TensorSpec]) -> None:
-        """Return None: the graph would have to be rewritten."""
-
-    def facts(self, layout: Layout) -> dict[str, bytes]:
-        """Return all bytes besides the tensors: the graph."""
-        return {"graph": b"".join(part.data for part in layout.segments if isinstance(part, Literal))}
-
-    def with_facts(self, layout: Layout, facts: Mapping[str, bytes]) -> Layout | None:
-        """Return the layout if it has these facts, else None."""
-        return layout if facts == self.facts(layout) else None
 
 
 FORMAT = TfliteFormat()
