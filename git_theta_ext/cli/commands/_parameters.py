@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
 
-_MOST_LABELS = 8
+_MOST_LABELS = 2
 
 
 def is_version(repo: Repository, word: str) -> bool:
