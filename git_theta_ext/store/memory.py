@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.store.packs.format import chunk_count
-from git_theta_ext.store.read_ahead import piece_at, piece_range
+from git_theta_ext.store.read_ahead import piece_at, piece_range, worked
 from git_theta_ext.util.threads import ordered_map, thread_count, window
 
 if TYPE_CHECKING:
@@ -79,8 +78,7 @@ class MemoryStore:
             item, number = job
             ranges = [(digest, spec, *piece_range(spec, number, span)) for digest, spec in groups[item]]
             chunks = tuple(self.read(digest, spec)[start:end] for digest, spec, start, end in ranges)
-            piece = piece_at(item, groups[item][0][1], ranges[0][2], chunks)
-            return piece if work is None else replace(piece, result=work(piece))
+            return worked(piece_at(item, groups[item][0][1], ranges[0][2], chunks), work)
 
         with ThreadPoolExecutor(threads) as executor:
             pieces = ordered_map(executor, cut, jobs, window(threads))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorHasher
@@ -28,9 +28,10 @@ _ALIGNED = 64
 """Bytes; numpy is slower on arrays that begin elsewhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedPiece:
+class DecodedPiece(NamedTuple):
     """The same part of every tensor of a group; a single tensor is a group of one.
+
+    It is a tuple, because there are two for each tensor of a model.
 
     Attributes:
         group: Index of the group.
@@ -62,6 +63,12 @@ def piece_range(spec: TensorSpec, number: int, span: int) -> tuple[int, int]:
 def piece_at(group: int, spec: TensorSpec, offset: int, chunks: tuple[memoryview, ...] = ()) -> DecodedPiece:
     """Return the piece that begins at a byte of the first tensor of a group."""
     return DecodedPiece(group, offset, offset * 8 // spec.dtype.bits, chunks)
+
+
+def worked(piece: DecodedPiece, work: Work | None) -> DecodedPiece:
+    """Return a piece with the result of ``work``."""
+    result = None if work is None else work(piece)
+    return piece if result is None else piece._replace(result=result)
 
 
 def largest_piece(spec: TensorSpec, span: int) -> tuple[int, int]:
@@ -164,8 +171,8 @@ class _Tasks:
             free = used
             try:
                 for job in batch[0]:
-                    pieces.append(self._piece(job, free))
-                    free = free[sum(_padded(chunk.nbytes) for chunk in pieces[-1].chunks) :]
+                    piece, free = self._piece(job, free)
+                    pieces.append(piece)
             except BaseException as error:  # noqa: BLE001 - raised below
                 return used, pieces, error
             return used, pieces, None
@@ -176,7 +183,8 @@ class _Tasks:
             if error is not None:
                 raise error
 
-    def _piece(self, job: Job, free: memoryview) -> DecodedPiece:
+    def _piece(self, job: Job, free: memoryview) -> tuple[DecodedPiece, memoryview]:
+        """Return a piece, which takes the beginning of free memory, and the memory after it."""
         item, number = job
         chunks = []
         for digest, spec in self.groups[item]:
@@ -187,8 +195,8 @@ class _Tasks:
                 start, end = chunk_range(spec, at)
                 self._decode(digest, at, chunks[-1][start - first : end - first])
         spec = self.groups[item][0][1]
-        piece = piece_at(item, spec, piece_range(spec, number, self.span)[0], tuple(chunks))
-        return piece if self.work is None else replace(piece, result=self.work(piece))
+        piece = piece_at(item, spec, chunk_range(spec, number)[0], tuple(chunks))
+        return worked(piece, self.work), free
 
     def _decode(self, digest: Digest, number: int, out: memoryview) -> None:
         try:

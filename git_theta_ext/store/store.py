@@ -126,7 +126,7 @@ class Store(ReadableStore):
     def _blobs(self, item: tuple[TensorSpec, Digest, Value], hint: DeltaHint | None) -> list[NewBlob]:
         spec, digest, data = item
         if isinstance(data, FileSource):
-            return [checked_blob(digest, lambda: data, ChangedError(f"{data.origin} changed while it was read"))]
+            return [checked_blob(digest, lambda: data, partial(_changed, data))]
         if hint is not None:
             chosen = sound_first(self.locations({hint.parent}))
             if hint.parent in chosen and depths(chosen)[hint.parent] < _DEEPEST_HINT:
@@ -195,3 +195,7 @@ class Store(ReadableStore):
             for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in sorted(present)]):
                 pass
             raise
+
+
+def _changed(source: FileSource) -> ChangedError:
+    return ChangedError(f"{source.origin} changed while it was read")

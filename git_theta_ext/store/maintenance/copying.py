@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
@@ -52,8 +53,8 @@ def whole_again(store: Store, digest: Digest) -> NewBlob:
         MissingError: The tensor cannot be decoded from this store.
     """
     blobs = store.blobs({digest})
-    error = wrong_tensor(blobs[digest].path.name, digest)
-    return checked_blob(digest, lambda: StoredSource(store.decoder, blobs, digest), error)
+    wrong = partial(wrong_tensor, blobs[digest].path.name, digest)
+    return checked_blob(digest, lambda: StoredSource(store.decoder, blobs, digest), wrong)
 
 
 def _random_blob() -> NewBlob:

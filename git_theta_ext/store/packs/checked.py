@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -37,9 +36,14 @@ class FileSource:
 
     def __init__(self, spec: TensorSpec, file: FileBytes, offset: int, name: str) -> None:
         self.spec = spec
-        self.origin = f"{file.path}: parameter {name!r}"
         self._file = file
         self._offset = offset
+        self._name = name
+
+    @property
+    def origin(self) -> str:
+        """The file and the parameter, for messages."""
+        return f"{self._file.path}: parameter {self._name!r}"
 
     def read(self, start: int = 0, end: int | None = None) -> memoryview:
         """Return a copy of a range of its bytes.
@@ -59,7 +63,34 @@ def hashed_blob(target: Callable[[], TensorSource]) -> NewBlob:
         target: Opens the tensor for reading; called once for each chunk.
     """
     spec = target().spec
-    encoding, hasher = find_encoding("dense"), ChunkHasher(spec)
+    hasher = ChunkHasher(spec)
+    return NewBlob(UNNAMED, spec, _hashing(spec, target, hasher), check=hasher.digest)
+
+
+def checked_blob(digest: Digest, target: Callable[[], TensorSource], wrong: Callable[[], ThetaError]) -> NewBlob:
+    """Return a blob without a base that is written only if the encoded bytes match a digest.
+
+    Args:
+        digest: Digest of the tensor.
+        target: Opens the tensor for reading; called once for each chunk.
+        wrong: Returns the error to raise if the bytes do not match.
+    """
+    spec = target().spec
+    hasher = ChunkHasher(spec)
+
+    def check() -> Digest:
+        if hasher.digest() != digest:
+            raise wrong()
+        return digest
+
+    return NewBlob(digest, spec, _hashing(spec, target, hasher), check=check)
+
+
+def _hashing(
+    spec: TensorSpec, target: Callable[[], TensorSource], hasher: ChunkHasher
+) -> Callable[[int], list[Buffer]]:
+    """Return a function that encodes a chunk and hashes the bytes that it encodes."""
+    encoding = find_encoding("dense")
 
     def encode(number: int) -> list[Buffer]:
         start, end = chunk_range(spec, number)
@@ -67,25 +98,7 @@ def hashed_blob(target: Callable[[], TensorSource]) -> NewBlob:
         hasher.add(number, data)
         return encoding.encode(Chunk(spec, start), data)
 
-    return NewBlob(UNNAMED, spec, encode, check=hasher.digest)
-
-
-def checked_blob(digest: Digest, target: Callable[[], TensorSource], wrong: ThetaError) -> NewBlob:
-    """Return a blob without a base that is written only if the encoded bytes match a digest.
-
-    Args:
-        digest: Digest of the tensor.
-        target: Opens the tensor for reading; called once for each chunk.
-        wrong: The error to raise if the bytes do not match.
-    """
-    blob = hashed_blob(target)
-
-    def check() -> Digest:
-        if blob.encoded() != digest:
-            raise wrong
-        return digest
-
-    return replace(blob, digest=digest, check=check)
+    return encode
 
 
 class ChunkHasher:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +31,7 @@ def test_groups_come_in_the_same_pieces_as_from_the_store(tmp_path, shape, span)
 
     def pieces(source):
         read = source.read_aligned(groups, lambda piece: (piece.group, piece.element, len(piece.chunks)), span=span)
-        return [replace(piece, chunks=tuple(map(bytes, piece.chunks))) for piece in read]
+        return [piece._replace(chunks=tuple(map(bytes, piece.chunks))) for piece in read]
 
     found = pieces(memory)
     assert found == pieces(store)
