@@ -6,6 +6,7 @@ The database is derived. What is damaged, locked or not writable counts as empty
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import suppress
 from dataclasses import fields
@@ -101,6 +102,9 @@ class DistanceCache:
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
+            # SQLite creates a file that only its owner may write, whatever the umask is.
+            with suppress(OSError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
             db = self._db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS)
             if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 with db:

@@ -1,6 +1,7 @@
 """Distances are remembered by both digests; a database that cannot be used is only slow."""
 
 import math
+import os
 import sqlite3
 
 import pytest
@@ -35,6 +36,15 @@ def test_what_was_measured_is_known_to_the_next_process(tmp_path):
     assert list(tmp_path.iterdir()) == []
     remember(tmp_path, 1, 2)
     assert repr(known(tmp_path, 1, 2, 3)) == repr({"w1": NEAR, "w2": NEAR})
+
+
+def test_a_group_that_shares_the_repository_can_write_it(tmp_path):
+    before = os.umask(0o002)
+    try:
+        remember(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "distances.sqlite3").stat().st_mode & 0o777 == 0o664
 
 
 def test_the_direction_counts(tmp_path):
