@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.words import human_bytes
+from git_theta_ext.comparison.words import human_bytes
 from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:

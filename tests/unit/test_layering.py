@@ -19,7 +19,7 @@ LAYERS = [
     {"cli"},
     {"api"},
     {"operations", "testing"},
-    {"git", "merging", "diff", "transfer", "update", "statistics"},
+    {"git", "merging", "comparison", "transfer", "update", "statistics"},
     {"checkpoint"},
     {"store"},
     {"registry"},

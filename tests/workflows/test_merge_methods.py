@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import ATTENTION, MODEL, Repo, WithHistory, safetensors, tensors, values
 
-from git_theta_ext.diff.words import human_bytes
+from git_theta_ext.comparison.words import human_bytes
 
 META = {"format": "pt", "note": "kept to the byte"}
 NAME = ATTENTION[2]

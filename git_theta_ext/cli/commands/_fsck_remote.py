@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.operations.sync.remote_check import check_remote
 from git_theta_ext.operations.sync.remotes import local_path

@@ -6,8 +6,8 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.revisions import chosen_parameters
-from git_theta_ext.diff.group import labels
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.group import labels
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import find_object

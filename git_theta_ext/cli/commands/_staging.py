@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.operations.staging.model_files import the_model
 from git_theta_ext.operations.staging.stage import store_file

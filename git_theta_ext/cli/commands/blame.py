@@ -17,8 +17,8 @@ from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import cut, short
 from git_theta_ext.cli.revisions import add_parameters, chosen_parameters
-from git_theta_ext.diff.group import Item, fold
-from git_theta_ext.diff.words import shorten
+from git_theta_ext.comparison.group import Item, fold
+from git_theta_ext.comparison.words import shorten
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.operations.history.blame import last_changes
 from git_theta_ext.operations.history.numbers import only
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.diff.screen import Screen
+    from git_theta_ext.comparison.screen import Screen
     from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.operations.history.blame import LastChange
     from git_theta_ext.operations.workspace import Workspace

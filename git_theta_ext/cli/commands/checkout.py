@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.commands._parameters import is_version, take_parameters
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import KeptError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import present_paths, worktree_of

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.checkpoint.file import open_checkpoint_file
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.diff.group import Item, fold
-from git_theta_ext.diff.words import human_bytes
+from git_theta_ext.comparison.group import Item, fold
+from git_theta_ext.comparison.words import human_bytes
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.floats import is_real

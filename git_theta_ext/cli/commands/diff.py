@@ -18,12 +18,12 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
-from git_theta_ext.diff.limits import parse_limit
-from git_theta_ext.diff.markdown import render_markdown
-from git_theta_ext.diff.schema import to_json
-from git_theta_ext.diff.stat import render_stat
-from git_theta_ext.diff.text import render
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.limits import parse_limit
+from git_theta_ext.comparison.markdown import render_markdown
+from git_theta_ext.comparison.schema import to_json
+from git_theta_ext.comparison.stat import render_stat
+from git_theta_ext.comparison.text import render
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import LimitError, MissingError, ThetaError, UsageError
 from git_theta_ext.git.raw_diff import Compared
 from git_theta_ext.operations.diff.models import diff_models
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.diff.changes import ModelChange, ParameterChange
-    from git_theta_ext.diff.limits import Limit
-    from git_theta_ext.diff.screen import Screen
+    from git_theta_ext.comparison.changes import ModelChange, ParameterChange
+    from git_theta_ext.comparison.limits import Limit
+    from git_theta_ext.comparison.screen import Screen
     from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "daily"
@@ -141,7 +141,7 @@ def _selection(output: Output, args: argparse.Namespace, limits: list[Limit]) ->
 
 def _write_page(args: argparse.Namespace, diffs: list[ModelChange]) -> None:
     from git_theta_ext.cli.render.pages import write_page
-    from git_theta_ext.diff.page import diff_page
+    from git_theta_ext.comparison.page import diff_page
 
     title = " ".join(["git theta diff", *args.words, *(["--", *args.paths] if args.paths else [])])
     write_page(args.html, diff_page(title, diffs))

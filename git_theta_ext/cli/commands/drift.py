@@ -17,9 +17,9 @@ from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import cut
 from git_theta_ext.cli.revisions import add_parameters, chosen_parameters
-from git_theta_ext.diff.distance import number
-from git_theta_ext.diff.group import Item, fold
-from git_theta_ext.diff.words import plural, shorten
+from git_theta_ext.comparison.distance import number
+from git_theta_ext.comparison.group import Item, fold
+from git_theta_ext.comparison.words import plural, shorten
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.operations.history.drift import measure_drift
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.diff.screen import Screen
+    from git_theta_ext.comparison.screen import Screen
     from git_theta_ext.operations.history.drift import Drift
     from git_theta_ext.operations.workspace import Workspace
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.group import printable
-from git_theta_ext.diff.words import human_bytes, plural, shorten
+from git_theta_ext.comparison.group import printable
+from git_theta_ext.comparison.words import human_bytes, plural, shorten
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.operations.history.versions import versions

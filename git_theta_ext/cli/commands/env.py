@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.commands.install import current_repository
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.diff.words import human_bytes
+from git_theta_ext.comparison.words import human_bytes
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured

@@ -17,7 +17,7 @@ from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import ChangedError, UsageError
 from git_theta_ext.git.revisions import find_object, manifest_of
 from git_theta_ext.operations.conversion.export import export_parameters

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.render.repair import done_json, done_lines, names_of, plan_json, plan_lines
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import CorruptError, MissingError, UsageError
 from git_theta_ext.operations.maintenance.fsck import (
     check_attributes,

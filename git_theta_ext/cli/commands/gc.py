@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.operations.maintenance.auto_gc import log_path, lower_priority
 from git_theta_ext.operations.maintenance.gc import GcOptions, maintain

@@ -11,7 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.operations.conversion.array_directory import find_arrays
 from git_theta_ext.operations.conversion.imports import import_arrays
 from git_theta_ext.operations.conversion.output import check_output

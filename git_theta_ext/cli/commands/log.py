@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.cli.revisions import Selected
-    from git_theta_ext.diff.changes import ModelChange
-    from git_theta_ext.diff.screen import Screen
+    from git_theta_ext.comparison.changes import ModelChange
+    from git_theta_ext.comparison.screen import Screen
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
     from git_theta_ext.operations.workspace import Workspace
 

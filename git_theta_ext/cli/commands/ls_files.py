@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.parser import RevisionsAndPaths
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.pathspecs import is_within
 from git_theta_ext.git.repository import Repository

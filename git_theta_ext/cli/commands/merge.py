@@ -16,7 +16,7 @@ from git_theta_ext.cli.render import plan as plan_text
 from git_theta_ext.cli.render import report as report_text
 from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.cli.render.report_page import report_page
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.merging.reporting.report import bytes_to_read, taken
 from git_theta_ext.operations.merge.preview import plan_merge

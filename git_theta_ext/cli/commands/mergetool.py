@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.render import mergetool as text
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import CorruptError, MissingError, ThetaError, UsageError
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice

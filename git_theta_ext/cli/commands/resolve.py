@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.rules import choice

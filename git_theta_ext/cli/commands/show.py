@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary, units_in
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import MissingError, ThetaError, UsageError
 from git_theta_ext.merging.reporting.adapters import describe_adapter
 from git_theta_ext.operations.model_names import find_version

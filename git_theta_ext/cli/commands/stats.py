@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.checkpoint.file import open_checkpoint_file
 from git_theta_ext.checkpoint.model_files import open_model_files
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import FormatError, RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.repository import Repository

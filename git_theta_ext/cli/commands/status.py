@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.diff.schema import to_json
-from git_theta_ext.diff.screen import Screen
-from git_theta_ext.diff.text import render
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.schema import to_json
+from git_theta_ext.comparison.screen import Screen
+from git_theta_ext.comparison.text import render
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import hook_present
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.diff.changes import ModelChange
+    from git_theta_ext.comparison.changes import ModelChange
     from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.history.model_changes import ChangedModel

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git import attributes
 from git_theta_ext.git.attributes import theta_paths

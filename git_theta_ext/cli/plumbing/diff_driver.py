@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import silence
 from git_theta_ext.cli.render.diff import screen_of
-from git_theta_ext.diff.text import render
+from git_theta_ext.comparison.text import render
 from git_theta_ext.git.install import trusts_exit_code
 from git_theta_ext.operations.diff.driver import diff_versions
 from git_theta_ext.operations.workspace import Workspace

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry, wants_quiet
 from git_theta_ext.git.repository import Repository

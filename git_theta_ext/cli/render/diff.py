@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.screen import Screen
+from git_theta_ext.comparison.screen import Screen
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.group import labels
+from git_theta_ext.comparison.group import labels
 from git_theta_ext.operations.history.words import SHORT, describe_merge, describe_model
 from git_theta_ext.util.text import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from git_theta_ext.diff.changed_names import ChangedNames
-    from git_theta_ext.diff.changes import ModelChange
-    from git_theta_ext.diff.screen import Screen
+    from git_theta_ext.comparison.changed_names import ChangedNames
+    from git_theta_ext.comparison.changes import ModelChange
+    from git_theta_ext.comparison.screen import Screen
     from git_theta_ext.git.commit_log import Commit
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
 

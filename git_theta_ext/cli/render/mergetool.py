@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.group import Item, by_unit, fold
-from git_theta_ext.diff.words import aligned, human_bytes, percent, plural
+from git_theta_ext.comparison.group import Item, by_unit, fold
+from git_theta_ext.comparison.words import aligned, human_bytes, percent, plural
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.resolve_preview import movers

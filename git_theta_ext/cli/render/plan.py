@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.group import Item, by_unit, fold
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.comparison.group import Item, by_unit, fold
+from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.operations.merge.computation import announcement
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.store.maintenance.fsck import NAMED
 from git_theta_ext.util.text import shortlist
 

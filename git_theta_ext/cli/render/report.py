@@ -23,8 +23,8 @@ from itertools import combinations
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.group import Item, by_unit, fold
-from git_theta_ext.diff.words import aligned, percent, plural
+from git_theta_ext.comparison.group import Item, by_unit, fold
+from git_theta_ext.comparison.words import aligned, percent, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

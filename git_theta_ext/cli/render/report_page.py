@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.render.report import COLUMNS, Group, cells, headline
-from git_theta_ext.diff.words import percent
+from git_theta_ext.comparison.words import percent
 from git_theta_ext.webpage.blocks import Histogram, Page, Section, Table
 from git_theta_ext.webpage.layers import heatmap_of_layers
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from git_theta_ext.diff.distance import Distance, Rank
+from git_theta_ext.comparison.distance import Distance, Rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from git_theta_ext.diff.compare import ParameterVersions
+    from git_theta_ext.comparison.compare import ParameterVersions
 
 _VERSION = 1
 """Raise it if the same tensors may get another distance."""

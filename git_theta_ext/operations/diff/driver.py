@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.compare import compare
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.compare import compare
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.lora_updates import Factors, are_factors, compare_updates
+from git_theta_ext.comparison.lora_updates import Factors, are_factors, compare_updates
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.planning.adapter_config import read_object
 from git_theta_ext.merging.planning.adapters import other_adapters
@@ -18,8 +18,8 @@ from git_theta_ext.model.units import LORA
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.lora_updates import LoraChange
+    from git_theta_ext.comparison.compare import Diff
+    from git_theta_ext.comparison.lora_updates import LoraChange
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.operations.diff.measuring import Values
     from git_theta_ext.store.store import Store

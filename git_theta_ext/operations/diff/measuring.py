@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
-from git_theta_ext.diff.measure import Measurement, comparable
+from git_theta_ext.comparison.measure import Measurement, comparable
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.operations.diff.distance_cache import DistanceCache
 from git_theta_ext.util.threads import ordered_map, window
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from git_theta_ext.diff.compare import Diff, ParameterVersions
-    from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.comparison.compare import Diff, ParameterVersions
+    from git_theta_ext.comparison.distance import Distance
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace

@@ -6,9 +6,9 @@ import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.models import compare_models
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.models import compare_models
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import FormatError
 from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.raw_diff import Changes, changes

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.comparison.compare import Diff
+    from git_theta_ext.comparison.distance import Distance
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.model_version import ModelVersion
 

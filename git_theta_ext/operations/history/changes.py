@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from posixpath import basename
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.changed_names import changed_names
+from git_theta_ext.comparison.changed_names import changed_names
 from git_theta_ext.errors import ManifestError, ThetaError
 from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.git.path_attributes import model_names
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from git_theta_ext.diff.changed_names import ChangedNames
+    from git_theta_ext.comparison.changed_names import ChangedNames
     from git_theta_ext.git.commit_log import Commit, CommittedFile
     from git_theta_ext.merging.record import Record
     from git_theta_ext.model.manifest_lines import ChangedLines

@@ -16,7 +16,7 @@ from git_theta_ext.operations.history.numbers import measure_versions, only
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from git_theta_ext.diff.changes import ModelChange
+    from git_theta_ext.comparison.changes import ModelChange
     from git_theta_ext.git.commit_log import Commit
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.workspace import Workspace

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.compare import compare
-from git_theta_ext.diff.models import compare_models
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.compare import compare
+from git_theta_ext.comparison.models import compare_models
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.operations.models import indexed_models

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.models import compare_models
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.models import compare_models
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.operations.diff.measuring import measure_modified

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.distance import combined
+from git_theta_ext.comparison.distance import combined
 from git_theta_ext.operations.history.words import SHORT, describe_merge, describe_model
 from git_theta_ext.webpage.blocks import Cell, Heatmap, Page, Section, Table
 from git_theta_ext.webpage.layers import pattern_of, without_numbers
@@ -13,8 +13,8 @@ from git_theta_ext.webpage.layers import pattern_of, without_numbers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from git_theta_ext.diff.changes import ModelChange
-    from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.comparison.changes import ModelChange
+    from git_theta_ext.comparison.distance import Distance
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
 
 _ABOUT = (

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from git_theta_ext.diff.changes import ModelChange
+    from git_theta_ext.comparison.changes import ModelChange
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
 
 

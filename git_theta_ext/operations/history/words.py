@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.group import printable
-from git_theta_ext.diff.words import human_bytes, listed, plural
+from git_theta_ext.comparison.group import printable
+from git_theta_ext.comparison.words import human_bytes, listed, plural
 
 if TYPE_CHECKING:
-    from git_theta_ext.diff.changed_names import ChangedNames
+    from git_theta_ext.comparison.changed_names import ChangedNames
     from git_theta_ext.merging.record import Record
     from git_theta_ext.operations.history.changes import ChangedModel
 

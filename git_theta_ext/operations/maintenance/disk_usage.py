@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.group import Item, fold
+from git_theta_ext.comparison.group import Item, fold
 from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import in_packs
 

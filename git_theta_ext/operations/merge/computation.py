@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from git_theta_ext.diff.words import human_bytes, listed, plural
+from git_theta_ext.comparison.words import human_bytes, listed, plural
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.merging.outcome import Outcome

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.words import listed
+from git_theta_ext.comparison.words import listed
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.merging.planning.casts import Casts, find_casts, values_to_read
 from git_theta_ext.merging.planning.plan import UNREAD, plan

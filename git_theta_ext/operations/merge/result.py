@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import StoreError
 from git_theta_ext.git.operation import MERGE
 from git_theta_ext.merging.rules.rules import APPLY

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.external_data import in_chunks_again
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.merge_tree import combine, common_ancestor, with_files

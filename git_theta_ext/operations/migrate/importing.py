@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import MissingError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.temporary_index import temporary_index

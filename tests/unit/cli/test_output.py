@@ -11,7 +11,7 @@ import pytest
 from git_theta_ext.cli import progress as progress_module
 from git_theta_ext.cli.commands.env import masked
 from git_theta_ext.cli.output import Output, output_to_git, wants_color
-from git_theta_ext.diff.words import human_bytes, plural
+from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 
 

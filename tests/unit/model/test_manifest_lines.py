@@ -2,7 +2,7 @@
 
 import pytest
 
-from git_theta_ext.diff.changed_names import changed_names
+from git_theta_ext.comparison.changed_names import changed_names
 from git_theta_ext.errors import ManifestError
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines, name_and_bytes

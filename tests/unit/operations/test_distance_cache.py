@@ -6,8 +6,8 @@ import sqlite3
 
 import pytest
 
-from git_theta_ext.diff.compare import ParameterVersions
-from git_theta_ext.diff.distance import Distance, Rank
+from git_theta_ext.comparison.compare import ParameterVersions
+from git_theta_ext.comparison.distance import Distance, Rank
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.operations.diff import distance_cache

@@ -4,7 +4,7 @@ import pytest
 from helpers import Repo
 
 from git_theta_ext.cli.output import Output
-from git_theta_ext.diff.compare import compare
+from git_theta_ext.comparison.compare import compare
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec, tensor_digest
 from git_theta_ext.operations.diff.distance_cache import DistanceCache

@@ -1,9 +1,9 @@
 """What the web page of a model's history shows."""
 
-from git_theta_ext.diff.changed_names import ChangedNames
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.compare import compare
-from git_theta_ext.diff.distance import Distance
+from git_theta_ext.comparison.changed_names import ChangedNames
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.compare import compare
+from git_theta_ext.comparison.distance import Distance
 from git_theta_ext.git.commit_log import Commit
 from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
 from git_theta_ext.operations.history.page import history_page

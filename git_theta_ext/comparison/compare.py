@@ -12,7 +12,7 @@ from git_theta_ext.model.quantised_weights import quantised_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.diff.lora_updates import LoraChange
+    from git_theta_ext.comparison.lora_updates import LoraChange
     from git_theta_ext.model.conflicts import Conflict, LayoutConflict
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec

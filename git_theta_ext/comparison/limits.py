@@ -13,14 +13,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.changes import Kind
+from git_theta_ext.comparison.changes import Kind
 from git_theta_ext.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from git_theta_ext.diff.changes import ParameterChange
-    from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.comparison.changes import ParameterChange
+    from git_theta_ext.comparison.distance import Distance
 
     Condition = Callable[[ParameterChange], bool]
 

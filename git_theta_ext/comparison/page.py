@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.changes import Kind
-from git_theta_ext.diff.numbers import numbers
-from git_theta_ext.diff.text import summary
+from git_theta_ext.comparison.changes import Kind
+from git_theta_ext.comparison.numbers import numbers
+from git_theta_ext.comparison.text import summary
 from git_theta_ext.webpage.blocks import Histogram, Page, Section, Table
 from git_theta_ext.webpage.layers import heatmap_of_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from git_theta_ext.diff.changes import ModelChange, ParameterChange
-    from git_theta_ext.diff.distance import Distance
+    from git_theta_ext.comparison.changes import ModelChange, ParameterChange
+    from git_theta_ext.comparison.distance import Distance
     from git_theta_ext.webpage.blocks import Block
     from git_theta_ext.webpage.layers import LayerChange
 

@@ -1,4 +1,4 @@
-from git_theta_ext.diff.compare import ParameterVersions, Rename, compare
+from git_theta_ext.comparison.compare import ParameterVersions, Rename, compare
 from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import Conflict
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton

@@ -2,7 +2,7 @@
 
 import pytest
 
-from git_theta_ext.diff.group import labels
+from git_theta_ext.comparison.group import labels
 
 LAYERS = [f"encoder.layer.{n}.{part}.weight" for n in (4, 5) for part in ("attention", "mlp")]
 

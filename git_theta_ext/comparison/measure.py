@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.distance import Distance, combined
-from git_theta_ext.diff.sketch import Sketch, rank_of, rounding_noise
+from git_theta_ext.comparison.distance import Distance, combined
+from git_theta_ext.comparison.sketch import Sketch, rank_of, rounding_noise
 from git_theta_ext.model.floats import components, is_wide, to_float
 
 if TYPE_CHECKING:

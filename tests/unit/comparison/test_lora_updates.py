@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from git_theta_ext.diff.changes import Kind, ModelChange
-from git_theta_ext.diff.compare import compare
-from git_theta_ext.diff.lora_updates import Factors, LoraChange, LoraUpdate, are_factors, compare_updates
-from git_theta_ext.diff.schema import to_json
-from git_theta_ext.diff.screen import Screen
-from git_theta_ext.diff.text import render
+from git_theta_ext.comparison.changes import Kind, ModelChange
+from git_theta_ext.comparison.compare import compare
+from git_theta_ext.comparison.lora_updates import Factors, LoraChange, LoraUpdate, are_factors, compare_updates
+from git_theta_ext.comparison.schema import to_json
+from git_theta_ext.comparison.screen import Screen
+from git_theta_ext.comparison.text import render
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 

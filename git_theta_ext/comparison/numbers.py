@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.words import plural
+from git_theta_ext.comparison.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from git_theta_ext.diff.changes import GroupChange
-    from git_theta_ext.diff.distance import Distance
-    from git_theta_ext.diff.lora_updates import LoraChange
+    from git_theta_ext.comparison.changes import GroupChange
+    from git_theta_ext.comparison.distance import Distance
+    from git_theta_ext.comparison.lora_updates import LoraChange
 
 _WHOLE = 0.9995
 _NEARLY_ONE = 0.999

@@ -34,11 +34,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.changes import Kind
+from git_theta_ext.comparison.changes import Kind
 
 if TYPE_CHECKING:
-    from git_theta_ext.diff.changes import GroupChange, ModelChange, ParameterChange
-    from git_theta_ext.diff.lora_updates import LoraChange
+    from git_theta_ext.comparison.changes import GroupChange, ModelChange, ParameterChange
+    from git_theta_ext.comparison.lora_updates import LoraChange
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.units import Unit
 

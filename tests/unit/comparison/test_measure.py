@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from git_theta_ext.diff.measure import comparable, measure
+from git_theta_ext.comparison.measure import comparable, measure
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.floats import from_float
 from git_theta_ext.model.tensor import TensorSpec

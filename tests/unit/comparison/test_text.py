@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.compare import compare
-from git_theta_ext.diff.distance import Distance
-from git_theta_ext.diff.group import common_module, fold, printable
-from git_theta_ext.diff.schema import SCHEMA, to_json
-from git_theta_ext.diff.screen import Screen
-from git_theta_ext.diff.text import MOST_LINES, render
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.compare import compare
+from git_theta_ext.comparison.distance import Distance
+from git_theta_ext.comparison.group import common_module, fold, printable
+from git_theta_ext.comparison.schema import SCHEMA, to_json
+from git_theta_ext.comparison.screen import Screen
+from git_theta_ext.comparison.text import MOST_LINES, render
 from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import Conflict
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton

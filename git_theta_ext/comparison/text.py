@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.changes import Kind
-from git_theta_ext.diff.group import common_module, printable
-from git_theta_ext.diff.numbers import all_numbers, numbers
-from git_theta_ext.diff.words import human_bytes, plural, shorten
+from git_theta_ext.comparison.changes import Kind
+from git_theta_ext.comparison.group import common_module, printable
+from git_theta_ext.comparison.numbers import all_numbers, numbers
+from git_theta_ext.comparison.words import human_bytes, plural, shorten
 from git_theta_ext.model.units import LORA, QUANTISED, one_row
 from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from git_theta_ext.diff.changes import GroupChange, ModelChange
-    from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.screen import Screen
+    from git_theta_ext.comparison.changes import GroupChange, ModelChange
+    from git_theta_ext.comparison.compare import Diff
+    from git_theta_ext.comparison.screen import Screen
 
 MOST_LINES = 40
 """The maximum number of lines in a diff."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.group import printable
-from git_theta_ext.diff.numbers import alarm, cosine, percent, rank, relative
-from git_theta_ext.diff.text import MOST_LINES, is_opaque, summary, what
+from git_theta_ext.comparison.group import printable
+from git_theta_ext.comparison.numbers import alarm, cosine, percent, rank, relative
+from git_theta_ext.comparison.text import MOST_LINES, is_opaque, summary, what
 from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from git_theta_ext.diff.changes import GroupChange, ModelChange
+    from git_theta_ext.comparison.changes import GroupChange, ModelChange
 
 _COLUMNS = ("parameters", "type", "change", "rel. change", "cosine", "largest", "elements", "flips", "rank", "NaN, inf")
 

@@ -1,10 +1,10 @@
 """Models of several files are compared by parameter, and paired by name, by file or by a rename."""
 
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.models import compare_models
-from git_theta_ext.diff.schema import to_json
-from git_theta_ext.diff.screen import Screen
-from git_theta_ext.diff.text import render
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.models import compare_models
+from git_theta_ext.comparison.schema import to_json
+from git_theta_ext.comparison.screen import Screen
+from git_theta_ext.comparison.text import render
 from git_theta_ext.git.entries import TreeEntry
 from git_theta_ext.git.raw_diff import FileChange
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton

@@ -6,7 +6,7 @@ available. Parameters that have a meaning only together, such as the parts of a 
 LoRA, are one ``ParameterChange`` with ``members``. Its ``groups`` collect changes whose names differ only in their
 numbers. A ``GroupChange`` has the distance of its members as if they were one tensor.
 
-``diff.schema`` describes the same as JSON.
+``comparison.schema`` describes the same as JSON.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.distance import combined
-from git_theta_ext.diff.group import fold, printable
-from git_theta_ext.diff.measure import comparable
+from git_theta_ext.comparison.distance import combined
+from git_theta_ext.comparison.group import fold, printable
+from git_theta_ext.comparison.measure import comparable
 from git_theta_ext.model.lora_names import module_of
 from git_theta_ext.model.units import LORA, QUANTISED, common_name, one_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from git_theta_ext.diff.compare import Diff
-    from git_theta_ext.diff.distance import Distance
-    from git_theta_ext.diff.lora_updates import LoraChange
+    from git_theta_ext.comparison.compare import Diff
+    from git_theta_ext.comparison.distance import Distance
+    from git_theta_ext.comparison.lora_updates import LoraChange
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.units import Unit
 

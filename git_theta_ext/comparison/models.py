@@ -6,12 +6,12 @@ import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.compare import Move, compare
+from git_theta_ext.comparison.compare import Move, compare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_theta_ext.diff.compare import Diff
+    from git_theta_ext.comparison.compare import Diff
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.model_version import ModelVersion
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from git_theta_ext.diff.changes import Kind, ParameterChange
-from git_theta_ext.diff.distance import Distance, Rank
-from git_theta_ext.diff.limits import parse_limit
+from git_theta_ext.comparison.changes import Kind, ParameterChange
+from git_theta_ext.comparison.distance import Distance, Rank
+from git_theta_ext.comparison.limits import parse_limit
 from git_theta_ext.errors import UsageError
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import Digest, TensorSpec

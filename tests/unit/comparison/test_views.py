@@ -2,13 +2,13 @@
 
 import math
 
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.compare import compare
-from git_theta_ext.diff.distance import Distance, Rank
-from git_theta_ext.diff.markdown import render_markdown
-from git_theta_ext.diff.screen import Screen
-from git_theta_ext.diff.stat import render_stat
-from git_theta_ext.diff.text import render
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.compare import compare
+from git_theta_ext.comparison.distance import Distance, Rank
+from git_theta_ext.comparison.markdown import render_markdown
+from git_theta_ext.comparison.screen import Screen
+from git_theta_ext.comparison.stat import render_stat
+from git_theta_ext.comparison.text import render
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.operations.diff.selection import Selection

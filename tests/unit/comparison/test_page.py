@@ -2,10 +2,10 @@
 
 import math
 
-from git_theta_ext.diff.changes import ModelChange
-from git_theta_ext.diff.compare import compare
-from git_theta_ext.diff.distance import Distance, Rank
-from git_theta_ext.diff.page import diff_page
+from git_theta_ext.comparison.changes import ModelChange
+from git_theta_ext.comparison.compare import compare
+from git_theta_ext.comparison.distance import Distance, Rank
+from git_theta_ext.comparison.page import diff_page
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.webpage.blocks import Heatmap, Histogram, Table

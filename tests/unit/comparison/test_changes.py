@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from git_theta_ext.diff.changes import Kind, ModelChange
-from git_theta_ext.diff.compare import compare
-from git_theta_ext.diff.distance import Distance, combined
+from git_theta_ext.comparison.changes import Kind, ModelChange
+from git_theta_ext.comparison.compare import compare
+from git_theta_ext.comparison.distance import Distance, combined
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 

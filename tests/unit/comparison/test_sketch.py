@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from git_theta_ext.diff.distance import Rank
-from git_theta_ext.diff.measure import measure
-from git_theta_ext.diff.sketch import Sketch
+from git_theta_ext.comparison.distance import Rank
+from git_theta_ext.comparison.measure import measure
+from git_theta_ext.comparison.sketch import Sketch
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.floats import from_float, to_float
 from git_theta_ext.model.tensor import TensorSpec

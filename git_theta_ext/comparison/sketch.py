@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.distance import Rank
+from git_theta_ext.comparison.distance import Rank
 from git_theta_ext.model.floats import is_real, is_wide
 
 if TYPE_CHECKING:

@@ -97,7 +97,7 @@ class Distance:
         return self.nan_new + self.infinite_new
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it in types that ``json.dumps`` accepts; ``diff.schema`` describes the keys."""
+        """Describe it in types that ``json.dumps`` accepts; ``comparison.schema`` describes the keys."""
         return {
             "elements": self.elements,
             "changed": self.changed,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.diff.group import printable
-from git_theta_ext.diff.numbers import relative
-from git_theta_ext.diff.text import MOST_LINES, is_opaque, paint, summary
-from git_theta_ext.diff.words import shorten
+from git_theta_ext.comparison.group import printable
+from git_theta_ext.comparison.numbers import relative
+from git_theta_ext.comparison.text import MOST_LINES, is_opaque, paint, summary
+from git_theta_ext.comparison.words import shorten
 from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
-    from git_theta_ext.diff.changes import GroupChange, ModelChange
-    from git_theta_ext.diff.screen import Screen
+    from git_theta_ext.comparison.changes import GroupChange, ModelChange
+    from git_theta_ext.comparison.screen import Screen
 
 _BAR = 20
 _LEAST_LABEL = 24

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.diff.distance import Distance, Rank, number
+from git_theta_ext.comparison.distance import Distance, Rank, number
 from git_theta_ext.model.floats import is_real, to_float
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class LoraChange:
         return replace(counts, norm=self.norm, norm_old=self.old.norm, norm_new=self.new.norm, rank=rank)
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it in types that ``json.dumps`` accepts; ``diff.schema`` describes the keys."""
+        """Describe it in types that ``json.dumps`` accepts; ``comparison.schema`` describes the keys."""
         sides = {"old": self.old, "new": self.new}
         return {
             **{name: None if side is None else side.to_dict() for name, side in sides.items()},
