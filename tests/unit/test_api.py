@@ -1,6 +1,7 @@
 """Merges and versions in Python, as a notebook uses them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -290,6 +291,39 @@ def test_a_state_dict_is_saved_to_the_byte_of_its_library_and_staged(repo, monke
         git_theta_ext.save(tensors, "model.npz")
     assert not (repo.path / "model.npz").exists()
     assert not (repo.path / "model.unknown").exists()
+
+
+class TestDiff:
+    def test_a_comparison_is_text_data_a_table_and_a_page(self, two):
+        two.write_model(seed=2, changed={EMBEDDING: 9})
+        two.commit("three")
+        found = git_theta_ext.diff(f"two:{MODEL}", f"HEAD:{MODEL}", repository=two.path)
+        assert found
+        printed = two.git("theta", "diff", "two", "HEAD")
+        assert repr(found) == printed.replace(MODEL, f"two:{MODEL} -> HEAD:{MODEL}", 1) + "\n"
+        (row,) = found.to_dict()["parameters"]
+        (listed,) = json.loads(two.git("theta", "diff", "--json", "two", "HEAD"))["models"][0]["parameters"]
+        assert row == listed
+        table = found.to_pandas()
+        assert list(table.index) == [EMBEDDING]
+        assert table["stats.relative"][EMBEDDING] == row["stats"]["relative"]
+        assert found._repr_html_().startswith('<iframe srcdoc="&lt;!doctype html&gt;')
+
+    def test_the_same_version_differs_in_nothing(self, two):
+        found = git_theta_ext.diff(f"two:{MODEL}", f"HEAD:{MODEL}", repository=two.path)
+        assert not found
+        assert found.to_pandas().empty
+
+    def test_missing_values_are_fetched(self, two, tmp_path):
+        two.git("theta", "install", "--global")
+        bare = tmp_path / "shared.git"
+        two.git("init", "--quiet", "--bare", str(bare))
+        two.git("push", "--quiet", str(bare), "--all")
+        two.git("push", "--quiet", str(bare), "--tags")
+        environment = {**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"}
+        two.git("clone", "--quiet", str(bare), str(tmp_path / "clone"), env=environment)
+        found = git_theta_ext.diff(f"one:{MODEL}", f"two:{MODEL}", repository=tmp_path / "clone")
+        assert all("stats" in row for row in found.to_dict()["parameters"])
 
 
 class TestLog:

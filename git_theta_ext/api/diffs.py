@@ -1,0 +1,91 @@
+"""Compare versions of models in Python: ``git_theta_ext.diff``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from git_theta_ext.api.versions import LOG, explained, folder_of, version_of
+from git_theta_ext.comparison.page import diff_page
+from git_theta_ext.comparison.schema import to_json
+from git_theta_ext.comparison.screen import Screen
+from git_theta_ext.comparison.text import render
+from git_theta_ext.operations.history.numbers import measure_versions
+from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.libraries import require
+from git_theta_ext.util.reporter import LogReporter
+from git_theta_ext.webpage.render import framed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from git_theta_ext.api.versions import Place
+    from git_theta_ext.comparison.changes import ModelChange
+    from git_theta_ext.model.model_version import ModelVersion
+    from git_theta_ext.model.tensor import Digest
+
+
+@explained()
+def diff(old: str, new: str, *, repository: Place = ".") -> Comparison:
+    """Compare two versions of a model, parameter by parameter. Missing tensors are fetched from a remote.
+
+    Args:
+        old: The older version, as in ``load``.
+        new: The newer version.
+        repository: A directory in the repository, or a ``git.Repo`` of GitPython.
+
+    Raises:
+        ThetaError: A version does not exist or cannot be read.
+    """
+    folder = folder_of(repository)
+    with Workspace.discover(LogReporter(LOG), folder) as workspace:
+        before, after = (version_of(workspace.repo, name, folder) for name in (old, new))
+        ensure_digests(workspace, _modified(before, after))
+        change = measure_versions(workspace, new, before.shards, after.shards)
+    return Comparison(replace(change, old_path=old))
+
+
+def _modified(old: ModelVersion, new: ModelVersion) -> set[Digest]:
+    pairs = [(old.parameters[name], value) for name, value in new.parameters.items() if name in old.parameters]
+    return {value.digest for pair in pairs if pair[0] != pair[1] for value in pair}
+
+
+class Comparison:
+    """How two versions of a model differ; ``git_theta_ext.diff`` returns it.
+
+    It prints as ``git theta diff`` does. A notebook shows it as the page of ``git theta diff --html``.
+    """
+
+    def __init__(self, change: ModelChange) -> None:
+        self._change = change
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as ``git theta diff --json`` has it; docs/diff.md describes the keys."""
+        return to_json(self._change)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table of the parameters that changed.
+
+        The index is the name. The columns are the keys of ``parameters`` in ``git theta diff --json``, such as
+        ``change``, ``old.dtype`` and ``stats.relative``.
+
+        Raises:
+            LibraryError: pandas is not installed.
+        """
+        require("pandas", "to_pandas()")
+        import pandas as pd
+
+        rows = self.to_dict()["parameters"]
+        return pd.json_normalize(rows or [{"name": "", "change": ""}]).set_index("name").head(len(rows))
+
+    def __bool__(self) -> bool:
+        """Return whether the versions differ."""
+        return not self._change.diff.empty
+
+    def __repr__(self) -> str:
+        """Return it as text."""
+        return render(self._change, Screen())
+
+    def _repr_html_(self) -> str:
+        return framed(diff_page(self._change.headline, [self._change]))
