@@ -30,7 +30,7 @@ MOST_BYTES = 1 << 27
 
 _BLOCK = 1 << 19
 _MOST_RANK = 1024
-_MOST_ENERGY = 0.99
+_MOST_ENERGY = 0.999
 _MATRIX = 2
 
 
@@ -90,7 +90,7 @@ class LoraChange:
         new: The later version; None if there is none.
         norm: Frobenius norm of the difference.
         rank: Rank of the difference; None if an element is NaN or infinite.
-        energy_rank: Least number of singular values with 99 % of the squared norm of the difference; None as above.
+        energy_rank: Least number of singular values with 99.9 % of the squared norm of the difference; None as above.
     """
 
     old: LoraUpdate | None
@@ -191,7 +191,7 @@ def compare_updates(old: Factors | None, new: Factors | None) -> LoraChange | No
 
 
 def _ranks(values: NDArray[Any], noise: float) -> tuple[int, int]:
-    """Return the rank of a matrix by its singular values, and how many of these have 99 % of its squared norm."""
+    """Return the rank of a matrix by its singular values, and how many of these have 99.9 % of its squared norm."""
     import numpy as np
 
     rank = int(np.count_nonzero(values > noise))

@@ -105,7 +105,7 @@ def _update_words(updates: Sequence[LoraChange]) -> Iterator[str]:
     ranks = [update.rank for update in updates if update.rank is not None]
     shares = [update.energy_rank for update in updates if update.energy_rank is not None]
     if ranks:
-        yield f"{'change of ' if relative else ''}rank {_whole_span(ranks)} (99 % in {_whole_span(shares)})"
+        yield f"{'change of ' if relative else ''}rank {_whole_span(ranks)} (99.9 % in {_whole_span(shares)})"
 
 
 def _whole_span(values: Sequence[int]) -> str:

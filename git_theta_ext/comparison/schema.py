@@ -23,9 +23,9 @@ Version 1 is an object with these keys; keys may be added within a version:
   (such as ``gptq, 4 bits`` or ``rank 8``, of all versions) and ``parameters`` (also names of parts that do not
   differ). A LoRA whose values were available has ``update``: ``old`` and ``new`` with ``rank``, ``alpha``, ``scale``
   and ``norm`` (the Frobenius norm of ``scale * B @ A``), or null; and ``norm``, ``relative``, ``rank`` and
-  ``energy_rank`` (how many singular values hold 99 % of it) of the difference. If a scale is null, all norms are those
-  without scales. The ``stats`` of its group are those of the updates, without counts of elements if only the scale
-  differs.
+  ``energy_rank`` (how many singular values hold 99.9 % of it) of the difference. If a scale is null, all norms are
+  those without scales. The ``stats`` of its group are those of the updates, without counts of elements if only the
+  scale differs.
 - ``conflicts``: ``layout`` (the reason, or null) and ``parameters`` with ``name``, ``reason``, ``code`` (the kind of
   conflict, see docs/manifest.md) and the candidates ``base``, ``ours`` and ``theirs``.
 """

@@ -132,7 +132,7 @@ def test_a_lora_is_one_change_with_the_numbers_of_its_update():
     assert [(one.name, one.kind) for one in shown.changes] == [("layers.0.q", Kind.MODIFIED)]
     assert render(shown, Screen()).splitlines()[2] == (
         "~ layers.0.q  LoRA, rank 4, alpha 8 -> 16, scale 2 -> 4  modified"
-        "  rel. change 5.0e-02, norm 1.0e+01 -> 1.0e+01, change of rank 7 (99 % in 3)"
+        "  rel. change 5.0e-02, norm 1.0e+01 -> 1.0e+01, change of rank 7 (99.9 % in 3)"
     )
     data = to_json(shown)
     assert data["units"][0]["update"]["old"] == {"rank": 4, "alpha": 8.0, "scale": 2.0, "norm": 10.0}
