@@ -72,9 +72,19 @@ class CorruptError(ThetaError):
 
 
 class MissingError(ThetaError):
-    """Parameters are neither in the local store nor on a remote."""
+    """Parameters are neither in the local store nor on a remote.
+
+    Args:
+        message: What is missing.
+        hint: See ``ThetaError``.
+        pack: Name of the pack that is gone from the store, if that is the reason.
+    """
 
     exit_code = 7
+
+    def __init__(self, message: str, *, hint: str | None = None, pack: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.pack = pack
 
 
 class StoreError(ThetaError):

@@ -127,7 +127,7 @@ class Inventory:
         """
         if (path := self._pack_anywhere(name)) is not None:
             return path
-        raise MissingError(f"pack {name} is not in the store", hint="git theta fsck")
+        raise MissingError(f"pack {name} is not in the store", hint="git theta fsck", pack=name)
 
     def has_pack(self, name: str) -> bool:
         """Return whether a pack is in this store or an alternate."""

@@ -142,9 +142,10 @@ def push(
             with uploads:
                 plan = plan_push(store, remote, wanted, steps, uploads)
                 different = uploads.finish(plan)
-        except (MissingError, RemoteError, FileNotFoundError):
-            # Another process may have recoded the planned packs.
-            if not left or all(store.has_pack(name) for name in uploads.names):
+        except (MissingError, RemoteError, FileNotFoundError) as error:
+            # Another process may have recoded or combined packs, of the plan or while it was made.
+            vanished = isinstance(error, MissingError) and error.pack is not None
+            if not left or not (vanished or any(not store.has_pack(name) for name in uploads.names)):
                 raise
             store.refresh()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from helpers import ATTENTION, MODEL, Repo, WithHistory, model
@@ -63,7 +64,7 @@ def test_commands_that_show_work_and_those_that_stage_are_refused(undecided: Rep
 
 
 def test_diff_says_what_is_undecided(undecided: Repo) -> None:
-    text = undecided.git("diff", "HEAD")
+    text = undecided.git("diff", "HEAD", env={**os.environ, "COLUMNS": "200"})
     assert f"~ {ATTENTION[1]}" in text
     assert f"! {IDS}: changed by both, and I64 values are not merged by arithmetic" in text
     assert f'++"{IDS}"\t"arithmetic: changed by both' in undecided.git("diff")

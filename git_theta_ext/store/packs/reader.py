@@ -108,7 +108,9 @@ class _Pack:
         try:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise MissingError(f"pack {path.name} is gone from the store", hint="git theta checkout") from error
+            raise MissingError(
+                f"pack {path.name} is gone from the store", hint="git theta checkout", pack=path.name
+            ) from error
         prefix = read_at(self.descriptor, PREFIX_BYTES, 0)
         self.header = read_header(read_at(self.descriptor, header_length(prefix), 0))
 

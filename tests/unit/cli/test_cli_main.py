@@ -61,7 +61,7 @@ def test_every_command_explains_itself_with_an_example(name, capsys):
         (["zzzz"], "unknown command 'zzzz'", "git theta -h"),
         (["gc", "--grace", "soon"], "invalid float value: 'soon'", "git theta gc -h"),
         (["env", "--jsn"], "unrecognized arguments: --jsn", "did you mean --json?"),
-        (["log"], "unknown command 'log'", "git log -p --ext-diff -- MODEL"),
+        (["switch"], "unknown command 'switch'", "git switch BRANCH"),
         (["merge", "side"], "git merge does", "git merge side"),
         (["merge", "a", "b"], "git merge does", "git merge -s theta a b"),
         (["env", "--zzzz"], "unrecognized arguments: --zzzz", "git theta env -h"),

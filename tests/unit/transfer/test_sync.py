@@ -23,6 +23,9 @@ from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.chains import MAX_CHAIN
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
+from git_theta_ext.store.locks import gc_lock
+from git_theta_ext.store.maintenance import extract
+from git_theta_ext.store.maintenance.combine import combined
 from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import incoming, remote_index, retry
@@ -493,6 +496,25 @@ def test_several_may_push_and_fetch_at_once(mine, place, tmp_path):
         list(executor.map(lambda store: fetch(store, [place], digests(items)), stores))
     assert holds(stores[0], items)
     assert list((tmp_path / "theirs" / "incoming").iterdir()) == []
+
+
+def test_packs_that_another_push_combines_meanwhile_are_found_where_they_are_then(mine, place, monkeypatch):
+    items = tensors(*range(6), large=True)
+    mine.put(items)
+    chosen = extract.smallest
+    before = {path.name for _, path in mine.pack_files()}
+
+    def combine_first(locations):
+        monkeypatch.setattr(extract, "smallest", chosen)
+        with gc_lock(mine.root, wait=True):
+            assert not before & combined(mine, before)
+        return chosen(locations)
+
+    monkeypatch.setattr(extract, "smallest", combine_first)
+    push(mine, place, digests(items))
+    with contextlib.closing(Store(mine.root.parent / "other")) as other:
+        fetch(other, [place], digests(items))
+        assert holds(other, items)
 
 
 def test_a_pack_that_another_process_just_put_in_place_is_found(mine, theirs, place, faulty):

@@ -28,6 +28,6 @@ def directory(executable):
 )
 def test_mode_of_a_merged_file(base, ours, theirs, mode):
     directories = MergedDirectories(
-        "a", MergedTrees("0", ("1", "2")), directory(base), (directory(ours), directory(theirs))
+        "a", MergedTrees("0", ("1", "2")), directory(base), (directory(ours), directory(theirs)), ""
     )
     assert directories.mode("a") == mode
