@@ -47,7 +47,7 @@ complete -c git-theta -n __fish_use_subcommand -a track -d 'Track checkpoints th
 complete -c git-theta -n '__fish_seen_subcommand_from track' -s h -l help -d 'explain the command'
 complete -c git-theta -n '__fish_seen_subcommand_from track' -l json -d 'print the result as JSON'
 complete -c git-theta -n '__fish_seen_subcommand_from track' -s q -l quiet -d 'print errors only'
-complete -c git-theta -n '__fish_seen_subcommand_from track' -l preset -x -a 'dcp deepspeed diffusers flax gguf keras lightning nemo numpy onnx orbax peft sklearn tflite torch transformers xgboost zarr' -d 'also track the patterns of a library; can be given several times'
+complete -c git-theta -n '__fish_seen_subcommand_from track' -l preset -x -a 'dcp deepspeed diffusers flax gguf keras lightning nemo numpy onnx orbax peft sklearn tflite torch transformers xgboost zarr' -d 'also track the patterns of a library: dcp, deepspeed, diffusers, flax, gguf, keras, lightning, nemo, numpy, onnx, orbax, peft, sklearn, tflite, torch, transformers, xgboost, zarr; can be given several times'
 complete -c git-theta -n '__fish_seen_subcommand_from track' -l format -x -d 'read the files as this format instead of detecting it; opaque does not split them into tensors'
 complete -c git-theta -n '__fish_seen_subcommand_from track' -l stage -d 'stage .gitattributes, and what --readme wrote'
 complete -c git-theta -n '__fish_seen_subcommand_from track' -l readme -d 'add to README.md how people who clone without git theta get the models'

@@ -76,7 +76,7 @@ def _typed(word: str) -> str:
     for match in _METAVAR.finditer(word):
         parts += [_literal(word[at : match.start()]), f"\\fI{_escaped(match[0])}\\fR"]
         at = match.end()
-    return "".join([*parts, _literal(word[at:])]).replace("|", "|\\:")  # a line may end there
+    return "".join([*parts, _literal(word[at:])])
 
 
 def _literal(text: str) -> str:

@@ -43,10 +43,11 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="patterns as in .gitattributes, quoted")
     parser.add_argument(
         "--preset",
+        metavar="LIBRARY",
         action="append",
         default=[],
         choices=list(PRESETS),
-        help="also track the patterns of a library; can be given several times",
+        help=f"also track the patterns of a library: {', '.join(PRESETS)}; can be given several times",
     )
     parser.add_argument(
         "--format",
