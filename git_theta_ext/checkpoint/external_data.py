@@ -11,12 +11,13 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.interfaces import ExternalDataFormat
+from git_theta_ext.model.content import RangeContent
 from git_theta_ext.model.fields import Extent, in_file_order
 from git_theta_ext.model.layout import layout_of
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
@@ -65,7 +66,7 @@ def external_tensors(manifest: Manifest, layout: Layout) -> dict[str, list[Exter
     return files
 
 
-class StoredChunks:
+class StoredChunks(RangeContent):
     """The bytes of a file that is stored in chunks; see ``git_theta_ext.model.content.Content``.
 
     Args:
@@ -79,19 +80,12 @@ class StoredChunks:
     def __init__(self, manifest: Manifest, read: Callable[[str, Parameter], memoryview]) -> None:
         self._chunks = list(manifest.parameters.items())  # sorted by name, which is their order
         self._ends = list(accumulate(chunk.spec.nbytes for _, chunk in self._chunks))
-        self._read = read
+        self._read_chunk = read
         self._last = (-1, memoryview(b""))
         self.nbytes = self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, key: int, /) -> int: ...
-    @overload
-    def __getitem__(self, key: slice, /) -> memoryview: ...
-    def __getitem__(self, key: int | slice, /) -> int | memoryview:
-        """Return a byte, or a copy of a range."""
-        if isinstance(key, int):
-            return self[key : key + 1][0]
-        start, stop, _ = key.indices(self.nbytes)
+    def read(self, start: int, stop: int) -> memoryview:
+        """Return a copy of a range."""
         parts = [self._chunk(number)[begin:end] for number, begin, end in self._pieces(start, stop)]
         return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
@@ -116,7 +110,7 @@ class StoredChunks:
 
     def _chunk(self, number: int) -> memoryview:
         if self._last[0] != number:
-            self._last = (number, self._read(*self._chunks[number]))
+            self._last = (number, self._read_chunk(*self._chunks[number]))
         return self._last[1]
 
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         replacing_update,
     )
     from git_theta_ext.model.bounded_json import read_json
-    from git_theta_ext.model.content import Content
+    from git_theta_ext.model.content import Content, RangeContent
     from git_theta_ext.model.dtypes import Dtype, dtype, opaque
     from git_theta_ext.model.external_tensor import ExternalTensor
     from git_theta_ext.model.fields import ChecksumField, Extent, Field, RangeChecksumField, moved
@@ -119,6 +119,7 @@ __all__ = [
     "Predictor",
     "RangeChecksum",
     "RangeChecksumField",
+    "RangeContent",
     "RangeRemote",
     "ReadOnlyRemote",
     "Remote",

@@ -1,7 +1,8 @@
-"""The interface through which a format reads a file."""
+"""The interface through which a format reads a file, and what is like one."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol, overload
 
 
@@ -20,3 +21,28 @@ class Content(Protocol):
     def __getitem__(self, key: int, /) -> int: ...
     @overload
     def __getitem__(self, key: slice, /) -> memoryview: ...
+
+
+class RangeContent(ABC):
+    """A ``Content`` that is made of something else, such as a part of a file; a subclass reads ranges of it.
+
+    Attributes:
+        nbytes: Size in bytes.
+    """
+
+    nbytes: int
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> memoryview:
+        """Return a copy of the bytes from ``start`` up to ``stop``; 0 <= start <= stop <= nbytes."""
+
+    @overload
+    def __getitem__(self, key: int, /) -> int: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> memoryview: ...
+    def __getitem__(self, key: int | slice, /) -> int | memoryview:
+        """Return a byte, or a copy of a range."""
+        if isinstance(key, int):
+            return self[key : key + 1][0]
+        start, stop, _ = key.indices(self.nbytes)
+        return self.read(start, max(start, stop))

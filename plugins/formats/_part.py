@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
+
+from git_theta_ext.interfaces import RangeContent
 
 if TYPE_CHECKING:
     from git_theta_ext.interfaces import Content
 
 
-class Part:
+class Part(RangeContent):
     """The bytes of a file from ``start`` up to ``end``, such as a member of an archive.
 
     Attributes:
@@ -20,13 +22,6 @@ class Part:
         self._start = start
         self.nbytes = end - start
 
-    @overload
-    def __getitem__(self, key: int, /) -> int: ...
-    @overload
-    def __getitem__(self, key: slice, /) -> memoryview: ...
-    def __getitem__(self, key: int | slice, /) -> int | memoryview:
-        """Return a byte, or a copy of a range."""
-        if isinstance(key, int):
-            return self[key : key + 1][0]
-        start, end, _ = key.indices(self.nbytes)
-        return self._data[self._start + start : self._start + max(start, end)]
+    def read(self, start: int, stop: int) -> memoryview:
+        """Return a copy of a range."""
+        return self._data[self._start + start : self._start + stop]
