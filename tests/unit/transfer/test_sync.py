@@ -549,6 +549,7 @@ def write_some(fd, data):
             threading.Event().wait()
 
 _files.hard_link = lambda *_: False
+_files._reflink = lambda *_: False
 _files.write_all = write_some
 store, remote, command = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
 place = OpenedRemote("origin", remote, open_remote(remote, {}, RemoteContext()))
