@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
         "what merged models know, transfers by ssh and to an LFS server, the migration of a history of git-lfs, "
-        "each file format, a model in shards and many small checkpoints, or the commands that show a history",
+        "each file format, a model in shards, many small checkpoints, or the commands that show a history",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
@@ -229,6 +229,14 @@ def _shards(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
     return rows
 
 
+def _small(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import small
+
+    rows = small.measure(folder / "small", arguments.repeat)
+    print(small.table(rows), flush=True)
+    return rows
+
+
 def _log(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     from benchmarks import logs
 
@@ -256,6 +264,7 @@ OTHERS = {
     "migration": _migration,
     "formats": _formats,
     "shards": _shards,
+    "small": _small,
     "log": _log,
 }
 """What has a table of its own."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import history, recode, shards
+from benchmarks import history, recode, shards, small
 from benchmarks.__main__ import main
 from benchmarks.kinds import trained_pairs
 from benchmarks.peers import PEERS
@@ -155,6 +155,25 @@ def test_shards_are_measured_against_one_file(result: Path, monkeypatch: pytest.
     assert {row["job"] for row in rows} == {"first add", "checkout", "merge", "diff", "gc", "push"}
     assert len(rows) == 2 * 6
     assert all(row["cpu_seconds"] > 0 and row["peak_bytes_of_one"] == 1 for row in rows)
+
+
+def test_many_small_checkpoints_are_measured_against_git_lfs_and_one(
+    result: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small, "FILES", 2)
+    monkeypatch.setattr(small, "CHANGED", 2)
+    monkeypatch.setattr(small, "METHOD", "ours")
+    rows = [row for row in bench(result, "small")["small"] if row["subject"] != "git-lfs"]
+    assert [(row["job"], row["subject"]) for row in rows] == [
+        ("add", "git-theta"),
+        ("checkout", "git-theta"),
+        ("diff", "git-theta"),
+        ("diff", "one file"),
+        ("merge", "git-theta"),
+        ("merge", "one file"),
+    ]
+    assert all(row["cpu_seconds"] > 0 for row in rows)
+    assert all(row["ratio"] > 0 for row in rows if row["subject"] == "git-theta" and row["job"] in {"diff", "merge"})
 
 
 def test_diffs_are_measured_against_reading(result: Path) -> None:
