@@ -111,6 +111,7 @@ def read_ahead(  # noqa: PLR0913 - named
     span: int = 1,
     verify: bool = True,
     relocate: Callable[[Digest], Blobs] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[DecodedPiece]:
     """Decode the tensors of each group in step, piece by piece.
 
@@ -123,6 +124,7 @@ def read_ahead(  # noqa: PLR0913 - named
         span: Number of chunks in a piece.
         verify: Whether to compare the tensors with their digests.
         relocate: Returns the blobs of a tensor whose pack is gone.
+        numbers: First chunks of the pieces of each group; None for all. Parts of a tensor have no digest to compare.
 
     Yields:
         Pieces in order, and after each group one without bytes.
@@ -133,10 +135,10 @@ def read_ahead(  # noqa: PLR0913 - named
     """
     tasks = _Tasks(decoder, groups, blobs, work, span, relocate)
     with ThreadPoolExecutor(threads) as executor:
-        pieces = tasks.run(executor, window(threads))
+        pieces = tasks.run(executor, window(threads), numbers)
         for item, group in enumerate(groups):
-            hashers = [TensorHasher(spec) for _, spec in group] if verify else []
-            for _ in range(0, chunk_count(group[0][1]), span):
+            hashers = [TensorHasher(spec) for _, spec in group] if verify and numbers is None else []
+            for _ in _numbers(group, span) if numbers is None else numbers:
                 piece = next(pieces)
                 for hasher, chunk in zip(hashers, piece.chunks, strict=False):
                     hasher.update(chunk)
@@ -160,9 +162,11 @@ class _Tasks:
     buffers: list[memoryview] = field(default_factory=list)
     """They are used over and over: fresh memory costs more than decoding."""
 
-    def run(self, executor: ThreadPoolExecutor, ahead: int) -> Iterator[DecodedPiece]:
-        """Yield all pieces in order. An error is raised after the pieces before it."""
-        batches = list(_batches(self.groups, self.span))
+    def run(
+        self, executor: ThreadPoolExecutor, ahead: int, numbers: Sequence[int] | None = None
+    ) -> Iterator[DecodedPiece]:
+        """Yield all pieces, or some, in order. An error is raised after the pieces before it."""
+        batches = list(_batches(self.groups, self.span, numbers))
         room = max((nbytes for _, nbytes in batches), default=0)
 
         def decode(batch: tuple[list[Job], int]) -> tuple[memoryview, list[DecodedPiece], BaseException | None]:
@@ -207,12 +211,16 @@ class _Tasks:
             self.decoder.decode(self.relocate(digest), digest, number, out)
 
 
-def _batches(groups: Groups, span: int) -> Iterator[tuple[list[Job], int]]:
+def _numbers(group: Group, span: int) -> range:
+    return range(0, chunk_count(group[0][1]), span)
+
+
+def _batches(groups: Groups, span: int, numbers: Sequence[int] | None) -> Iterator[tuple[list[Job], int]]:
     """Yield the pieces that are decoded together, in order, and the bytes that they take."""
     batch: list[Job] = []
     filled = 0
     for item, group in enumerate(groups):
-        for number in range(0, chunk_count(group[0][1]), span):
+        for number in _numbers(group, span) if numbers is None else numbers:
             ranges = [piece_range(spec, number, span) for _, spec in group]
             nbytes = sum(_padded(last - first) for first, last in ranges)
             if batch and (len(group) > 1 or filled + nbytes > TOGETHER):

@@ -62,6 +62,24 @@ class ReadableStore(Verifier):
             if piece.chunks:
                 yield piece
 
+    def read_chunks(self, digest: Digest, spec: TensorSpec, numbers: Sequence[int]) -> Iterator[DecodedPiece]:
+        """Decode some chunks of a tensor in threads, and of its bases only what these chunks need.
+
+        The bytes are not compared with the digest, which is that of the whole tensor.
+
+        Args:
+            digest: Digest of the tensor.
+            spec: Its element type and shape.
+            numbers: Numbers of the chunks.
+
+        Raises:
+            MissingError: It is not in the store.
+            CorruptError: The stored bytes cannot be decoded.
+        """
+        for piece in self._pieces([((digest, spec),)], numbers=numbers):
+            if piece.chunks:
+                yield piece
+
     def read_aligned(
         self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
     ) -> Iterator[DecodedPiece]:
@@ -82,6 +100,18 @@ class ReadableStore(Verifier):
             MissingError: As ``read_ahead``.
             CorruptError: As ``read_ahead``.
         """
+        yield from self._pieces(groups, work, verify=verify, span=span, threads=threads)
+
+    def _pieces(  # noqa: PLR0913 - named
+        self,
+        groups: Groups,
+        work: Work | None = None,
+        *,
+        verify: bool = True,
+        span: int = 1,
+        threads: int = 0,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[DecodedPiece]:
         blobs = self._blobs_of([tensor for group in groups for tensor in group])
         done = 0
         try:
@@ -94,6 +124,7 @@ class ReadableStore(Verifier):
                 span=span,
                 verify=verify,
                 relocate=self._relocate,
+                numbers=numbers,
             ):
                 yield piece
                 done += not piece.chunks
