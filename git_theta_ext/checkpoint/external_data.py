@@ -109,9 +109,10 @@ class StoredChunks(RangeContent):
             number += 1
 
     def _chunk(self, number: int) -> memoryview:
-        if self._last[0] != number:
-            self._last = (number, self._read_chunk(*self._chunks[number]))
-        return self._last[1]
+        last = self._last  # another thread may replace it
+        if last[0] != number:
+            self._last = last = (number, self._read_chunk(*self._chunks[number]))
+        return last[1]
 
 
 @dataclass(frozen=True)
