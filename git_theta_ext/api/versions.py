@@ -71,8 +71,10 @@ def revision_name(rev: Revision) -> str:
 
 
 def version_name(path: str, rev: Revision | None) -> str:
-    """Return ``REV:PATH``; the path has it already if there is no revision."""
-    return path if rev is None else f"{revision_name(rev)}:{path}"
+    """Return ``REV:PATH``; without a revision, the path may have it already, and else that is ``HEAD``."""
+    if rev is None:
+        return path if ":" in path else f"HEAD:{path}"
+    return f"{revision_name(rev)}:{path}"
 
 
 def version_of(repo: Repository, name: str, folder: Path) -> ModelVersion:

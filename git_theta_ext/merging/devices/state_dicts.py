@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 
 # The types of these in models, which differ from those that merges compute with.
 _WHOLE = {"BOOL": "bool", "C64": "complex64", "C128": "complex128", "F8_E8M0": "float8_e8m0fnu"}
+_PAIRS = {"F4": "float4_e2m1fn_x2"}
+"""Types of which one element of torch is two."""
 
 
 @cache
 def element_types() -> dict[str, torch.dtype]:
     """Return torch's type for each element type that this version of torch has."""
+    return _existing(TORCH | _WHOLE)
+
+
+def _existing(names: dict[str, str]) -> dict[str, torch.dtype]:
     import torch
 
-    return {name: getattr(torch, text) for name, text in (TORCH | _WHOLE).items() if hasattr(torch, text)}
+    return {name: getattr(torch, text) for name, text in names.items() if hasattr(torch, text)}
 
 
 def to_bytes(name: str, tensor: torch.Tensor) -> tuple[TensorSpec, memoryview]:
@@ -46,11 +52,16 @@ def to_bytes(name: str, tensor: torch.Tensor) -> tuple[TensorSpec, memoryview]:
 def to_tensor(spec: TensorSpec, data: Buffer) -> torch.Tensor:
     """Return a tensor that shares the memory of little-endian bytes.
 
+    Torch has two elements of F4 in one, so that the last dimension is half as long, as with safetensors.
+
     Raises:
         FormatError: Torch does not support the element type.
     """
     import torch
 
+    if spec.dtype.name in _existing(_PAIRS) and spec.shape and spec.shape[-1] % 2 == 0:
+        halves = TensorSpec.of("U8", (*spec.shape[:-1], spec.shape[-1] // 2))
+        return to_tensor(halves, data).view(_existing(_PAIRS)[spec.dtype.name])
     if spec.dtype.name not in element_types():
         raise FormatError(f"torch does not support the element type {spec.dtype.name}")
     dtype = element_types()[spec.dtype.name]
