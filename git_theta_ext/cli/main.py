@@ -1,7 +1,7 @@
 """The program ``git-theta``.
 
 Git starts it for each file that it merges. If an earlier start has merged this file, too, an answer takes hardly longer
-than Python takes to start.
+than Python takes to start. Neither does the text of a manifest, for which git starts it for each version that it shows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MERGE_DRIVER = "merge-driver"
+_TEXTCONV = "textconv"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = take_answer(sys.argv[2:])
         if code is not None:
             return code
+    if argv is None and sys.argv[1:-1] == [_TEXTCONV]:
+        from git_theta_ext.cli.plumbing.textconv import print_manifest
+
+        try:
+            if print_manifest(sys.argv[2]):
+                return 0
+        except (OSError, ValueError):  # ValueError: the argument cannot be encoded as it was
+            pass  # as below
     from git_theta_ext.cli.dispatch import run
 
     return run(argv)

@@ -29,6 +29,7 @@ SETTINGS = {
     "filter.theta.process": "git-theta filter-process",
     "filter.theta.required": "true",
     "diff.theta.command": "git-theta diff-driver",
+    "diff.theta.textconv": "git-theta textconv",
     "merge.theta.name": "merge the parameters of models",
     "merge.theta.driver": "git-theta merge-driver %O %A %B %L %P",
     "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',

@@ -1,4 +1,7 @@
-"""Measure the commands that show the history of a model against ``git log -p`` of its manifests."""
+"""Measure the commands that show the history of a model against ``git log -p`` of its manifests.
+
+Git converts them to text only without ``--no-textconv``, in a process for each version.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ CHANGED = (1, 20, 100, LAYERS * len(PARTS))
 MOST = 2
 """Target for the time, as a multiple of that of ``git log -p``."""
 COMMANDS = (
-    ("log", "-p", "--", MODEL),
+    ("log", "-p", "--no-textconv", "--", MODEL),
     ("theta", "log"),
     ("theta", "log", "--param", "**.7.**"),
     ("theta", "log", "--graph"),

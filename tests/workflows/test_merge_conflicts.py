@@ -67,7 +67,7 @@ def test_diff_says_what_is_undecided(undecided: Repo) -> None:
     text = undecided.git("diff", "HEAD", env={**os.environ, "COLUMNS": "200"})
     assert f"~ {ATTENTION[1]}" in text
     assert f"! {IDS}: changed by both, and I64 values are not merged by arithmetic" in text
-    assert f'++"{IDS}"\t"arithmetic: changed by both' in undecided.git("diff")
+    assert f"++conflict  {IDS}  arithmetic: changed by both" in undecided.git("diff")
 
 
 @pytest.mark.parametrize("words", [["side"], ["-s", "theta", "other", "side"]], ids=["two sides", "three sides"])

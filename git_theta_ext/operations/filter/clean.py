@@ -12,6 +12,7 @@ from git_theta_ext.errors import ChangedError, FormatError, ManifestError, Store
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.model.manifest_text import MARK
 from git_theta_ext.operations.filter.content_check import check_content
 from git_theta_ext.store.temporary import spool
 from git_theta_ext.util.file_bytes import FileBytes
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 LOOKING = frozenset({"blame", "diff", "diff-files", "diff-index", "ls-files", "status"})
 """Git commands that clean a file only to inspect it: they do not add the manifest to an index."""
+
+_SHOWING_TEXT = frozenset({"annotate", "blame"})
+"""Git commands that clean the text which ``git-theta textconv`` prints for the file of the work tree."""
 
 _UNCHANGED = ("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev")
 
@@ -91,7 +95,10 @@ class CleanRequest:
             _report(self._workspace, data, described, format_name)
             # In git's index, the size 0 stands for a file that was not looked at, unless it is the empty blob's.
             return described.manifest.to_bytes() if self._received else b""
-        return echo_manifest(self._workspace.repo, bytes(self._head), self._pathname, allow_conflicts=_inspecting())
+        content = bytes(self._head)
+        if content.startswith(MARK):
+            return content
+        return echo_manifest(self._workspace.repo, content, self._pathname, allow_conflicts=_inspecting())
 
     def close(self) -> None:
         """Release the resources of the request, also after a failure."""
@@ -102,7 +109,7 @@ class CleanRequest:
 
     def _decide(self) -> None:
         self._decided = True
-        if is_manifest(bytes(self._head)):
+        if is_manifest(bytes(self._head)) or (self._head.startswith(MARK) and _calling() in _SHOWING_TEXT):
             return
         self._reading = _FileReading.begin(self._workspace, self._pathname, self._advance)
         if self._reading is None:
@@ -221,7 +228,11 @@ def _report(workspace: Workspace, data: FileBytes, described: Described, format_
 
 
 def _inspecting() -> bool:
-    return calling_command(os.getppid()) in LOOKING
+    return _calling() in LOOKING
+
+
+def _calling() -> str | None:
+    return calling_command(os.getppid())
 
 
 def echo_manifest(repo: Repository, data: bytes, path: str, *, allow_conflicts: bool = False) -> bytes:
