@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.packed_signs import SIGNS_PER_FRAME, pack_signs, sign_frames, unpack_signs
     from git_theta_ext.model.remote_keys import check_key, check_prefix, is_key
     from git_theta_ext.model.tensor import MAX_BYTES, MAX_DIMENSIONS, TensorSpec
+    from git_theta_ext.model.tensor_pieces import PiecedTensor, TensorPiece
     from git_theta_ext.protocol.lfs.locks import FileLock, HeldLocks
     from git_theta_ext.util.files import sha256_of
     from git_theta_ext.util.libraries import is_installed, require
@@ -115,6 +116,7 @@ __all__ = [
     "ParameterUpdate",
     "PartialFormat",
     "Piece",
+    "PiecedTensor",
     "PredictingEncoding",
     "Predictor",
     "RangeChecksum",
@@ -130,6 +132,7 @@ __all__ = [
     "Slice",
     "StatisticsKind",
     "Target",
+    "TensorPiece",
     "TensorSource",
     "TensorSpec",
     "Trim",
@@ -196,6 +199,7 @@ _MODULES = (
     "interfaces.updates",
     "interfaces.model_indexes",
     "model.model_index",
+    "model.tensor_pieces",
     "interfaces.external_data",
     "model.external_tensor",
     "interfaces.containers",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from git_theta_ext.model.tensor_pieces import PiecedTensor
+
 
 class ModelIndex(Protocol):
     """The content of such a file."""
@@ -19,6 +21,11 @@ class ModelIndex(Protocol):
     @property
     def fixed(self) -> object:
         """What versions that are merged must have in common; None if parameters may move between files."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, PiecedTensor]:
+        """The tensors in several pieces, each of which is a parameter, by name."""
         ...
 
     def name_in_model(self, file: str, name: str) -> str:

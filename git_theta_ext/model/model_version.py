@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import INDEX_FORMATS
+from git_theta_ext.model.tensor_pieces import JoinedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from git_theta_ext.model.manifest import Parameter, Skeleton
     from git_theta_ext.model.model_index import ModelIndex
+    from git_theta_ext.model.tensor import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,25 @@ class ModelVersion:
     def parameters(self) -> Mapping[str, Parameter]:
         """The parameters of all files by name."""
         return {name: value for manifest in self.shards.values() for name, value in manifest.parameters.items()}
+
+    @cached_property
+    def joined(self) -> Mapping[str, JoinedTensor]:
+        """The tensors that are in several pieces, each of which is a parameter, by name."""
+        tensors = {} if self.index is None else self.index.tensors
+        found = {name: JoinedTensor.of(tensor, self.parameters) for name, tensor in tensors.items()}
+        return {name: tensor for name, tensor in found.items() if tensor is not None and name not in self.parameters}
+
+    @cached_property
+    def whole(self) -> Mapping[str, Parameter]:
+        """The parameters that are tensors by themselves, and no pieces of one, by name."""
+        pieces = {name for tensor in self.joined.values() for name in tensor.names}
+        return {name: parameter for name, parameter in self.parameters.items() if name not in pieces}
+
+    @cached_property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """Element type and shape of each tensor by name, whether it is in pieces or not."""
+        specs = {name: tensor.spec for name, tensor in self.joined.items()}
+        return specs | {name: parameter.spec for name, parameter in self.whole.items()}
 
     @property
     def format(self) -> str:

@@ -16,6 +16,8 @@ from git_theta_ext.model.json_text import written_like
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from git_theta_ext.model.tensor_pieces import PiecedTensor
+
 MAX_INDEX = 1 << 27
 """The limit of an index in bytes, enough for a million parameters."""
 
@@ -89,6 +91,11 @@ class ShardIndex:
     def fixed(self) -> None:
         """None: parameters may move between files."""
         return
+
+    @property
+    def tensors(self) -> Mapping[str, PiecedTensor]:
+        """None: each parameter is a whole tensor."""
+        return {}
 
     def name_in_model(self, file: str, name: str) -> str:  # noqa: ARG002 - see ModelIndex
         """Return the same name: the files have those of the model."""

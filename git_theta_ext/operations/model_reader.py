@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.tensor_pieces import JoinedTensor
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -38,12 +39,13 @@ class ModelReader:
     def __init__(self, workspace: Workspace, rev: str | None, version: ModelVersion) -> None:
         self._workspace = workspace
         self._store = workspace.store
-        self._parameters: Mapping[str, Parameter] = version.parameters
+        self._parameters: Mapping[str, Parameter] = version.whole
+        self._joined: Mapping[str, JoinedTensor] = version.joined
         path, manifest = next(iter(version.shards.items()))
         files = external_files(workspace, rev, path, manifest)
         self._external: dict[str, ExternalFile] = {extent.name: file for file in files for extent in file.tensors}
         self.specs: Mapping[str, TensorSpec] = {
-            **{name: parameter.spec for name, parameter in self._parameters.items()},
+            **version.specs,
             **{name: file.extents[name].spec for name, file in self._external.items()},
         }
         self._lock = Lock()
@@ -68,7 +70,7 @@ class ModelReader:
             ThetaError: As ``fetch``.
         """
         self.fetch(names)
-        stored = [name for name in names if name not in self._external]
+        stored = [name for name in names if name in self._parameters]
         tensors = [(self._parameters[name].digest, self.specs[name]) for name in stored]
         data = bytearray()  # grows as bytes come: until then the size is only what a manifest claims
         for piece in self._store.read_aligned([(tensor,) for tensor in tensors]):
@@ -80,6 +82,8 @@ class ModelReader:
         for name in names:
             if name in self._external:
                 yield name, bytearray(self._external[name].value(name))
+            elif name in self._joined:
+                yield name, self._joined[name].value(self._piece)
 
     def read_chunks(self, name: str, numbers: Sequence[int]) -> Iterator[tuple[int, memoryview]]:
         """Yield some chunks of a tensor, with the number of the first element of each.
@@ -98,6 +102,9 @@ class ModelReader:
             begin = file.extents[name].offset
             for start, end in ranges:
                 yield start * 8 // spec.dtype.bits, file.content[begin + start : begin + end]
+        elif name in self._joined:
+            for number, chunk in self._joined[name].chunks(self._piece, numbers):
+                yield number * (spec.chunk_bytes * 8 // spec.dtype.bits), chunk
         else:
             for piece in self._store.read_chunks(self._parameters[name].digest, spec, numbers):
                 yield piece.element, piece.data
@@ -107,11 +114,16 @@ class ModelReader:
         self._closed = True
         self._workspace.close()
 
+    def _piece(self, _: str, parameter: Parameter) -> bytearray | memoryview:
+        return self._store.read(parameter.digest, parameter.spec)
+
     def _digests(self, name: str, start: int, end: int) -> set[Digest]:
         """Return what the store has to hold for a range of a tensor's bytes."""
         if name in self._external:
             begin = self._external[name].extents[name].offset
             return self._external[name].content.digests(begin + start, begin + end)
+        if name in self._joined:
+            return self._joined[name].digests
         return {self._parameters[name].digest}
 
     def _ensure(self, digests: Mapping[Digest, str]) -> None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import PiecedTensor, TensorPiece
 
 from ._pickle import Machine
 from ._pickle_stream import PickleStream
@@ -36,6 +37,7 @@ class DcpIndex:
     Attributes:
         weight_map: Tensor, or piece of one, to the name of the file that holds it.
         fixed: Offset, size in bytes and name of each archive, by file.
+        tensors: The tensors in several pieces, by name.
 
     Raises:
         FormatError: The pickle is damaged, or not one of this kind.
@@ -44,7 +46,9 @@ class DcpIndex:
     def __init__(self, data: bytes) -> None:
         self._data = data
         files: dict[str, list[_Place]] = {}
-        for name, file, offset, nbytes in _entries(data):
+        root, keys = _read(data)
+        tensors = {} if root.kind != _ROOT else dict(_tensors(root.state.get("state_dict_metadata")))
+        for name, file, offset, nbytes in _entries(root, keys, tensors):
             files.setdefault(file, []).append((offset, nbytes, name))
         places = {file: tuple(sorted(rows)) for file, rows in sorted(files.items())}
         names = [name for rows in places.values() for _, _, name in rows]
@@ -54,6 +58,7 @@ class DcpIndex:
             if len({offset for offset, _, _ in rows}) < len(rows):
                 raise FormatError(f"two tensors are at the same place of {file}")
         self.fixed = places
+        self.tensors = {name: tensor for name, tensor in tensors.items() if len(tensor.pieces) > 1}
         self.weight_map: Mapping[str, str] = MappingProxyType(
             {name: file for file, rows in places.items() for _, _, name in rows}
         )
@@ -95,25 +100,26 @@ class _Object(Instance):
         return {key: value for node in nodes for key, value in node.items}
 
 
-def _entries(data: bytes) -> Iterator[tuple[str, str, int, int]]:
+def _entries(
+    root: _Object, keys: Sequence[_Object], tensors: Mapping[str, PiecedTensor]
+) -> Iterator[tuple[str, str, int, int]]:
     """Yield the name, the file, the offset and the size in bytes of each archive."""
-    root, keys = _read(data)
-    shapes, stored = root.state.get("state_dict_metadata"), root.state.get("storage_data")
-    if root.kind != _ROOT or not isinstance(shapes, Node) or not isinstance(stored, Node):
+    stored = root.state.get("storage_data")
+    if root.kind != _ROOT or not isinstance(stored, Node):
         raise FormatError("not the metadata of a checkpoint of torch.distributed")
     if len(keys) != len(stored.items):
         raise FormatError(f"the metadata has {len(keys)} keys for {len(stored.items)} places")
-    pieces = dict(_pieces(shapes))
+    pieces = {(name, piece.start): piece.name for name, tensor in tensors.items() for piece in tensor.pieces}
     left = _MOST_NAMES
     for key, (_, place) in zip(keys, stored.items, strict=True):
         name, offset = key.state.get("fqn"), _sizes(key.state.get("offset"))
         if not isinstance(name, str) or not isinstance(place, _Object):
             raise FormatError("a place without a name")
-        piece = pieces.get(name, {}).get(offset or (), "") if offset is not None else ""
-        left -= len(name)
+        named = name if offset is None else pieces.get((name, offset), name)
+        left -= len(named)
         if left < 0:
             raise FormatError(f"the names have more than {_MOST_NAMES} characters")
-        yield name + piece, *_place(place)
+        yield named, *_place(place)
 
 
 def _read(data: bytes) -> tuple[_Object, list[_Object]]:
@@ -136,21 +142,27 @@ def _read(data: bytes) -> tuple[_Object, list[_Object]]:
     return root, keys
 
 
-def _pieces(shapes: Node) -> Iterator[tuple[str, dict[tuple[int, ...], str]]]:
-    """Yield the name of each tensor, and what each piece adds to it, by its offset in the tensor."""
+def _tensors(shapes: object) -> Iterator[tuple[str, PiecedTensor]]:
+    """Yield the name of each tensor, and its pieces.
+
+    Raises:
+        FormatError: A shape or a place is missing.
+    """
+    if not isinstance(shapes, Node):
+        raise FormatError("not the metadata of a checkpoint of torch.distributed")
     for name, tensor in shapes.items:
         if name is not None and isinstance(tensor, _Object) and tensor.kind == _TENSOR:
             whole, chunks = _sizes(tensor.state.get("size")), tensor.state.get("chunks")
             if whole is None or not isinstance(chunks, list):
                 raise FormatError(f"tensor {name!r} has no shape or pieces")
-            labels = {}
+            pieces = {}
             for chunk in chunks:
                 start = _sizes(chunk.state.get("offsets")) if isinstance(chunk, _Object) else None
                 size = _sizes(chunk.state.get("sizes")) if isinstance(chunk, _Object) else None
                 if start is None or size is None or not len(start) == len(size) == len(whole):
                     raise FormatError(f"a piece of tensor {name!r} has no place")
-                labels[start] = _label(whole, start, size)
-            yield name, labels
+                pieces[start] = TensorPiece(name + _label(whole, start, size), start, size)
+            yield name, PiecedTensor(whole, tuple(piece for _, piece in sorted(pieces.items())))
 
 
 def _label(whole: Sequence[int], start: Sequence[int], size: Sequence[int]) -> str:

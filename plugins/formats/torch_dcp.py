@@ -70,6 +70,14 @@ class TorchDcpFormat:
         """Return the layout if it has these facts, else None."""
         return layout if facts == self.facts(layout) else None
 
+    def partial(self, layout: Layout) -> Mapping[str, str]:
+        """Return the storages that are not one tensor each."""
+        return {
+            f"{number:06}.{name}": reason
+            for number, part in enumerate(_archive_layouts(layout))
+            for name, reason in TORCH_ZIP.partial(part).items()
+        }
+
 
 FORMAT = TorchDcpFormat()
 

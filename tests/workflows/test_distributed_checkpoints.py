@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from torch.distributed import checkpoint
 
 import git_theta_ext
 from git_theta_ext.testing.formats import assemble, lay_out
+from git_theta_plugins.formats.safetensors import FORMAT as SAFETENSORS
 from git_theta_plugins.formats.torch_dcp import FORMAT
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from helpers import Repo, WithHistory
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dcp"
+OF_FOUR = GOLDEN.with_name("dcp_of_four")
+"""The same checkpoint, saved by four processes, of which one has nothing of any tensor."""
 SAVED = b"save_id"
 FIRST = {"layer.weight[3:6]": 12.0, "head.weight[:,0:2]": 0.0, "norm.bias": 1.0}
 """The first value of some tensors of the golden checkpoint."""
@@ -67,11 +72,16 @@ def test_branches_are_merged_by_name_and_loaded_by_torch(with_history: WithHisto
     for name in FIRST:
         assert name.partition("[")[0] in diff
     shown = json.loads(repo.git("theta", "show", "--json", "HEAD:ck"))
-    assert {"layer.weight[0:3]", "layer.weight[3:6]", "norm.bias", "step"} <= {
-        row["name"] for row in shown["parameters"]
+    assert {row["name"]: len(row.get("pieces", ())) for row in shown["parameters"]} == {
+        "layer.weight": 2,
+        "head.weight": 2,
+        "norm.bias": 0,
+        "step": 0,
     }
     loaded = git_theta_ext.load("HEAD:ck", repository=repo.path)
-    assert (loaded["head.weight[:,0:2]"] == 7).all()
+    assert set(loaded) == {row["name"] for row in shown["parameters"]}
+    assert (loaded["head.weight"][:, :2] == 7).all()
+    assert torch.equal(loaded["layer.weight"], torch.arange(24.0).reshape(6, 4))
     repo.git("-c", "theta.merge.method=average", "merge", "--quiet", "--no-edit", "main")
     state = {
         "layer.weight": torch.zeros(6, 4),
@@ -87,6 +97,29 @@ def test_branches_are_merged_by_name_and_loaded_by_torch(with_history: WithHisto
     assert state["lr"] == 0.5
     assert "1 parameter computed again" in repo.git("theta", "merge", "--replay", "HEAD")
     assert not repo.git("status", "--porcelain")
+
+
+def _four(repo: Repo) -> None:
+    repo.git("init", "--quiet")
+    repo.git("theta", "track", "--preset", "dcp")
+    _write(repo, {f"ck/{path.name}": path.read_bytes() for path in OF_FOUR.iterdir()}, "saved by four processes")
+
+
+def test_a_tensor_of_which_some_processes_have_nothing_is_shown_and_exported_whole(with_history: WithHistory) -> None:
+    repo = with_history(_four)
+    listed = repo.git("theta", "ls-files", "--models", "--params")
+    assert re.search(r"model.distcp +\(4 files, torch_dcp, 4 parameters, 164 B\)", listed)
+    assert re.search(r"layer.weight +F32 \[6,4\] +in 3 pieces", listed)
+    shown = repo.git("theta", "show", "HEAD:ck", "layer.weight")
+    assert "first   0 1 2 3 4 5 6 7" in shown
+    raw = struct.pack("<24f", *range(24))
+    with (repo.path / "raw").open("wb") as file:
+        subprocess.run(["git", "theta", "cat", "HEAD:ck", "layer.weight"], cwd=repo.path, stdout=file, check=True)
+    assert repo.read("raw") == raw
+    repo.git("theta", "export", "--to", "safetensors", "HEAD:ck", "whole.safetensors")
+    _, tensors = lay_out(SAFETENSORS, (repo.path / "whole.safetensors").read_bytes())
+    assert set(tensors) == {"layer.weight", "head.weight", "norm.bias", "step"}
+    assert tensors["layer.weight"] == raw
 
 
 def test_index_that_git_cannot_merge_is_resolved_with_the_model(with_history: WithHistory) -> None:

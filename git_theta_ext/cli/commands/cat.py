@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.commands.show import fetch_parameter, find_parameter
+from git_theta_ext.cli.commands.show import chunks_of, everything, fetch_parameter, find_parameter
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.errors import FormatError
 from git_theta_ext.operations.conversion.npz_file import types, write_header
@@ -37,7 +37,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:  # noqa: ARG001 - has no result
     """Write a parameter."""
     version = find_version(workspace.repo, args.object, command="git theta cat {} PARAM")
-    parameter = find_parameter(version.parameters, args.parameter, args.object)
+    parameter = find_parameter(everything(version), args.parameter, args.object)
     kind = parameter.spec.dtype.name
     if args.npy and kind not in types():
         raise FormatError(
@@ -47,6 +47,6 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int: 
     fetch_parameter(workspace, args.parameter, parameter)
     if args.npy:
         write_header(sys.stdout.buffer, parameter.spec)
-    for chunk in workspace.store.stream(parameter.digest, parameter.spec):
+    for chunk in chunks_of(workspace.store, parameter):
         sys.stdout.buffer.write(chunk)
     return 0

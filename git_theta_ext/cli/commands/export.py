@@ -101,7 +101,7 @@ def _converted(output: Output, workspace: Workspace, args: argparse.Namespace) -
     target = target_of(args.file) if args.to is None else named_target(args.to)
     version = find_version(workspace.repo, args.object, command=f"git theta export --to {target.name} {{}} FILE")
     hint = f"git theta show {quote(args.object)}"
-    names = chosen(version.parameters, args.param, place=args.object, hint=hint)
+    names = chosen(version.specs, args.param, place=args.object, hint=hint)
     if str(args.file) == _STDOUT:
         if target.directory:
             raise UsageError(f"{target.name} is a directory", hint="git theta export -h")

@@ -6,31 +6,39 @@ In a subdirectory, lists those below it, like git ls-files.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.comparison.words import human_bytes, plural
-from git_theta_ext.errors import UsageError
+from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.git.pathspecs import is_within
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import find_object
+from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.quantised_weights import quantised_weights
+from git_theta_ext.model.tensor_pieces import JoinedTensor
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.conflicted_files import together
-from git_theta_ext.operations.models import models_among
+from git_theta_ext.operations.models import indexed_models
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
-    from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.model.shards import ModelFiles
     from git_theta_ext.model.units import Unit
 
 GROUP = "daily"
 EXAMPLE = "git theta ls-files --models HEAD~1 -- run/"
+
+_NONE: Mapping[str, JoinedTensor] = MappingProxyType({})
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -60,15 +68,30 @@ def run(args: argparse.Namespace) -> int:
         for path, (_, manifest) in repo.manifests(rev).items()
         if path.startswith(repo.prefix) and (not places or any(is_within(path, place) for place in places))
     }
-    models = models_among(repo, rev, checkpoints)
-    data = [describe(path, manifest, parameters=args.params) for path, manifest in checkpoints.items()]
+    models, indexes = indexed_models(repo, rev, checkpoints)
     groups = [{path: checkpoints[path] for path in model.shards} for model in models]
-    described = [_model(model, group) for model, group in zip(models, groups, strict=True)]
-    names = [model.name if len(model.shards) > 1 else model.shards[0] for model in models]
-    listed = zip(names, groups, strict=True) if args.models else ((path, {path: m}) for path, m in checkpoints.items())
-    lines = chain.from_iterable(_lines(repo, name, group, parameters=args.params) for name, group in listed)
+    listed = [_named_as_in_model(model, group, indexes) for model, group in zip(models, groups, strict=True)]
+    files = {path: manifest for group, _ in listed for path, manifest in group.items()}
+    data = [describe(path, files[path], parameters=args.params) for path in checkpoints]
+    described = [_model(model, *named) for model, named in zip(models, listed, strict=True)]
+    if args.models:
+        names = [model.name if len(model.shards) > 1 else model.shards[0] for model in models]
+        rows = [(name, *named) for name, named in zip(names, listed, strict=True)]
+    else:
+        rows = [(path, {path: files[path]}, _NONE) for path in checkpoints]
+    lines = chain.from_iterable(_lines(repo, *row, parameters=args.params) for row in rows)
     output_of(args).result({"checkpoints": data, "models": described}, lines)
     return 0
+
+
+def _named_as_in_model(
+    model: ModelFiles, files: Mapping[str, Manifest], indexes: Mapping[str, ModelIndex]
+) -> tuple[Mapping[str, Manifest], Mapping[str, JoinedTensor]]:
+    """Return the files with the names that the model has for their parameters, and its tensors in several pieces."""
+    with suppress(FormatError):  # else each file is what it is by itself
+        version = ModelVersion.of(files, model.index, indexes.get(model.index or ""))
+        return version.shards, version.joined
+    return files, _NONE
 
 
 def _named(repo: Repository, words: Sequence[str], paths: Sequence[str] | None) -> tuple[str | None, list[str]]:
@@ -82,36 +105,63 @@ def _named(repo: Repository, words: Sequence[str], paths: Sequence[str] | None) 
     return None, list(words)
 
 
-def _model(model: ModelFiles, files: Mapping[str, Manifest]) -> dict[str, object]:
+def _model(model: ModelFiles, files: Mapping[str, Manifest], joined: Mapping[str, JoinedTensor]) -> dict[str, object]:
     return {
         "path": model.name if len(files) > 1 else model.shards[0],
         "files": list(files),
         "index": model.index,
-        "parameter_count": sum(len(manifest.parameters) for manifest in files.values()),
+        "parameter_count": sum(len(_whole(manifest, joined)) for manifest in files.values()) + len(joined),
         "tensor_bytes": sum(map(tensor_bytes, files.values())),
     }
 
 
-def describe(path: str, manifest: Manifest, *, parameters: bool) -> dict[str, object]:
-    """Describe a checkpoint for JSON."""
+def _whole(manifest: Manifest, joined: Mapping[str, JoinedTensor]) -> dict[str, Parameter]:
+    """Return the parameters of a file that are no pieces of a tensor."""
+    pieces = {name for tensor in joined.values() for name in tensor.names}
+    return {name: parameter for name, parameter in manifest.parameters.items() if name not in pieces}
+
+
+def describe(
+    path: str, manifest: Manifest, *, parameters: bool, joined: Mapping[str, JoinedTensor] = _NONE
+) -> dict[str, object]:
+    """Describe a checkpoint for JSON.
+
+    Args:
+        path: What it is called.
+        manifest: Its parameters.
+        parameters: Whether these are listed.
+        joined: Further ones, which are in several pieces.
+    """
     data: dict[str, object] = {
         "path": path,
         "format": manifest.format,
         "skeleton": manifest.skeleton.digest,
-        "parameter_count": len(manifest.parameters),
-        "tensor_bytes": tensor_bytes(manifest),
+        "parameter_count": len(manifest.parameters) + len(joined),
+        "tensor_bytes": tensor_bytes(manifest, joined),
         "conflicted": manifest.conflicted,
     }
     if parameters:
         units = units_in(manifest)
         homes = {name: {"unit": unit.name} for unit in units for name in unit.members}
         data["parameters"] = [
-            {"name": name, "dtype": p.spec.dtype.name, "shape": list(p.spec.shape), "digest": p.digest}
+            {"name": name, "dtype": row.spec.dtype.name, "shape": list(row.spec.shape)}
+            | _content(row)
             | homes.get(name, {})
-            for name, p in manifest.parameters.items()
+            for name, row in _rows(manifest, joined)
         ]
         data["units"] = [unit.to_dict() for unit in units]
     return data
+
+
+def _rows(manifest: Manifest, joined: Mapping[str, JoinedTensor]) -> Sequence[tuple[str, Parameter | JoinedTensor]]:
+    return sorted([*manifest.parameters.items(), *joined.items()]) if joined else list(manifest.parameters.items())
+
+
+def _content(row: Parameter | JoinedTensor) -> dict[str, object]:
+    if isinstance(row, JoinedTensor):
+        pieces = [{"name": piece.name, "digest": parameter.digest} for piece, parameter in row.pieces]
+        return {"digest": None, "pieces": pieces}
+    return {"digest": row.digest}
 
 
 def units_in(manifest: Manifest) -> list[Unit]:
@@ -119,31 +169,41 @@ def units_in(manifest: Manifest) -> list[Unit]:
     return quantised_weights({name: [parameter.spec] for name, parameter in manifest.parameters.items()})
 
 
-def tensor_bytes(manifest: Manifest) -> int:
+def tensor_bytes(manifest: Manifest, joined: Mapping[str, JoinedTensor] = _NONE) -> int:
     """Return the size of all tensors, without the rest of the file."""
-    return sum(parameter.spec.nbytes for parameter in manifest.parameters.values())
+    return sum(row.spec.nbytes for _, row in _rows(manifest, joined))
 
 
-def summary(manifest: Manifest) -> str:
+def summary(manifest: Manifest, joined: Mapping[str, JoinedTensor] = _NONE) -> str:
     """Describe a manifest in one line."""
     conflicts = ", CONFLICTED" if manifest.conflicted else ""
     # The chunks of an unknown format are stored like parameters, but are none.
-    count = plural(len(manifest.parameters), "chunk" if manifest.format == "opaque" else "parameter")
-    return f"{manifest.format}, {count}, {human_bytes(tensor_bytes(manifest))}{conflicts}"
+    count = plural(len(manifest.parameters) + len(joined), "chunk" if manifest.format == "opaque" else "parameter")
+    return f"{manifest.format}, {count}, {human_bytes(tensor_bytes(manifest, joined))}{conflicts}"
 
 
-def parameter_lines(manifest: Manifest) -> Iterator[str]:
+def parameter_lines(manifest: Manifest, joined: Mapping[str, JoinedTensor] = _NONE) -> Iterator[str]:
     """Yield a line for each parameter: name, element type, shape, digest, and the quantised weight it is a part of."""
-    width = max((len(name) for name in manifest.parameters), default=0)
+    rows = _rows(manifest, joined)
+    width = max((len(name) for name, _ in rows), default=0)
     homes = one_row(units_in(manifest))
-    for name, parameter in manifest.parameters.items():
+    for name, row in rows:
         unit = f"  {homes[name].label}" if name in homes else ""
-        yield f"  {name:{width}}  {parameter.spec!s:20}  {parameter.digest[:16]}{unit}"
+        content = f"in {len(row.pieces)} pieces" if isinstance(row, JoinedTensor) else row.digest[:16]
+        yield f"  {name:{width}}  {row.spec!s:20}  {content}{unit}"
 
 
-def _lines(repo: Repository, name: str, files: Mapping[str, Manifest], *, parameters: bool) -> Iterator[str]:
-    whole = together(list(files.values()))
+def _lines(
+    repo: Repository,
+    name: str,
+    files: Mapping[str, Manifest],
+    joined: Mapping[str, JoinedTensor],
+    *,
+    parameters: bool,
+) -> Iterator[str]:
+    manifest = together(list(files.values()))
+    whole = replace(manifest, parameters=_whole(manifest, joined))
     count = f"{len(files)} files, " if len(files) > 1 else ""
-    yield f"{repo.relative(name)}  ({count}{summary(whole)})"
+    yield f"{repo.relative(name)}  ({count}{summary(whole, joined)})"
     if parameters:
-        yield from parameter_lines(whole)
+        yield from parameter_lines(whole, joined)

@@ -10,7 +10,7 @@ import math
 import sys
 from dataclasses import replace
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary, units_in
 from git_theta_ext.cli.opening import in_workspace
@@ -18,6 +18,8 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import MissingError, ThetaError, UsageError
 from git_theta_ext.merging.reporting.adapters import describe_adapter
+from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.model.tensor_pieces import JoinedTensor
 from git_theta_ext.operations.model_names import find_version
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.util.streaming import Moments
@@ -25,7 +27,7 @@ from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -33,8 +35,12 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.model_version import ModelVersion
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
+
+    _Found = TypeVar("_Found")
 
 GROUP = "daily"
 EXAMPLE = "git theta show HEAD:model.safetensors encoder.layer.0.attention.self.query.weight"
@@ -65,10 +71,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     version = find_version(repo, args.object, command="git theta show {}")
     sharded = len(version.shards) > 1
     manifest = version.as_one() if sharded else next(iter(version.shards.values()))
+    manifest = replace(manifest, parameters=version.whole) if version.joined else manifest
     if args.parameter is None:
         if args.raw:
             raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {quote(args.object)} PARAM")
-        data = describe(args.object, manifest, parameters=True)
+        data = describe(args.object, manifest, parameters=True, joined=version.joined)
         files = [
             f"  in {path}  ({plural(len(shard.parameters), 'parameter')})" for path, shard in version.shards.items()
         ]
@@ -76,8 +83,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         adapter = describe_adapter(version)
         data |= {} if adapter is None else {"adapter": adapter.to_dict()}
         described = [] if adapter is None else [f"  adapter: {adapter}"]
-        first = f"{args.object}  ({summary(manifest)})"
-        lines = [first, *described, *(files if sharded else []), *parameter_lines(manifest)]
+        first = f"{args.object}  ({summary(manifest, version.joined)})"
+        lines = [first, *described, *(files if sharded else []), *parameter_lines(manifest, version.joined)]
         output.result(data, lines)
         return 0
     unit = None if args.raw else next((u for u in units_in(manifest) if args.parameter == u.name), None)
@@ -85,10 +92,10 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         part = replace(manifest, parameters={name: manifest.parameters[name] for name in unit.members})
         output.result(unit.to_dict(), [unit.label, *parameter_lines(part)])
         return 0
-    parameter = find_parameter(manifest.parameters, args.parameter, args.object)
+    parameter = find_parameter(everything(version), args.parameter, args.object)
     fetch_parameter(workspace, args.parameter, parameter)
     if args.raw:
-        for chunk in workspace.store.stream(parameter.digest, parameter.spec):
+        for chunk in chunks_of(workspace.store, parameter):
             sys.stdout.buffer.write(chunk)
         return 0
     details: dict[str, Any] = {
@@ -96,15 +103,40 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         "dtype": parameter.spec.dtype.name,
         "shape": list(parameter.spec.shape),
         "bytes": parameter.spec.nbytes,
-        "digest": parameter.digest,
-        **statistics(workspace.store, parameter),
+        "digest": _digest(workspace.store, parameter),
+        **statistics(chunks_of(workspace.store, parameter), parameter.spec.dtype),
     }
     output.result(details, _lines(details))
     return 0
 
 
-def statistics(store: Store, parameter: Parameter) -> dict[str, Any]:
+def everything(version: ModelVersion) -> dict[str, Parameter | JoinedTensor]:
+    """Return the tensors of a version and the pieces of these, by name."""
+    return {**version.parameters, **version.joined}
+
+
+def chunks_of(store: Store, parameter: Parameter | JoinedTensor) -> Iterator[memoryview]:
+    """Yield a parameter's little-endian bytes, whether it is in pieces or not."""
+    if isinstance(parameter, JoinedTensor):
+        return (chunk for _, chunk in parameter.chunks(lambda _, piece: store.read(piece.digest, piece.spec)))
+    return store.stream(parameter.digest, parameter.spec)
+
+
+def _digest(store: Store, parameter: Parameter | JoinedTensor) -> Digest:
+    if not isinstance(parameter, JoinedTensor):
+        return parameter.digest
+    hasher = TensorHasher(parameter.spec)
+    for chunk in chunks_of(store, parameter):
+        hasher.update(chunk)
+    return hasher.digest()
+
+
+def statistics(chunks: Iterable[memoryview], dtype: Dtype) -> dict[str, Any]:
     """Compute statistics of a tensor's values, chunk by chunk, in float64.
+
+    Args:
+        chunks: Its little-endian bytes.
+        dtype: Its element type.
 
     Returns:
         ``first`` values, and for a tensor with finite ones ``min``, ``max``, ``mean`` and ``std`` (of the population)
@@ -118,8 +150,8 @@ def statistics(store: Store, parameter: Parameter) -> dict[str, Any]:
     first: list[float] = []
     moments, nan, inf = Moments(), 0, 0
     least, most = math.inf, -math.inf
-    for chunk in store.stream(parameter.digest, parameter.spec):
-        values = _values(chunk, parameter.spec.dtype)
+    for chunk in chunks:
+        values = _values(chunk, dtype)
         if values is None:
             continue
         if len(first) < _FIRST:
@@ -162,7 +194,7 @@ def _is_checkpoint(repo: Repository, rev: str, path: str) -> bool:
         return False
 
 
-def find_parameter(parameters: Mapping[str, Parameter], name: str, place: str) -> Parameter:
+def find_parameter(parameters: Mapping[str, _Found], name: str, place: str) -> _Found:
     """Return a parameter.
 
     Args:
@@ -185,14 +217,15 @@ def find_parameter(parameters: Mapping[str, Parameter], name: str, place: str) -
     return parameter
 
 
-def fetch_parameter(workspace: Workspace, name: str, parameter: Parameter) -> None:
+def fetch_parameter(workspace: Workspace, name: str, parameter: Parameter | JoinedTensor) -> None:
     """Fetch a parameter if it is not here.
 
     Raises:
         MissingError: No remote has it.
     """
     try:
-        ensure_digests(workspace, [parameter.digest])
+        digests = parameter.digests if isinstance(parameter, JoinedTensor) else {parameter.digest}
+        ensure_digests(workspace, digests)
     except MissingError as error:
         raise MissingError(f"{name}: {error.message}", hint=error.hint) from error
 

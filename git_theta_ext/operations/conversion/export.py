@@ -49,19 +49,21 @@ def export_parameters(  # noqa: PLR0913 - named
     refuse_format(version, label)
     if any(shard.conflicted for shard in version.shards.values()):
         raise ManifestError(f"{label} has conflicts", hint="git theta resolve")
-    parameters = {name: version.parameters[name] for name in names}
-    specs = {name: parameter.spec for name, parameter in parameters.items()}
+    joined = {name: tensor for name, tensor in version.joined.items() if name in names}
+    parameters = {name: version.parameters[name] for name in names if name not in joined}
+    specs = {name: version.specs[name] for name in names}
     target.check(specs)
     if (note := target.note(specs)) is not None:
         workspace.reporter.warning(note)
     ensure_digests(workspace, {shard.skeleton.digest for shard in version.shards.values()})
     refuse_parts(workspace.store, version, specs.keys(), label)
     with workspace.reporter.progress("fetching", 0) as advance:
-        ensure_digests(workspace, {parameter.digest for parameter in parameters.values()}, advance)
+        pieces = {digest for tensor in joined.values() for digest in tensor.digests}
+        ensure_digests(workspace, pieces | {parameter.digest for parameter in parameters.values()}, advance)
     metadata = _metadata(workspace, version)
-    total = sum(parameter.spec.nbytes for parameter in parameters.values())
+    total = sum(spec.nbytes for spec in specs.values())
     with workspace.reporter.progress("writing", total) as advance, writing(target, path) as output:
-        target.write(output, StoredTensors(workspace.store, parameters, advance), metadata)
+        target.write(output, StoredTensors(workspace.store, parameters, advance, joined), metadata)
 
 
 def _metadata(workspace: Workspace, version: ModelVersion) -> dict[str, str]:

@@ -45,10 +45,11 @@ def refuse_parts(store: Store, version: ModelVersion, names: Collection[str], la
     """
     for path, manifest in version.shards.items():
         reasons: dict[str, str] = {}
-        found = find_format(manifest.format)
+        found = find_format(version.in_files(path).format)
         if isinstance(found, PartialFormat):
             layout = read_skeleton(store, manifest.skeleton, parameters=len(manifest.parameters), path=path)
-            reasons.update(found.partial(layout))
+            in_model = {old: new for new, old in version.names_in_file(path).items()}
+            reasons.update({in_model.get(name, name): reason for name, reason in found.partial(layout).items()})
         if manifest.format in _IN_PIECES:
             reasons |= {name: "is a piece of an array" for name in manifest.parameters if _PIECE.search(name)}
         for name, reason in reasons.items():

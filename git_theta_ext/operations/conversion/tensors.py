@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.model.tensor_pieces import JoinedTensor
     from git_theta_ext.store.store import Store
 
 
@@ -42,16 +43,19 @@ class StoredTensors:
         store: The store, which has all of them.
         parameters: The tensors by name.
         advance: Called with the number of bytes that were read since the last call.
+        joined: Further tensors, which are in several pieces.
     """
 
     store: Store
     parameters: Mapping[str, Parameter]
     advance: Callable[[int], None] = no_progress
+    joined: Mapping[str, JoinedTensor] = field(default_factory=dict)
 
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
         """Element type and shape of each tensor, by name."""
-        return {name: parameter.spec for name, parameter in self.parameters.items()}
+        joined = {name: tensor.spec for name, tensor in self.joined.items()}
+        return {name: parameter.spec for name, parameter in self.parameters.items()} | joined
 
     def streams(self, names: Sequence[str]) -> Iterator[Iterator[memoryview]]:
         """Yield each tensor's bytes; see ``Tensors``.
@@ -60,13 +64,21 @@ class StoredTensors:
             MissingError: The store lacks a tensor.
             CorruptError: A stored tensor is damaged.
         """
-        wanted = [self.parameters[name] for name in names]
+        wanted = [self.parameters[name] for name in names if name not in self.joined]
         pieces = self.store.read_ahead([(parameter.digest, parameter.spec) for parameter in wanted])
         chunks = (piece.data for piece in pieces)
-        for parameter in wanted:
-            yield self._first(chunks, parameter.spec.nbytes)
+        for name in names:
+            if name in self.joined:
+                yield self._joined(self.joined[name])
+            else:
+                yield self._first(chunks, self.parameters[name].spec.nbytes)
         for _ in chunks:
             raise AssertionError("bytes are left over")  # pragma: no cover
+
+    def _joined(self, tensor: JoinedTensor) -> Iterator[memoryview]:
+        for _, chunk in tensor.chunks(lambda _, piece: self.store.read(piece.digest, piece.spec)):
+            self.advance(chunk.nbytes)
+            yield chunk
 
     def _first(self, chunks: Iterator[memoryview], nbytes: int) -> Iterator[memoryview]:
         while nbytes > 0:
