@@ -108,7 +108,7 @@ def batched_map(
         window: Maximum number of tasks that are started ahead of the consumer.
         size: Returns the size of an item in bytes.
     """
-    tasks = ordered_map(executor, lambda batch: list(map(work, batch)), _batches(items, size), window)
+    tasks = ordered_map(executor, lambda batch: list(map(work, batch)), batches(items, size), window)
     try:
         for results in tasks:
             yield from results
@@ -116,12 +116,19 @@ def batched_map(
         tasks.close()
 
 
-def _batches(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+def batches(items: Iterable[Item], size: Callable[[Item], int], most: int = TOGETHER) -> Iterator[list[Item]]:
+    """Yield the items in lists, in order.
+
+    Args:
+        items: The items.
+        size: Returns the size of an item in bytes.
+        most: Maximum size of the items of a list, unless it has one item.
+    """
     batch: list[Item] = []
     filled = 0
     for item in items:
         nbytes = size(item)
-        if batch and filled + nbytes > TOGETHER:
+        if batch and filled + nbytes > most:
             yield batch
             batch, filled = [], 0
         batch.append(item)

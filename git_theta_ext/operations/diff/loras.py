@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.lora_updates import Factors, are_factors, compare_updates
@@ -14,17 +14,21 @@ from git_theta_ext.merging.planning.lora_scales import Fit, Scaling
 from git_theta_ext.model.floats import is_real, to_float
 from git_theta_ext.model.lora_names import alpha_of, lora_pairs, lora_unit, module_of
 from git_theta_ext.model.units import LORA
+from git_theta_ext.util.threads import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.comparison.compare import Diff
     from git_theta_ext.comparison.lora_updates import LoraChange
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.diff.measuring import Values
     from git_theta_ext.store.store import Store
 
 _LORA = "LORA"
+_TOGETHER = 1 << 24
+"""Bytes of factors that are read at a time: beginning to read takes longer than reading a small factor."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,27 @@ class LoraSide:
         """Return whether this version has a factor of a LoRA."""
         return first in self.parameters or second in self.parameters
 
-    def factors(self, first: str, second: str) -> Factors | None:
-        """Return the factors of a LoRA; None if they are not available, or if its update is not their product."""
+    def tensors(self, first: str, second: str) -> Iterator[Parameter]:
+        """Yield what the update of a LoRA is computed from."""
+        for name in (first, second, alpha_of(first, self.parameters)):
+            if name is not None and name in self.parameters:
+                yield self.parameters[name]
+
+    def factors(self, first: str, second: str, stored: Mapping[Digest, bytes]) -> Factors | None:
+        """Return the factors of a LoRA; None if they are not available, or if its update is not their product.
+
+        Args:
+            first: Name of the first factor.
+            second: Name of the second factor.
+            stored: The values of ``tensors`` that the store has.
+        """
         a, b = self.parameters.get(first), self.parameters.get(second)
         if a is None or b is None or not are_factors(a.spec, b.spec):
             return None
-        data = [self._bytes(name, parameter) for name, parameter in ((first, a), (second, b))]
+        data = [self._bytes(name, parameter, stored) for name, parameter in ((first, a), (second, b))]
         if data[0] is None or data[1] is None:
             return None
-        alpha, scale = self._scale(first, a.spec.shape[0])
+        alpha, scale = self._scale(first, a.spec.shape[0], stored)
         return Factors(a.spec, b.spec, data[0], data[1], alpha, scale)
 
     def fit(self, first: str) -> Fit | None:
@@ -75,12 +91,12 @@ class LoraSide:
         except (MergeError, IndexError):
             return None
 
-    def _scale(self, first: str, rank: int) -> tuple[float | None, float | None]:
+    def _scale(self, first: str, rank: int, stored: Mapping[Digest, bytes]) -> tuple[float | None, float | None]:
         """Return alpha and scale of a LoRA."""
         name = alpha_of(first, self.parameters)
         if name is not None:
             parameter = self.parameters[name]
-            data = self._bytes(name, parameter) if is_real(parameter.spec.dtype) else None
+            data = self._bytes(name, parameter, stored) if is_real(parameter.spec.dtype) else None
             alpha = float(to_float(data, parameter.spec.dtype)[0]) if data else None
             return alpha, None if alpha is None else alpha / rank
         fit = self.fit(first)
@@ -88,11 +104,11 @@ class LoraSide:
             return None, None
         return self.scaling.alpha(module_of(first)), fit.scale
 
-    def _bytes(self, name: str, parameter: Parameter) -> bytes | None:
-        if self.store.touch_and_find_missing([parameter.digest]):
-            chunks = self.values.values(name, parameter)
-            return None if chunks is None else b"".join(chunks)
-        return b"".join(self.store.stream(parameter.digest, parameter.spec))
+    def _bytes(self, name: str, parameter: Parameter, stored: Mapping[Digest, bytes]) -> bytes | None:
+        if parameter.digest in stored:
+            return stored[parameter.digest]
+        chunks = self.values.values(name, parameter)
+        return None if chunks is None else b"".join(chunks)
 
 
 def with_lora_updates(diff: Diff, old: LoraSide, new: LoraSide) -> Diff:
@@ -127,14 +143,34 @@ def _measured(diff: Diff, old: LoraSide, new: LoraSide) -> dict[str, LoraChange]
     import numpy as np  # noqa: F401 - only loaded libraries can be limited
     from threadpoolctl import threadpool_limits
 
+    sides = (old, new)
+    changes: dict[str, LoraChange | None] = {}
     # The matrices are small: more threads take more time.
     with threadpool_limits(1):
-        changes = {units[pair[0]]: _change(old, new, pair) for pair in pairs}
+        for batch in batches(pairs, partial(_nbytes, sides), _TOGETHER):
+            stored = _stored(sides, batch)
+            changes |= {units[pair[0]]: _change(old, new, pair, stored) for pair in batch}
     return {name: change for name, change in changes.items() if change is not None}
 
 
-def _change(old: LoraSide, new: LoraSide, pair: tuple[str, str]) -> LoraChange | None:
-    versions = [side.factors(*pair) if side.has(*pair) else None for side in (old, new)]
+def _nbytes(sides: Sequence[LoraSide], pair: tuple[str, str]) -> int:
+    return sum(parameter.spec.nbytes for side in sides for parameter in side.tensors(*pair))
+
+
+def _stored(sides: Sequence[LoraSide], pairs: Sequence[tuple[str, str]]) -> dict[Digest, bytes]:
+    """Return the values of LoRAs that the store has."""
+    store = sides[0].store
+    specs = {one.digest: one.spec for pair in pairs for side in sides for one in side.tensors(*pair)}
+    missing = store.touch_and_find_missing(specs)
+    wanted = [(digest, spec) for digest, spec in specs.items() if digest not in missing]
+    values = {digest: bytearray() for digest, _ in wanted}
+    for piece in store.read_ahead(wanted):
+        values[wanted[piece.group][0]] += piece.data
+    return {digest: bytes(value) for digest, value in values.items()}
+
+
+def _change(old: LoraSide, new: LoraSide, pair: tuple[str, str], stored: Mapping[Digest, bytes]) -> LoraChange | None:
+    versions = [side.factors(*pair, stored) if side.has(*pair) else None for side in (old, new)]
     if any(version is None and side.has(*pair) for side, version in zip((old, new), versions, strict=True)):
         return None
     return compare_updates(*versions)
