@@ -1,20 +1,21 @@
 """The program ``git-theta``.
 
-Git starts it for each file that it merges. If an earlier start has merged this file, too, an answer takes hardly longer
-than Python takes to start. Neither does the text of a manifest, for which git starts it for each version that it shows.
+Git starts it for each file that it merges or compares. If an earlier start has done this file, too, an answer takes
+hardly longer than Python takes to start. Neither does the text of a manifest, for which git starts it for each version
+that it shows.
 """
 
 from __future__ import annotations
 
 import sys
 
-from git_theta_ext.git.answers import take_answer
+from git_theta_ext.git.answers import take_answer, take_text
 
 TYPE_CHECKING = False  # importing typing would take as long as this module
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MERGE_DRIVER = "merge-driver"
+_ANSWERS = {"merge-driver": take_answer, "diff-driver": take_text}
 _TEXTCONV = "textconv"
 
 
@@ -24,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; None for those of the process.
     """
-    if argv is None and sys.argv[1:2] == [_MERGE_DRIVER]:
-        code = take_answer(sys.argv[2:])
+    if argv is None and len(sys.argv) > 1 and sys.argv[1] in _ANSWERS:
+        code = _ANSWERS[sys.argv[1]](sys.argv[2:])
         if code is not None:
             return code
     if argv is None and sys.argv[1:-1] == [_TEXTCONV]:

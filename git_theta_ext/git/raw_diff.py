@@ -104,10 +104,15 @@ class Compared:
         return find_object(repo, f"{newer}^{{tree}}") or ""
 
 
-def changes(repo: Repository, compared: Compared) -> Changes:
+def changes(repo: Repository, compared: Compared, cwd: Path | None = None) -> Changes:
     """Return the files that differ.
 
     A file of the work tree whose stat data changed counts, even if its content may be the same.
+
+    Args:
+        repo: The repository.
+        compared: The versions.
+        cwd: The directory that pathspecs are relative to; the current one if None.
 
     Raises:
         RepositoryError: A word is neither a revision nor a path, or could be both; the message is git's.
@@ -117,7 +122,7 @@ def changes(repo: Repository, compared: Compared) -> Changes:
     separator = ("--",) if compared.separated else ()
     words = (*_QUICK, *_RAW, *cached, *compared.revisions, *separator, *compared.paths)
     files, unmerged = [], []
-    fields = iter(os.fsdecode(repo.run(*words, cwd=Path.cwd())).split("\0")[:-1])
+    fields = iter(os.fsdecode(repo.run(*words, cwd=cwd or Path.cwd())).split("\0")[:-1])
     for field in fields:
         if field.startswith("::"):
             raise UsageError("more than two versions are compared", hint="git theta diff HEAD^1 HEAD")

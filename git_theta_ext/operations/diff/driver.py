@@ -7,6 +7,7 @@ of the work tree; so what has an id is read by that, and only the rest from the 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changes import ModelChange
@@ -21,19 +22,76 @@ from git_theta_ext.operations.diff.measuring import measure_modified
 from git_theta_ext.operations.diff.sides import Side, side_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from typing_extensions import Self
 
     from git_theta_ext.operations.workspace import Workspace
 
 _SHORT, _LONG = 7, 9
 
 
+@dataclass(frozen=True)
+class Version:
+    """A version of a file, as git passes it.
+
+    Attributes:
+        file: A file with the content, relative to the top of the work tree; ``/dev/null`` if there is no such version.
+        oid: Object id; zeros for a file of the work tree.
+        mode: As ``100644``.
+    """
+
+    file: str
+    oid: str
+    mode: str
+
+    @property
+    def stored(self) -> bool:
+        """Whether git has the content as an object."""
+        return bool(self.oid.strip("0."))
+
+
+@dataclass(frozen=True)
+class DiffCall:
+    """Two versions of a checkpoint that git asks the diff driver to compare.
+
+    Attributes:
+        path: Path of the older version.
+        new_path: Path of the newer version.
+        old: The older version.
+        new: The newer version.
+        renamed: Whether git found that the file was renamed or copied.
+    """
+
+    path: str
+    new_path: str
+    old: Version
+    new: Version
+    renamed: bool
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> Self:
+        """Return a call.
+
+        Args:
+            words: As git gives them: path, old file, old id, old mode, new file, new id, new mode, and for a renamed
+                file its new path and git's own headline.
+
+        Raises:
+            UsageError: The number of words is none that git gives.
+        """
+        if len(words) not in (_SHORT, _LONG):
+            hint = "git diff calls this command itself"
+            raise UsageError(f"{len(words)} arguments; git passes 1, 7 or 9", hint=hint)
+        old, new = Version(*words[1:4]), Version(*words[4:7])
+        return cls(words[0], words[_SHORT] if words[_SHORT:] else words[0], old, new, bool(words[_SHORT:]))
+
+
 def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | None:
     """Compare two versions of a checkpoint.
 
     Args:
-        words: As git gives them: path, old file, old id, old mode, new file, new id, new mode, and for a renamed file
-            its new path and git's own headline.
+        words: As for ``DiffCall.of``.
         workspace: The repository and its store.
 
     Returns:
@@ -44,13 +102,38 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | N
         FormatError: A version breaks its format.
         ManifestError: A version is a broken manifest.
     """
-    if len(words) not in (_SHORT, _LONG):
-        raise UsageError(f"{len(words)} arguments; git passes 1, 7 or 9", hint="git diff calls this command itself")
-    path, old_file, old_oid, old_mode, new_file, new_oid, new_mode, *renamed = words
-    new_path = renamed[0] if renamed else path
-    formats = theta_paths(workspace.repo.run, [path, new_path])
-    old = _side(workspace, (path, old_file, old_oid), formats.get(path))
-    new = _side(workspace, (new_path, new_file, new_oid), formats.get(new_path))
+    call = DiffCall.of(words)
+    formats = theta_paths(workspace.repo.run, [call.path, call.new_path])
+    return compare_versions(workspace, call, *sides_of(workspace, call, formats, manifests_of(workspace, [call])))
+
+
+def manifests_of(workspace: Workspace, calls: Iterable[DiffCall]) -> dict[str, bytes]:
+    """Return the manifests among the versions that git has as objects, by object id."""
+    oids = [version.oid for call in calls for version in (call.old, call.new) if version.stored]
+    return dict(manifest_blobs(workspace.repo, object_infos(workspace.repo, oids)))
+
+
+def sides_of(
+    workspace: Workspace, call: DiffCall, formats: Mapping[str, str | None], manifests: Mapping[str, bytes]
+) -> tuple[Side, Side]:
+    """Return both versions of a checkpoint.
+
+    Args:
+        workspace: The repository and its store.
+        call: What git asks.
+        formats: The ``theta-format`` attribute by path.
+        manifests: Manifests by object id.
+
+    Raises:
+        FormatError: A version breaks its format.
+        ManifestError: A version is a broken manifest.
+    """
+    old = _side(workspace, call.path, call.old, formats.get(call.path), manifests)
+    return old, _side(workspace, call.new_path, call.new, formats.get(call.new_path), manifests)
+
+
+def compare_versions(workspace: Workspace, call: DiffCall, old: Side, new: Side) -> ModelChange | None:
+    """Compare two versions of a checkpoint that were read; return None if they do not differ."""
     diff = compare(old.manifest, new.manifest)
     if any(unit.kind == LORA for unit in diff.units):
         from git_theta_ext.operations.diff.loras import LoraSide, with_lora_updates  # others start without it
@@ -58,26 +141,27 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | N
         parameters = ({} if side.manifest is None else side.manifest.parameters for side in (old, new))
         loras = (LoraSide(p, workspace.store, side) for p, side in zip(parameters, (old, new), strict=True))
         diff = with_lora_updates(diff, *loras)
-    notes = [f"mode {old_mode} -> {new_mode}"] if "." not in (old_mode, new_mode) and old_mode != new_mode else []
-    if diff.empty and not notes and not renamed:
+    modes = call.old.mode, call.new.mode
+    notes = [f"mode {modes[0]} -> {modes[1]}"] if "." not in modes and modes[0] != modes[1] else []
+    if diff.empty and not notes and not call.renamed:
         return None
     distances, missing = measure_modified(workspace, diff, old, new)
-    if (diff.added or diff.removed) and model_name(new_path) != new_path:
+    if (diff.added or diff.removed) and model_name(call.new_path) != call.new_path:
         missing = [*missing, "git theta diff compares all files of the model, and finds parameters that moved"]
     if not all(update.scaled for update in diff.updates.values()):
         missing = [*missing, "git theta diff reads the scales of LoRAs in the adapter's configuration"]
-    return ModelChange(new_path, diff, distances, path, [*notes, *missing])
+    return ModelChange(call.new_path, diff, distances, call.path, [*notes, *missing])
 
 
-def _side(workspace: Workspace, words: tuple[str, str, str], format_name: str | None) -> Side:
+def _side(
+    workspace: Workspace, path: str, version: Version, format_name: str | None, manifests: Mapping[str, bytes]
+) -> Side:
     repo = workspace.repo
-    path, name, oid = words
-    if name == os.devnull:
+    if version.file == os.devnull:
         return Side(None)
-    file = repo.folder / name
-    if oid.strip("0."):
-        content = dict(manifest_blobs(repo, object_infos(repo, [oid]))).get(oid)
-        if content is not None:
-            own = file if repo.worktree is not None and file == repo.worktree / path else None
-            return Side(Manifest.parse(content), own, format_name)
-    return side_of_file(workspace, file, path, format_name, cached=not oid.strip("0."))
+    file = repo.folder / version.file
+    content = manifests.get(version.oid)
+    if content is not None:
+        own = file if repo.worktree is not None and file == repo.worktree / path else None
+        return Side(Manifest.parse(content), own, format_name)
+    return side_of_file(workspace, file, path, format_name, cached=not version.stored)

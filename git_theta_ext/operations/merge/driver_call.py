@@ -87,11 +87,11 @@ class KeptAnswers:
 
     @classmethod
     def of(cls, repo: Repository) -> Self | None:
-        """Return the answers for the calling git, and drop those for others; None if it is not certain which it is."""
+        """Return the answers for the calling git, and drop those left over; None if it is not certain which it is."""
         git = calling_git()
         if git is None:
             return None
-        drop_answers(str(repo.git_dir), git)
+        drop_answers(str(repo.git_dir))
         return cls(str(repo.git_dir), git)
 
     def has(self, path: str) -> bool:

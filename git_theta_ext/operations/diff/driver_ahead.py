@@ -1,0 +1,178 @@
+"""Compare the next checkpoints of a diff when git calls the driver for one of them.
+
+Each call of the driver starts Python, and imports numpy, for one file. The answers are kept for git's later calls. If
+it is not certain which files git will compare, or if files are large, each call compares its own file.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import ThetaError
+from git_theta_ext.git.answers import calling_git, diff_question, drop_answers, keep_text
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.caller import calling_commands
+from git_theta_ext.git.raw_diff import Compared, changes
+from git_theta_ext.operations.diff.driver import DiffCall, Version, compare_versions, manifests_of, sides_of
+from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.threads import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from git_theta_ext.comparison.changes import ModelChange
+    from git_theta_ext.git.entries import TreeEntry
+    from git_theta_ext.git.raw_diff import FileChange
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.diff.sides import Side
+    from git_theta_ext.util.reporter import Progress
+
+    Answer = Callable[[ModelChange | None], tuple[bytes, int]]
+    """Returns what the driver prints, and its exit code."""
+
+_TOTAL = "GIT_DIFF_PATH_TOTAL"
+_CACHED = frozenset({"--cached", "--staged"})
+_SAME_FILES = frozenset({"-p", "-u", "--patch", "--ext-diff", "--color", "--no-color", "--exit-code", "-w", "-b"})
+"""Options of ``git diff`` that change neither which files differ nor what the driver prints."""
+_MOST_FILES = 32
+_MOST_BYTES = 1 << 26
+"""Bytes that are read ahead: the reader of the diff waits for them, and may not want to see them."""
+
+
+@dataclass
+class _Silence:
+    """A reporter that notes whether there was anything to report."""
+
+    broken: bool = False
+
+    def note(self, _: str) -> None:
+        """Note it."""
+        self.broken = True
+
+    def warning(self, _: str, hint: str | None = None) -> None:  # noqa: ARG002 - as Reporter
+        """Note it."""
+        self.broken = True
+
+    def error(self, _: ThetaError) -> None:
+        """Note it."""
+        self.broken = True
+
+    def progress(self, label: str, total: int = 0, *, counted: bool = False) -> AbstractContextManager[Progress]:  # noqa: ARG002 - as Reporter
+        """Show nothing."""
+        return nullcontext(no_progress)
+
+
+def compare_ahead(repo: Repository, words: Sequence[str], answer: Answer) -> None:
+    """Compare the checkpoints that follow in a diff, and keep the answers to git's calls for them.
+
+    A file of which there is anything to report is left to its own call.
+
+    Args:
+        repo: The repository.
+        words: The words of the call that git made, and that is answered.
+        answer: Makes an answer.
+
+    Raises:
+        ThetaError: Git does not say which files it compares.
+    """
+    git = calling_git()
+    if git is None or os.environ.get(_TOTAL, "1") == "1":
+        return
+    calls = list(_next_calls(repo, DiffCall.of(words)))
+    formats = theta_paths(repo.run, {path for call in calls for path in (call.path, call.new_path)})
+    calls = [call for call in calls if call.path in formats and call.new_path in formats]
+    if not calls:
+        return
+    drop_answers(str(repo.git_dir))
+    silence = _Silence()
+    with Workspace(repo, silence) as workspace:
+        manifests = manifests_of(workspace, calls)
+        left = _MOST_BYTES
+        for call in calls:
+            with suppress(ThetaError, OSError):  # the file's own call reports it
+                silence.broken = False
+                if any(version.stored and version.oid not in manifests for version in (call.old, call.new)):
+                    continue  # git itself stores the file, and makes a copy of it for its call
+                question = diff_question(_words(call))
+                left -= _file_bytes(repo, call)
+                if left < 0:
+                    return
+                sides = sides_of(workspace, call, formats, manifests)
+                left -= _changed_bytes(*sides)
+                if left < 0:
+                    return
+                if _lacks_values(workspace, *sides):
+                    continue
+                text, code = answer(compare_versions(workspace, call, *sides))
+                if not silence.broken:
+                    keep_text(str(repo.git_dir), git, path=call.path, question=question, text=text, code=code)
+
+
+def _next_calls(repo: Repository, call: DiffCall) -> Iterator[DiffCall]:
+    """Yield the calls that follow a call, if ``git diff`` makes it and it is certain which ones these are."""
+    compared = _compared(next(calling_commands(os.getppid()), ()))
+    if compared is None:
+        return
+    calls = [_call(change) for change in changes(repo, compared, repo.folder / repo.prefix).files]
+    found = next((number for number, one in enumerate(calls) if _same(one, call)), len(calls))
+    yield from calls[found + 1 : found + 1 + _MOST_FILES]
+
+
+def _compared(words: Sequence[str]) -> Compared | None:
+    """Return what a command of git compares; None if it is not ``git diff``, or has options that are not known here."""
+    if words[:1] != ("diff",):
+        return None
+    count = words.index("--") if "--" in words else len(words)
+    options = {word for word in words[1:count] if word.startswith("-")}
+    if options - _CACHED - _SAME_FILES:
+        return None
+    revisions = tuple(word for word in words[1:count] if not word.startswith("-"))
+    return Compared(revisions, tuple(words[count + 1 :]), bool(options & _CACHED), separated="--" in words)
+
+
+def _call(change: FileChange) -> DiffCall:
+    paths = [entry.path for entry in (change.old, change.new) if entry is not None]
+    versions = [
+        Version(os.devnull, ".", ".") if entry is None else Version(_file(entry), entry.oid, entry.mode)
+        for entry in (change.old, change.new)
+    ]
+    return DiffCall(paths[0], paths[-1], versions[0], versions[1], paths[0] != paths[-1])
+
+
+def _file(entry: TreeEntry) -> str:
+    """Return the file with a version: the one in the work tree, or one that git will make for its call."""
+    return "" if entry.oid.strip("0") else entry.path
+
+
+def _same(one: DiffCall, other: DiffCall) -> bool:
+    keys = [
+        (call.path, call.new_path, call.old.oid, call.old.mode, call.new.oid, call.new.mode) for call in (one, other)
+    ]
+    return keys[0] == keys[1]
+
+
+def _words(call: DiffCall) -> list[str]:
+    versions = [word for one in (call.old, call.new) for word in (one.file, one.oid, one.mode)]
+    return [call.path, *versions, *([call.new_path, ""] if call.renamed else [])]
+
+
+def _file_bytes(repo: Repository, call: DiffCall) -> int:
+    """Return the size of the files that have to be read to know what they hold."""
+    files = [version.file for version in (call.old, call.new) if not version.oid.strip("0")]
+    return sum((repo.folder / file).lstat().st_size for file in files)
+
+
+def _changed_bytes(old: Side, new: Side) -> int:
+    """Return the size of the tensors that only one of two versions has."""
+    tensors = [{} if side.manifest is None else dict(side.manifest.digests()) for side in (old, new)]
+    return sum((tensors[0] | tensors[1])[digest] for digest in tensors[0].keys() ^ tensors[1].keys())
+
+
+def _lacks_values(workspace: Workspace, *sides: Side) -> bool:
+    """Return whether the store lacks values of a version: git may have a file with them for its call."""
+    stored = [side.manifest for side in sides if side.manifest is not None and side.path is None]
+    return bool(workspace.store.touch_and_find_missing({digest for one in stored for digest, _ in one.digests()}))
