@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--onto", type=int, default=0, metavar="N", help="lfs: push N commits, then one more (0)")
     parser.add_argument("--rate", type=float, default=0, metavar="N", help="lfs: also push at N megabytes a second (0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
+    parser.add_argument("--update", action="append", metavar="NAME", help="gc: how versions differ (all ways)")
     parser.add_argument("--files", type=Path, metavar="DIR", help="formats: these files")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
@@ -256,6 +257,16 @@ def _diffs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _gc(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import collection
+
+    family = collection.SMALL if "tiny" in (arguments.family or []) else collection.FAMILY
+    names = arguments.update or list(collection.UPDATES)
+    rows = collection.measure(names, family, 5, folder / "gc")
+    print(f"{family.name}\n\n{collection.table(rows)}\n", flush=True)
+    return rows
+
+
 OTHERS = {
     "diff": _diffs,
     "quality": _quality,
@@ -266,6 +277,7 @@ OTHERS = {
     "shards": _shards,
     "small": _small,
     "log": _log,
+    "gc": _gc,
 }
 """What has a table of its own."""
 

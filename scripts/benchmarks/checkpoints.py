@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 Shape = tuple[int, ...]
@@ -100,6 +101,11 @@ def write(
         moved: Standard deviation of the steps by which all parameters move, as in a fine-tune.
         branch: Seed of these steps.
     """
+    return save(path, family, lambda name: weights(family, name, (changed or {}).get(name, 0), moved, branch))
+
+
+def save(path: Path, family: Family, patterns: Callable[[str], np.ndarray]) -> int:
+    """Write a checkpoint, given the bit patterns of each parameter, and return its size in bytes."""
     item = 2 if family.dtype == "BF16" else 4
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
@@ -112,5 +118,5 @@ def write(
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in family.shapes:
-            file.write(weights(family, name, (changed or {}).get(name, 0), moved, branch).data)
+            file.write(patterns(name).reshape(-1).data)
         return file.tell()
