@@ -35,7 +35,8 @@ _SUSPECT = 0.6  # share of the bytes above which a payload without signs is ofte
 _FEWEST = 64
 _F64_ERROR = 2.0**-51  # relative error with which the ends of an interval are computed
 _AGREEING = 0.9  # share of the changed elements that must have moved by the same amount
-_EACH = 4  # one changed element in this many is looked at first
+_GLANCE = 1 << 12  # changed elements that are looked at first
+_DISAGREEING = 0.8  # share of these below which the others need not be looked at; chance alone explains a few percent
 
 
 class Ternary:
@@ -119,23 +120,25 @@ def _common_step(spec: TensorSpec, data: memoryview, base: memoryview) -> float 
     changed = np.flatnonzero(values != parents)
     if changed.size < _FEWEST:
         return None
+    few = changed[:: changed.size // _GLANCE] if changed.size >= 2 * _GLANCE else changed[:0]
+    if _agreeing(spec, values[few], parents[few])[0] < _DISAGREEING * few.size:
+        return None
+    holding, scale = _agreeing(spec, values[changed], parents[changed])
+    return scale if holding >= _AGREEING * changed.size and 0 < scale < float("inf") else None
+
+
+def _agreeing(spec: TensorSpec, values: Any, parents: Any) -> tuple[int, float]:
+    """Return how many changed elements moved by the same amount at most, and that amount."""
+    import numpy as np
+
     with np.errstate(all="ignore"):
-        low, high = _floats.rounding_interval(values[changed].data, spec.dtype)
-        parent = to_float64(parents[changed].data, spec.dtype)
+        low, high = _floats.rounding_interval(values.data, spec.dtype)
+        parent = to_float64(parents.data, spec.dtype)
         one, other = low - parent, high - parent
         slack = _F64_ERROR * (np.abs(low) + np.abs(parent))
         near, far = np.minimum(np.abs(one), np.abs(other)) - slack, np.maximum(np.abs(one), np.abs(other)) + slack
     finite = np.isfinite(far)
-    near, far = near[finite], far[finite]
-    if near.size < _FEWEST:
-        return None
-    least = _AGREEING * changed.size
-    few = slice(None, None, _EACH)
-    # If more of these do not agree than may disagree in the whole sample, the others need not be sorted.
-    if _most_held(near[few], far[few])[0] < near[few].size - changed.size + least:
-        return None
-    holding, scale = _most_held(near, far)
-    return scale if holding >= least and 0 < scale < float("inf") else None
+    return _most_held(near[finite], far[finite]) if finite.any() else (0, 0.0)
 
 
 def _most_held(near: Any, far: Any) -> tuple[int, float]:

@@ -30,6 +30,33 @@ _REMEMBERED = 1 << 26
 """Total size in bytes of such bases that are cached for the next chunk."""
 
 
+class DecodedChunks:
+    """The chunks of a few tensors that were decoded last, so that a chain of deltas is decoded once. For one thread.
+
+    Args:
+        limit: Total size in bytes. The last chunk is kept in any case.
+    """
+
+    def __init__(self, limit: int = 0) -> None:
+        self._limit = limit
+        self._nbytes = 0
+        self._chunks: OrderedDict[tuple[Digest, int], memoryview] = OrderedDict()
+
+    def get(self, digest: Digest, number: int) -> memoryview | None:
+        """Return a chunk, or None if it is not there."""
+        chunk = self._chunks.get((digest, number))
+        if chunk is not None:
+            self._chunks.move_to_end((digest, number))
+        return chunk
+
+    def add(self, digest: Digest, number: int, chunk: memoryview) -> None:
+        """Add a chunk that is not there, and remove the oldest ones above the limit."""
+        self._chunks[digest, number] = chunk
+        self._nbytes += chunk.nbytes
+        while self._nbytes > self._limit and len(self._chunks) > 1:
+            self._nbytes -= self._chunks.popitem(last=False)[1].nbytes
+
+
 class Decoder:
     """Decodes chunks. Safe to use from several threads.
 
@@ -43,7 +70,9 @@ class Decoder:
         self._lock = threading.Lock()
         self._whole: OrderedDict[Digest, memoryview] = OrderedDict()
 
-    def decode(self, blobs: Blobs, digest: Digest, number: int, out: memoryview) -> None:
+    def decode(
+        self, blobs: Blobs, digest: Digest, number: int, out: memoryview, known: DecodedChunks | None = None
+    ) -> None:
         """Decode one chunk. Verifying the tensor is left to the caller.
 
         Args:
@@ -51,12 +80,13 @@ class Decoder:
             digest: Digest of the tensor.
             number: Index of the chunk.
             out: Takes the bytes; has exactly their size.
+            known: Chunks of bases that are decoded already, to which others are added; by default none.
 
         Raises:
             CorruptError: The stored bytes cannot be decoded.
             MissingError: A pack is gone.
         """
-        _Descent(self, blobs).decode(digest, number, out)
+        _Descent(self, blobs, known).decode(digest, number, out)
 
     def recall(self, digest: Digest) -> memoryview | None:
         """Return a whole base from the cache; None if it is not there."""
@@ -81,9 +111,10 @@ class Decoder:
 class _Descent:
     """The recursion from a chunk to the chunks of its bases."""
 
-    def __init__(self, decoder: Decoder, blobs: Blobs) -> None:
+    def __init__(self, decoder: Decoder, blobs: Blobs, known: DecodedChunks | None) -> None:
         self._decoder = decoder
         self._blobs = blobs
+        self._known = known
         self._depth = 0
 
     def decode(self, digest: Digest, number: int, out: memoryview) -> None:
@@ -125,9 +156,17 @@ class _Descent:
         number = start // spec.chunk_bytes
         # At the end of either tensor the base's chunk may be longer or shorter than ours.
         first, last = chunk_range(other, number)
-        room = self._decoder.room((self._depth, at), last - first)
-        self.decode(base, number, room)
-        return Base(other, room[: end - start])
+        data = self._known.get(base, number) if self._known else None
+        if data is None:
+            data = self._room(at, last - first)
+            self.decode(base, number, data)
+            if self._known:
+                self._known.add(base, number, data)
+        return Base(other, data[: end - start])
+
+    def _room(self, at: int, nbytes: int) -> memoryview:
+        """Return memory for a base, which the next chunk uses again unless the base is remembered."""
+        return memoryview(bytearray(nbytes)) if self._known else self._decoder.room((self._depth, at), nbytes)
 
     def _all(self, base: Digest) -> Base:
         spec = self._blob(base).entry.spec
@@ -153,17 +192,19 @@ class StoredSource:
         decoder: Decodes chunks.
         blobs: Of the tensor and all its bases.
         digest: Of the tensor.
+        known: Decoded chunks, which sources that are related may share; by default the last one of this source.
     """
 
-    def __init__(self, decoder: Decoder, blobs: Blobs, digest: Digest) -> None:
+    def __init__(self, decoder: Decoder, blobs: Blobs, digest: Digest, known: DecodedChunks | None = None) -> None:
         self.spec = blobs[digest].entry.spec
         self._decoder = decoder
         self._blobs = blobs
         self._digest = digest
-        self._last: tuple[int, memoryview] = (-1, memoryview(b""))
+        self._shared = known
+        self._known = known or DecodedChunks()
 
     def read(self, start: int = 0, end: int | None = None) -> memoryview:
-        """Return a range of its bytes. The chunk that was read last is cached."""
+        """Return a range of its bytes. Decoded chunks are cached."""
         end = self.spec.nbytes if end is None else min(end, self.spec.nbytes)
         if start >= end:
             return memoryview(b"")
@@ -180,9 +221,10 @@ class StoredSource:
         return data
 
     def _chunk(self, number: int) -> memoryview:
-        if self._last[0] != number:
+        chunk = self._known.get(self._digest, number)
+        if chunk is None:
             start, end = chunk_range(self.spec, number)
-            out = memoryview(bytearray(end - start))
-            self._decoder.decode(self._blobs, self._digest, number, out)
-            self._last = (number, out)
-        return self._last[1]
+            chunk = memoryview(bytearray(end - start))
+            self._decoder.decode(self._blobs, self._digest, number, chunk, self._shared)
+            self._known.add(self._digest, number, chunk)
+        return chunk

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.registry import find_encoding, names
-from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.decode import DecodedChunks, StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, dense_estimate, estimate
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _ENOUGH = 1 / 64
 """Share of a tensor's bytes below which no encoding other than ``delta`` is tried."""
+
+_KNOWN = 1 << 25
+"""Bytes of decoded chunks that each thread remembers."""
 
 _DEPTH_PRICE = 1.3
 """Factor in bytes that one more step of decoding counts as. It prefers parents with a small chain depth."""
@@ -91,9 +94,10 @@ def cheapest_delta(
     if not parents:
         return None
     blobs = store.blobs({candidate.digest, *(parent.digest for parent in parents)})
-    # Each remembers the chunk that it read last, so a tensor of one chunk is decoded once for all encodings.
-    target = StoredSource(store.decoder, blobs, candidate.digest)
-    sources = {parent.digest: StoredSource(store.decoder, blobs, parent.digest) for parent in parents}
+    # The parents are often deltas of each other.
+    known = DecodedChunks(_KNOWN)
+    target = StoredSource(store.decoder, blobs, candidate.digest, known)
+    sources = {parent.digest: StoredSource(store.decoder, blobs, parent.digest, known) for parent in parents}
 
     def priced(parent: PossibleParent, name: str) -> list[tuple[float, StoragePlan]]:
         source = sources[parent.digest]

@@ -74,6 +74,20 @@ def test_an_update_of_full_rank_is_rejected(name):
     assert ENCODING.fit(tensor(name, parent + noise), tensor(name, parent)) is None
 
 
+@pytest.mark.parametrize("name", ["BF16", "F32"])
+def test_directions_are_not_searched_for_in_independent_rows(monkeypatch, name):
+    parent = values_of(name, (256, 300))
+    noise = np.random.default_rng(9).standard_normal((256, 300)) * 1e-3
+    monkeypatch.setattr(_low_rank_fit, "_directions", None)
+    assert ENCODING.fit(tensor(name, parent + noise), tensor(name, parent)) is None
+
+
+@pytest.mark.parametrize(("rank", "size"), [(1, 1e-3), (1, 1e-5), (8, 1e-3), (8, 1e-5), (32, 1e-3), (128, 1e-3)])
+def test_rows_of_a_low_rank_are_not_taken_for_independent(rank, size):
+    target, parent = merged("BF16", (512, 512), rank, size)
+    assert _low_rank_fit._rows_are_alike(_low_rank_fit._update(target, parent, (512, 512)).centre[:256])
+
+
 @pytest.mark.parametrize(
     ("name", "shape"), [("BF16", (4096,)), ("BF16", (8, 4096)), ("F64", (64, 64)), ("I64", (64, 64)), ("C64", (64, 64))]
 )

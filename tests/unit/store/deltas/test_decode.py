@@ -10,10 +10,11 @@ from git_theta_ext.errors import CorruptError, PluginError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.deltas import decode
-from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.chains import depths
+from git_theta_ext.store.deltas.decode import DecodedChunks, StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource
 from git_theta_ext.store.packs.format import Entry
-from git_theta_ext.store.packs.reader import StoredBlob, read_pack_header
+from git_theta_ext.store.packs.reader import PackReader, StoredBlob, read_pack_header
 
 CHUNK = 1 << 19
 
@@ -173,6 +174,33 @@ def test_any_piece_of_a_stored_tensor_can_be_read(store, far, part):
     source = StoredSource(store.decoder, store.blobs([digest]), digest)
     assert source.spec == spec
     assert source.read(*part) == data[slice(*part)]
+
+
+def test_related_sources_decode_each_chunk_of_a_chain_once(store, make, monkeypatch):
+    spec, first, data = make(1000)
+    second, third = (bytes([data[0] ^ at, *data[1:]]) for at in (1, 2))
+    names = [first, *(tensor_digest(spec, later) for later in (second, third))]
+    store.put([(spec, first, data)])
+    store.put([(spec, names[1], second)], hints={names[1]: DeltaHint("delta", first, spec)})
+    store.put([(spec, names[2], third)], hints={names[2]: DeltaHint("delta", names[1], spec)})
+    assert depths({name: at for name, (at,) in store.locations(set(names)).items()})[names[2]] == 2
+    read: list[str] = []
+    chunk = PackReader.chunk
+    monkeypatch.setattr(PackReader, "chunk", lambda *args: read.append(args[2].digest) or chunk(*args))
+    blobs, known = store.blobs(names), DecodedChunks(1 << 20)
+    values = [bytes(StoredSource(store.decoder, blobs, name, known).read()) for name in reversed(names)]
+    assert values == [third, second, data]
+    assert sorted(read) == sorted(names)
+
+
+def test_decoded_chunks_above_the_limit_are_forgotten_oldest_first():
+    known = DecodedChunks(8)
+    for number in range(3):
+        known.add("digest", number, memoryview(bytes(4)))
+        known.get("digest", 0)
+    assert [known.get("digest", number) is None for number in range(3)] == [False, True, False]
+    known.add("digest", 3, memoryview(bytes(100)))
+    assert [known.get("digest", number) is None for number in range(4)] == [True, True, True, False]
 
 
 def test_reads_that_come_back_short_are_gone_on_with(store, make, monkeypatch):
