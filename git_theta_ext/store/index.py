@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest
 from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
+from git_theta_ext.store.index_schema import BUSY_SECONDS, prepare
 from git_theta_ext.store.locations import Location, Verdict, by_digest
 
 if TYPE_CHECKING:
@@ -24,23 +25,6 @@ if TYPE_CHECKING:
     from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.packs.format import Entry
 
-_VERSION = 3
-_SCHEMA = f"""
-CREATE TABLE packs (
-    id INTEGER PRIMARY KEY, root TEXT NOT NULL, name TEXT NOT NULL, loose INTEGER NOT NULL, UNIQUE (root, name)
-);
-CREATE TABLE blobs (
-    digest BLOB NOT NULL, pack INTEGER NOT NULL, entry INTEGER NOT NULL, stored INTEGER NOT NULL, bases BLOB NOT NULL,
-    verdict INTEGER NOT NULL, PRIMARY KEY (digest, pack)
-) WITHOUT ROWID;
-CREATE INDEX blobs_by_pack ON blobs (pack);
-CREATE INDEX not_sound ON blobs (verdict) WHERE verdict <> 1;
-CREATE TABLE sound_packs (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE bad_entries (name TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (name, digest)) WITHOUT ROWID;
-CREATE TABLE manifests (id BLOB PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE stats (path TEXT PRIMARY KEY, stat TEXT NOT NULL, manifest BLOB NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = {_VERSION};
-"""
 _LOCATIONS = "SELECT digest, root, name, entry, stored, bases, verdict FROM blobs JOIN packs ON pack = id"
 _RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
     entry = excluded.entry, stored = excluded.stored, bases = excluded.bases,
@@ -49,7 +33,6 @@ _RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
 
 _VERDICTS = {int(verdict): verdict for verdict in Verdict}
 _BATCH = 500
-_BUSY_SECONDS = 30
 
 
 class Index:
@@ -77,16 +60,16 @@ class Index:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                return _prepare(self._connect_file())
+                return prepare(self._connect_file())
             except OtherVersionError:
                 self._discard()
             except sqlite3.Error as error:
                 if not is_damage(error):
                     raise
                 self._give_up()
-            return _prepare(self._connect_file())
+            return prepare(self._connect_file())
         except (sqlite3.Error, OSError):  # read-only, no space, or locked for too long: do without the file
-            return _prepare(self._connect(":memory:"))
+            return prepare(self._connect(":memory:"))
 
     def _connect_file(self) -> sqlite3.Connection:
         # SQLite creates a file that only its owner may write, whatever the umask is.
@@ -94,7 +77,7 @@ class Index:
         return self._connect(str(self._path))
 
     def _connect(self, path: str) -> sqlite3.Connection:
-        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         weakref.finalize(self, db.close)  # at the latest when the process exits: otherwise the log stays, and grows
         return db
 
@@ -264,30 +247,3 @@ def _location(row: tuple[bytes, str | bytes, str, int, int, bytes, int]) -> tupl
     bases = tuple([Digest(raw[at : at + 32].hex()) for at in range(0, len(raw), 32)]) if raw else ()
     location = Location(_path(root), name, entry, stored, bases, _VERDICTS.get(verdict, Verdict.UNKNOWN))
     return Digest(digest.hex()), location
-
-
-def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        if _version(db) != _VERSION:
-            _create(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _create(db: sqlite3.Connection) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    version = _version(db)  # another process may have created the tables in the meantime
-    if version not in {0, _VERSION}:
-        raise OtherVersionError
-    if version == 0:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            db.execute(statement)
-    db.execute("COMMIT")
-
-
-def _version(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])

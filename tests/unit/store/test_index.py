@@ -1,10 +1,13 @@
 import contextlib
 import sqlite3
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest, TensorSpec
+from git_theta_ext.store import index_schema
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.locations import Location
 from git_theta_ext.store.packs.format import Entry
@@ -230,7 +233,7 @@ def test_a_manifest_with_a_flipped_bit_is_none(index):
 
 
 def test_a_locked_index_is_no_damage_and_no_full_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("git_theta_ext.store.index._BUSY_SECONDS", 0)
+    monkeypatch.setattr("git_theta_ext.store.index.BUSY_SECONDS", 0)
     index = filled(tmp_path / "index.sqlite3", pytest.fail)
     with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -238,3 +241,20 @@ def test_a_locked_index_is_no_damage_and_no_full_disk(tmp_path, monkeypatch):
             index.add_pack("/s", "q", [entry(A)], loose=True)
     assert "another process" in raised.value.hint
     index.close()
+
+
+def test_a_process_that_makes_the_database_just_now_is_waited_for(tmp_path, monkeypatch):
+    with contextlib.closing(sqlite3.connect(tmp_path / "index.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waits = []
+
+        def wait(seconds):
+            waits.append(seconds)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr(index_schema, "time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
+        with contextlib.closing(Index(tmp_path / "index.sqlite3")) as index:
+            index.add_pack("/s", "p", [entry(A)], loose=False)
+    assert len(waits) == 1
+    with contextlib.closing(Index(tmp_path / "index.sqlite3")) as index:
+        assert set(index.locations([A])) == {A}
