@@ -84,6 +84,7 @@ class Pool:
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         """Wait for transfers in progress; after an error they stop, and others do not begin."""
-        self._failure = self._failure or error
+        if error is not None:  # a transfer may fail just now, and its error must not be overwritten with None
+            self._failure = self._failure or error
         with self._watching:
             self._executor.shutdown(cancel_futures=error is not None)
