@@ -1,7 +1,6 @@
 """Tensors in memory are handed out as the store hands out its own."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -53,14 +52,16 @@ def test_groups_are_read_in_as_many_threads_as_are_asked_for(tmp_path, make):
     items = [drawn((700, 1500), "f4", seed) for seed in range(4)]
     source.put(items)
     for threads in (0, 1):
-        seen = set()
+        seen, expected, more = set(), threads or 5, threading.Condition()
 
-        def work(_, seen=seen):
-            seen.add(threading.get_ident())
-            time.sleep(0.02)
+        def work(_, seen=seen, expected=expected, more=more):
+            with more:
+                seen.add(threading.get_ident())
+                more.notify_all()
+                assert more.wait_for(lambda: len(seen) >= expected, timeout=60)
 
         list(source.read_aligned([[(digest, spec)] for spec, digest, _ in items], work, threads=threads))
-        assert len(seen) == (threads or 5)
+        assert len(seen) == expected
 
 
 def test_what_is_not_there_is_named():

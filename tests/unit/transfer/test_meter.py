@@ -64,7 +64,7 @@ def transfers(meter, ended, begun):
 
     def transfer():
         begun.release()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         try:
             while time.monotonic() < deadline:
                 meter("a", 1)

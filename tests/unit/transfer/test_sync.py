@@ -68,6 +68,8 @@ class Faulty:
         self.failures = {}
         self.damage = {}
         self.lock = threading.Lock()
+        self.ended = threading.Condition(self.lock)
+        self.running = {}
 
     def fail(self, method, *numbers):
         self.failures[method] = set(numbers)
@@ -79,9 +81,17 @@ class Faulty:
             with self.lock:
                 self.calls.append((method, args[0]))
                 number = sum(name == method for name, _ in self.calls)
-            if number in self.failures.get(method, ()):
-                raise RemoteError(f"{method} {number} failed")
-            result = real(*args)
+                if number in self.failures.get(method, ()):
+                    # A failure stops what other threads do, and how far they are must not matter.
+                    assert self.ended.wait_for(lambda: not self.running.get(method), timeout=60)
+                    raise RemoteError(f"{method} {number} failed")
+                self.running[method] = self.running.get(method, 0) + 1
+            try:
+                result = real(*args)
+            finally:
+                with self.lock:
+                    self.running[method] -= 1
+                    self.ended.notify_all()
             if method == "fetch" and number in self.damage:
                 self.damage[number](args[1])
             return result

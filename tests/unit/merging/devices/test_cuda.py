@@ -5,7 +5,6 @@ long as the real ones may be: until somebody waits for an event behind them.
 """
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -127,7 +126,7 @@ def test_a_merge_in_lanes_has_the_bits_of_one_on_the_processor(bench, emulated, 
 
 
 def test_a_lane_is_one_threads_at_a_time_and_comes_back_after_errors(emulated):
-    used, most, lock = set(), [], threading.Lock()
+    used, most, lock, met = set(), [], threading.Lock(), threading.Event()
 
     def work():
         with emulated.lane() as lane:
@@ -135,7 +134,9 @@ def test_a_lane_is_one_threads_at_a_time_and_comes_back_after_errors(emulated):
                 assert id(lane) not in used
                 used.add(id(lane))
                 most.append(len(used))
-            time.sleep(0.001)
+                if len(used) > 1:
+                    met.set()
+            assert met.wait(60)
             with lock:
                 used.remove(id(lane))
             raise ValueError
