@@ -15,6 +15,7 @@ from git_theta_ext.store.packs.checked import FileSource, checked_blob, hashed_b
 from git_theta_ext.store.packs.reader import StoredBlob
 from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
 from git_theta_ext.store.reading import ReadableStore
+from git_theta_ext.util.files import total_bytes
 from git_theta_ext.util.threads import keep_freed_memory, no_progress, window
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Store(ReadableStore):
             del blobs[digest]
         names = self.write(grouped(blobs.values()), advance, loose=True)
         self.drop_replaced()
-        return sum(self.pack_path(name).stat().st_size for name in names)
+        return total_bytes(map(self.pack_path, names))
 
     def put_unnamed(
         self, targets: Sequence[Callable[[], TensorSource]], advance: Callable[[int], None] = no_progress

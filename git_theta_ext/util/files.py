@@ -194,6 +194,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def total_bytes(paths: Iterable[Path]) -> int:
+    """Return the size of some files together, without those that another process has just removed."""
+    total = 0
+    for path in paths:
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
 def sync_file(path: Path) -> None:
     """Make the content of a file durable."""
     _sync(path)

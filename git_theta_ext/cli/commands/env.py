@@ -19,6 +19,7 @@ from git_theta_ext.git.hooks import hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.process import run_git
 from git_theta_ext.git.tracked_config import FILE, read_tracked
+from git_theta_ext.util.files import total_bytes
 from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _dependencies() -> dict[str, str]:
 
 
 def _repository(repo: Repository) -> dict[str, object]:
-    packs = [path.stat().st_size for path in (repo.theta_dir / "packs").glob("*/*") if path.is_file()]
+    packs = [path for path in (repo.theta_dir / "packs").glob("*/*") if path.is_file()]
     return {
         "git_dir": str(repo.git_dir),
         "worktree": str(repo.worktree) if repo.worktree is not None else None,
@@ -100,7 +101,7 @@ def _repository(repo: Repository) -> dict[str, object]:
         "filter_configured": configured(repo),
         "pre_push_hook": hook_present(repo),
         "packs": len(packs),
-        "pack_bytes": sum(packs),
+        "pack_bytes": total_bytes(packs),
         "tracked_settings": _tracked(repo),
         "settings": {
             key: masked(key, value if value is not None else "true")

@@ -17,7 +17,7 @@ from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.operations.maintenance.auto_gc import log_path, lower_priority
 from git_theta_ext.operations.maintenance.gc import GcOptions, maintain
 from git_theta_ext.store.locks import gc_lock
-from git_theta_ext.util.files import replace_content
+from git_theta_ext.util.files import replace_content, total_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -109,7 +109,7 @@ def _run(output: Output, workspace: Workspace, options: GcOptions) -> None:
 
 
 def _stored(store: Store) -> int:
-    return sum(path.stat().st_size for root, path in store.pack_files() if root == store.root)
+    return total_bytes(path for root, path in store.pack_files() if root == store.root)
 
 
 def _lines(done: Collected, would: str) -> Iterator[str]:

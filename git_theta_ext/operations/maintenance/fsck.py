@@ -21,6 +21,7 @@ from git_theta_ext.store.maintenance.fsck import (
     specs_of,
     stored_specs,
 )
+from git_theta_ext.util.files import total_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +97,7 @@ def check_store(
         reporter: Shows the progress.
         full: Whether to decode every tensor.
     """
-    with reporter.progress("checking packs", sum(path.stat().st_size for _, path in store.pack_files())) as advance:
+    with reporter.progress("checking packs", total_bytes(path for _, path in store.pack_files())) as advance:
         problems = list(check_packs(store, advance))
     with reporter.progress("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
         elsewhere = remotes.elsewhere(store, manifests)

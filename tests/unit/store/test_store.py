@@ -174,6 +174,11 @@ def test_a_pack_that_vanished_is_noticed_and_stored_again(store, make):
     assert store.read(item[1], item[0]) == item[2]
 
 
+def test_a_pack_that_another_process_recodes_right_after_it_was_written_is_no_error(store, make, monkeypatch):
+    monkeypatch.setattr(store, "drop_replaced", lambda: store.drop([path.name for _, path in store.pack_files()]))
+    assert store.put([make(10)]) == 0
+
+
 def test_a_dedupe_hit_makes_the_pack_young_again(store, make):
     item = make(1000)
     store.put([item])

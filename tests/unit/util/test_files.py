@@ -25,6 +25,7 @@ from git_theta_ext.util.files import (
     sha256_of,
     temporaries_beside,
     temporary_beside,
+    total_bytes,
     writing_output,
 )
 
@@ -242,3 +243,8 @@ def test_a_file_is_named_by_all_of_its_bytes(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 2000)
     assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_files_that_are_gone_count_nothing(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert total_bytes([tmp_path / "a", tmp_path / "gone"]) == 5
