@@ -16,7 +16,7 @@ class Fault:
         cut_up: Close the connection after so many bytes of the request's body.
         cut_down: Close the connection after so many bytes of the answer's body.
         corrupt: Change a byte of the body of the answer.
-        silent: Answer nothing for so many seconds.
+        silent: Answer nothing for so many seconds, or until the host ends.
         slow: Seconds between pieces of the body of the answer, which has 8 of them.
         times: How often it happens.
     """

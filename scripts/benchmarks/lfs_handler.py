@@ -40,22 +40,13 @@ class Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def _any(self) -> None:
-        with self.site.lock:
-            self.site.running += 1
-        try:
-            self._handle()
-        finally:
-            with self.site.lock:
-                self.site.running -= 1
-
-    def _handle(self) -> None:
         path = urlsplit(self.path).path
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.request_log = Request(self.command, path, headers)
         self.site.log.append(self.request_log)
         self.active = self.site.fault(f"{self.command} {path}")
         if self.active and self.active.silent:
-            time.sleep(self.active.silent)
+            self.site.closing.wait(self.active.silent)
         if self.active and self.active.status:
             self._drain()
             self._answer(self.active.status, b'{"message": "a fault"}', {"Content-Type": MEDIA, **self.active.headers})
@@ -108,9 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.active and self.active.corrupt and data:
             data = data[:-1] + bytes([data[-1] ^ 1])
         if self.active and self.active.cut_down is not None:
-            self.wfile.write(data[: self.active.cut_down])
-            self.wfile.flush()
-            self.request_log.down += min(len(data), self.active.cut_down)
+            self._send(data[: self.active.cut_down])
             self.close_connection = True
             self.connection.shutdown(2)
             return
@@ -118,8 +107,11 @@ class Handler(BaseHTTPRequestHandler):
         for start in range(0, len(data), step):
             if self.active:
                 time.sleep(self.active.slow)
-            self.wfile.write(data[start : start + step])
-        self.request_log.down += len(data)
+            self._send(data[start : start + step])
+
+    def _send(self, data: bytes) -> None:
+        self.request_log.down += len(data)  # first, for a client that has the data may look at the log
+        self.wfile.write(data)
 
     def _known(self) -> bool:
         if self.site.user is None:

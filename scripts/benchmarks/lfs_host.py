@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
+import sys
 import threading
 import time
 from http.server import ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.lfs_handler import Handler
 from benchmarks.lfs_locks import Locks
@@ -21,6 +23,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.faults import Fault, Request
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.changed = threading.Condition()
+        self.connections = 0
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.changed:
+            self.connections += 1
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self.changed:
+            self.connections -= 1
+            self.changed.notify_all()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print an error, unless a client ended its connection, as it may; stderr may be that of a command."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class LfsHost:
@@ -38,7 +65,7 @@ class LfsHost:
         part: Size of the parts of multipart uploads; None for plain uploads.
         faults: What goes wrong.
         log: The requests.
-        running: The number of requests that are being answered.
+        closing: Set when the host ends, or ends what is silent.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,15 +83,14 @@ class LfsHost:
         self.log: list[Request] = []
         self.tokens: set[str] = set()
         self.verified: set[str] = set()
-        self.running = 0
+        self.closing = threading.Event()
         self.lock = threading.Lock()
         host = self
 
         class OfThis(Handler):
             site = host
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), OfThis)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), OfThis)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -95,8 +121,22 @@ class LfsHost:
         """Return the bytes of an object."""
         return path.read_bytes()
 
+    def wait(self, seconds: float = 60) -> bool:
+        """Wait until what clients that have ended asked for is done, and return whether it is.
+
+        It must not be called while a client keeps a connection open.
+        """
+        # Connections are accepted in their order, so the others are counted when this one is answered.
+        with socket.create_connection(self._server.server_address[:2]) as last:
+            last.sendall(b"GET /info/lfs/ HTTP/1.0\r\n\r\n")
+            while last.recv(1 << 10):
+                pass
+        with self._server.changed:
+            return self._server.changed.wait_for(lambda: not self._server.connections, seconds)
+
     def close(self) -> None:
         """Stop the server."""
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 

@@ -27,7 +27,7 @@ def test_a_server_says_when_to_come_back(host, remote, pack):
     host.faults = [Fault("PUT", 503, {"Retry-After": "1"})]
     began = time.monotonic()
     assert remote.put(KEY, pack)
-    assert 1 <= time.monotonic() - began < 10
+    assert time.monotonic() - began >= 1
     host.faults = [Fault("batch", 429, {"Retry-After": "3000"})]
     with pytest.raises(RemoteTimeoutError, match="asks to wait for 3000 seconds"):
         remote.get(KEY)
@@ -85,18 +85,18 @@ def test_a_server_that_ignores_ranges_is_noticed(host, remote, pack, start):
 
 
 def test_a_silent_server_is_an_error_with_the_setting(host, url, local, pack, tmp_path):
+    published(opened(url, local), pack)
     remote = opened(url, local, timeout="0.3")
-    published(remote, pack)
     (tmp_path / "other").write_bytes(b"other")
     for match in ("batch", "GET /objects", "PUT"):
-        host.faults = [Fault(match, silent=1)]
+        host.faults = [Fault(match, silent=600)]
         with pytest.raises(RemoteTimeoutError, match=r"no answer for 0\.3 seconds") as caught:
             remote.put(key_of(b"other"), tmp_path / "other") if match == "PUT" else remote.get(KEY)
         assert "theta.remote.NAME.timeout" in caught.value.hint
 
 
 def test_a_silent_git_server_is_an_error_with_the_setting(host, url, local):
-    host.faults = [Fault("info/refs", silent=3)]
+    host.faults = [Fault("info/refs", silent=600)]
     with pytest.raises(RemoteTimeoutError, match="too slow") as caught:
         list(opened(url, local, timeout="0.5").list(""))
     assert "theta.remote.NAME.timeout" in caught.value.hint
@@ -111,9 +111,9 @@ def test_tokens_that_expire_are_replaced(host, remote, pack, tmp_path):
 
 
 def test_a_slow_server_is_not_a_silent_one(host, url, local, pack, tmp_path):
-    remote = opened(url, local, timeout="0.6")
-    published(remote, pack)
-    host.faults = [Fault("batch", slow=0.1), Fault("GET /objects", slow=0.1)]
+    published(opened(url, local), pack)
+    remote = opened(url, local, timeout="3")
+    host.faults = [Fault("GET /objects", slow=0.4)]
     remote.fetch(KEY, tmp_path / "got", len(PACK))  # in more than the time that a server may be silent
     assert (tmp_path / "got").read_bytes() == PACK
     assert len(host.requests("GET /objects")) == 1

@@ -104,7 +104,7 @@ import pathlib, sys
 from types import SimpleNamespace
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_plugins.remotes.ssh import open_remote
-command = {{"GIT_SSH_COMMAND": "sh -c 'exec {OPENSSH}'", "GIT_SSH_VARIANT": "ssh"}}
+command = {{"GIT_SSH_COMMAND": "sh -c 'exec {OPENSSH} 9<>{tmp_path}/running'", "GIT_SSH_VARIANT": "ssh"}}
 git = SimpleNamespace(folder=None, environment=lambda: command, run=lambda *_, **__: b"")
 remote = open_remote("ssh://x{tmp_path}/theta", {{}}, RemoteContext(git=git))
 print(flush=True)
@@ -116,12 +116,17 @@ for number in range(1000):
 """
     content = random.Random(2).randbytes(3_000_000)
     (tmp_path / "source").write_bytes(content)
+    os.mkfifo(tmp_path / "running")
     for _ in range(count):
+        running = os.open(tmp_path / "running", os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(running, True)
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         child.stdout.read(1)
         time.sleep(random.random() / 5)
         child.send_signal(signal.SIGKILL)
         child.communicate()
+        assert os.read(running, 1) == b""  # the server may go on for a while
+        os.close(running)
         assert content.startswith((tmp_path / "part").read_bytes() if (tmp_path / "part").exists() else b"")
         for path in files(tmp_path):
             assert path.name.startswith("tmp~") or path.read_bytes() == content
@@ -181,9 +186,9 @@ def test_a_host_that_says_nothing_is_an_error_with_the_setting(serve, source, tm
 
 def test_a_connection_that_has_nothing_to_do_may_be_silent(serve, source):
     server = Server()
-    remote = serve(server, timeout="0.3")
+    remote = serve(server, timeout="2.5")
     remote.put(KEY, source)
-    time.sleep(0.7)
+    time.sleep(2.7)
     assert remote.get(KEY, 0, 10) == CONTENT[:10]
     assert len(server.processes) == 1
 
@@ -220,17 +225,16 @@ LIES = {
 def test_lies_are_errors_that_name_the_remote(serve, source, tmp_path, monkeypatch, lie):
     monkeypatch.setattr(_sftp_session, "_MOST_ENTRIES", 1000)
     serve(Server()).put(KEY, source)
-    remote = serve(LIES[lie], timeout="5")
-    begun = time.monotonic()
+    remote = serve(LIES[lie], timeout="60")
 
     def use():
         remote.fetch(KEY, tmp_path / "b", len(CONTENT))
         list(remote.list(""))
 
     for _ in range(2):
-        with pytest.raises(RemoteError, match="ssh://somewhere"):
+        with pytest.raises(RemoteError, match="ssh://somewhere") as caught:
             use()
-    assert time.monotonic() - begun < 4
+        assert not isinstance(caught.value, RemoteTimeoutError)
     assert not (tmp_path / "b").exists() or CONTENT.startswith((tmp_path / "b").read_bytes())
 
 
@@ -239,7 +243,7 @@ def test_a_connection_that_cannot_be_used_is_closed(serve):
     remote = serve(server)
     with pytest.raises(RemoteError, match="ends too early"):
         list(remote.list(""))
-    assert server.processes[-1].ended.wait(10)
+    assert server.processes[-1].ended.wait(60)
 
 
 def test_a_tree_without_end_is_an_error(serve, source, monkeypatch):
@@ -335,7 +339,7 @@ def test_no_descriptor_is_left(serve, source):
         remote = serve(Server())
         remote.put(KEY, source)
         del remote
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end and set(descriptors.iterdir()) - before:
         time.sleep(0.01)
     assert set(descriptors.iterdir()) - before == set()
