@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.merging.devices.state_dicts import to_tensor
+from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.operations.conversion.arrays import ELEMENT_TYPES
 from git_theta_ext.util.libraries import require
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from git_theta_ext.model.tensor import TensorSpec
 
 Tensor = TypeVar("Tensor")
 Tensor_co = TypeVar("Tensor_co", covariant=True)
@@ -105,6 +105,23 @@ class _Numpy:
             values = np.stack([values & 15, values >> 4], axis=-1).reshape(-1)
         array = values.view(kind).reshape(spec.shape)
         return array if spec.dtype.kind != "float" or self.dtype is None else array.astype(self.dtype, copy=False)
+
+
+def array_bytes(name: str, array: NDArray[Any]) -> tuple[TensorSpec, memoryview]:
+    """Return an array's spec and its little-endian bytes, which may share its memory.
+
+    Raises:
+        FormatError: Checkpoints do not support its element type.
+    """
+    import numpy as np
+
+    names = {text: kind for kind, text in ELEMENT_TYPES.items()}
+    if array.dtype.name not in names:
+        raise FormatError(
+            f"parameter {name!r} is an array of {array.dtype.name}, which is not supported", hint="leave it out"
+        )
+    flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
+    return TensorSpec.of(names[array.dtype.name], array.shape), flat.view(np.uint8).data
 
 
 def _named(name: str) -> np.dtype[Any]:

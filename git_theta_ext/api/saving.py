@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.api.frameworks import array_bytes
 from git_theta_ext.api.versions import LOG, explained, folder_of
 from git_theta_ext.errors import ConfigError, UsageError
 from git_theta_ext.git.attributes import theta_paths
@@ -19,6 +20,7 @@ from git_theta_ext.operations.conversion.output import writing
 from git_theta_ext.operations.conversion.targets import target_of
 from git_theta_ext.operations.staging.stage import rewrite_and_stage, store_file
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.folders import temporary_folder
 from git_theta_ext.util.libraries import require
 from git_theta_ext.util.reporter import LogReporter
 from git_theta_ext.util.threads import no_progress
@@ -28,27 +30,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import torch
+    from numpy.typing import NDArray
+    from typing_extensions import TypeIs
 
     from git_theta_ext.api.versions import Place
     from git_theta_ext.model.tensor import TensorSpec
 
+    Tensors = Mapping[str, torch.Tensor] | Mapping[str, NDArray[Any]]
+
 
 @explained()
 def save(
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Tensors,
     path: str | os.PathLike[str],
     *,
     metadata: Mapping[str, str] | None = None,
     repository: Place = ".",
 ) -> None:
-    """Write a checkpoint, as the library of its format does, and stage it.
+    """Write a checkpoint, to the byte as the library of its format does, and stage it.
 
     The name decides the format: ``.pt``, ``.pth``, ``.bin`` and ``.ckpt`` are files of ``torch.save``, ``.npz`` is an
-    archive of numpy, and all others are files of safetensors. A file of safetensors or numpy has the bytes that the
-    library would write. Tensors that share memory are written one by one.
+    archive of ``numpy.savez``, and all others are files of ``safetensors.torch.save_file``. Tensors that share memory
+    are written one by one, except by ``torch.save``: there they are one parameter, which has the first of their names.
+
+    Example:
+        >>> git_theta_ext.save(model.state_dict(), "model.safetensors")
 
     Args:
-        tensors: The tensors by name, such as a ``state_dict()``.
+        tensors: The tensors of torch by name, such as a ``state_dict()``; or arrays of numpy, except in a file of
+            torch.
         path: The file, relative to the current directory. It must match a pattern that git theta tracks.
         metadata: Texts by key, for a file of safetensors.
         repository: A directory in the repository, or a ``git.Repo`` of GitPython.
@@ -56,9 +66,9 @@ def save(
     Raises:
         UsageError: The file is not tracked, or not in the work tree.
         FormatError: The format does not have the element type of a tensor.
+        LibraryError: The library of the tensors is not installed.
         ThetaError: The file cannot be written or staged.
     """
-    require("torch", "git_theta_ext.save")
     file = Path(path).absolute()
     with Workspace.discover(LogReporter(LOG), folder_of(repository)) as workspace:
         repo = workspace.repo
@@ -72,14 +82,45 @@ def save(
             raise UsageError(f"{path} is not tracked by git theta", hint=f"git theta track {quote(inside)}")
         if not configured(repo):
             raise ConfigError("git is not configured to use git theta", hint="git theta install")
-        target = target_of(file)
-        given = _Given({name: to_bytes(name, tensor) for name, tensor in tensors.items()})
-        target.check(given.specs)
-        with writing(target, file) as output:
-            target.write(output, given, metadata or {})
+        _write(tensors, Path(path), metadata or {})
         staged = store_file(workspace, inside, formats[inside], no_progress)
         rewrite_and_stage(workspace, [], [staged])
         ensure_hooks(repo)
+
+
+def _write(tensors: Tensors, path: Path, metadata: Mapping[str, str]) -> None:
+    target = target_of(path)
+    arrays = any(_is_array(tensor) for tensor in tensors.values())
+    if target.name == "torch" and arrays:
+        raise UsageError("a file of torch has no arrays of numpy", hint="torch.from_numpy")
+    if not arrays:
+        require("torch", "git_theta_ext.save")
+    given = _Given({name: _bytes(name, tensor) for name, tensor in tensors.items()})
+    target.check(given.specs)
+    with writing(target, path) as output:
+        if target.name == "torch":
+            _save_as_torch(tensors, path, output)
+        else:
+            target.write(output, given, metadata)
+
+
+def _save_as_torch(tensors: Tensors, path: Path, output: Path) -> None:
+    """Call ``torch.save`` with the name of the file, which it writes into it, and with tensors that share memory."""
+    import torch
+
+    with temporary_folder(path.parent) as folder:
+        torch.save(tensors, folder / path.name)
+        (folder / path.name).replace(output)
+
+
+def _bytes(name: str, tensor: torch.Tensor | NDArray[Any]) -> tuple[TensorSpec, memoryview]:
+    return array_bytes(name, tensor) if _is_array(tensor) else to_bytes(name, tensor)
+
+
+def _is_array(tensor: torch.Tensor | NDArray[Any]) -> TypeIs[NDArray[Any]]:
+    import numpy as np
+
+    return isinstance(tensor, np.ndarray)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,13 @@ import subprocess
 import sys
 import traceback
 
+import ml_dtypes
+import numpy as np
 import pytest
 import torch
 from git import Repo
 from helpers import ATTENTION, EMBEDDING, MODEL, fork, model
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 
@@ -249,25 +252,60 @@ def test_other_names_do_not_exist():
         git_theta_ext.merg  # noqa: B018 - that it fails is the point
 
 
-def test_a_state_dict_is_saved_to_the_byte_of_its_library_and_staged(repo, monkeypatch):
-    monkeypatch.chdir(repo.path)
-    tensors = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(3, dtype=torch.bfloat16), "c": torch.tensor(7)}
-    git_theta_ext.save(tensors, "model.safetensors", metadata={"format": "pt"})
-    assert repo.read() == save_bytes(tensors, {"format": "pt"})
-    assert repo.git("status", "--porcelain").split() == ["A", "model.safetensors"]
-    same(git_theta_ext.load(":model.safetensors"), tensors)
-    with Repo(repo.path) as opened:
-        git_theta_ext.save(tensors, "sub.pt", repository=opened)
-    same(git_theta_ext.load(":sub.pt"), tensors)
-    assert list(torch.load("sub.pt", weights_only=True)) == list(tensors)
-    with pytest.raises(UsageError, match=r"model\.unknown is not tracked"):
-        git_theta_ext.save(tensors, "model.unknown")
-    with pytest.raises(UsageError, match="is not in the work tree"):
-        git_theta_ext.save(tensors, "../model.safetensors")
-    with pytest.raises(FormatError, match="parameter 'a' has elements of the type BF16, which npz does not have"):
-        git_theta_ext.save(tensors, "model.npz")
-    assert not (repo.path / "model.npz").exists()
-    assert not (repo.path / "model.unknown").exists()
+TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(3, dtype=torch.bfloat16), "c": torch.tensor(7)}
+
+
+class TestSave:
+    def test_a_file_of_safetensors_is_that_of_its_library_and_staged(self, repo, monkeypatch):
+        monkeypatch.chdir(repo.path)
+        git_theta_ext.save(TENSORS, "model.safetensors", metadata={"format": "pt"})
+        assert repo.read() == save_bytes(TENSORS, {"format": "pt"})
+        assert repo.git("status", "--porcelain").split() == ["A", "model.safetensors"]
+        same(git_theta_ext.load(":model.safetensors"), TENSORS)
+
+    @pytest.mark.parametrize("name", ["model.pt", "sub/with space.pt"])
+    def test_a_file_of_torch_is_that_of_torch(self, repo, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(repo.path)
+        (repo.path / "sub").mkdir()
+        module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+        module[0].bias = torch.nn.Parameter(module[0].weight[0])  # memory that two parameters share
+        with Repo(repo.path) as opened:
+            git_theta_ext.save(module.state_dict(), name, repository=opened)
+        torch.save(module.state_dict(), expected := tmp_path / name.rpartition("/")[2])
+        assert repo.read(name) == expected.read_bytes()
+        assert "".join(repo.git("status", "--porcelain", "-z").split("\0")) == f"A  {name}"
+        found = git_theta_ext.load(f":{name}")
+        assert module.state_dict().keys() - found.keys() == {"0.bias"}  # a parameter is a storage
+        assert all(torch.equal(tensor, module.state_dict()[name]) for name, tensor in found.items())
+        assert not list(repo.path.rglob("*.theta-folder"))
+
+    def test_arrays_of_numpy_are_written_as_by_numpy(self, repo, tmp_path, monkeypatch):
+        monkeypatch.chdir(repo.path)
+        arrays = {"b": np.arange(6, dtype=">f4").reshape(2, 3).astype("f4"), "c": np.array(7), "e": np.zeros((0, 2))}
+        git_theta_ext.save(arrays, "model.npz")
+        np.savez(tmp_path / "model.npz", **arrays)
+        assert repo.read("model.npz") == (tmp_path / "model.npz").read_bytes()
+        git_theta_ext.save(arrays, "model.safetensors")
+        assert repo.read() == save_arrays(arrays)
+        half = {"w": np.ones(3, ml_dtypes.bfloat16), "t": np.arange(6, dtype=">i4").reshape(2, 3).T}
+        git_theta_ext.save(half, "model.safetensors")
+        found = git_theta_ext.load(":model.safetensors", framework="np")
+        assert found["w"].dtype == ml_dtypes.bfloat16
+        assert np.array_equal(found["t"], half["t"])
+
+    def test_what_cannot_be_saved_is_named_and_leaves_nothing(self, repo, monkeypatch):
+        monkeypatch.chdir(repo.path)
+        with pytest.raises(UsageError, match=r"model\.unknown is not tracked"):
+            git_theta_ext.save(TENSORS, "model.unknown")
+        with pytest.raises(UsageError, match="is not in the work tree"):
+            git_theta_ext.save(TENSORS, "../model.safetensors")
+        with pytest.raises(FormatError, match="parameter 'a' has elements of the type BF16, which npz does not have"):
+            git_theta_ext.save(TENSORS, "model.npz")
+        with pytest.raises(UsageError, match="no arrays of numpy"):
+            git_theta_ext.save({"a": np.ones(2)}, "model.pt")
+        with pytest.raises(FormatError, match="parameter 'a' is an array of str"):
+            git_theta_ext.save({"a": np.array(["text"])}, "model.npz")
+        assert not {path.name for path in repo.path.iterdir()} - {".git", ".gitattributes"}
 
 
 class TestDiff:
