@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.api.versions import LOG, explained, folder_of, version_of
+from git_theta_ext.api.versions import LOG, explained, folder_of, revision_name, version_name, version_of
 from git_theta_ext.comparison.page import diff_page
 from git_theta_ext.comparison.schema import to_json
 from git_theta_ext.comparison.screen import Screen
@@ -20,30 +21,36 @@ from git_theta_ext.webpage.render import framed
 if TYPE_CHECKING:
     import pandas as pd
 
-    from git_theta_ext.api.versions import Place
+    from git_theta_ext.api.versions import Path, Place, Revision
     from git_theta_ext.comparison.changes import ModelChange
     from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.model.tensor import Digest
 
 
 @explained()
-def diff(old: str, new: str, *, repository: Place = ".") -> Comparison:
+def diff(old: Revision, new: Revision, path: Path | None = None, *, repository: Place = ".") -> Comparison:
     """Compare two versions of a model, parameter by parameter. Missing tensors are fetched from a remote.
 
+    Example:
+        >>> git_theta_ext.diff("v1.0", "v2.0", "model.safetensors")
+        >>> git_theta_ext.diff("v1.0:model.safetensors", "v2.0:renamed.safetensors")
+
     Args:
-        old: The older version, as in ``load``.
-        new: The newer version.
+        old: A revision, or a ``git.Commit`` of GitPython; ``REV:PATH`` if there is no ``path``.
+        new: The newer version, in the same way.
+        path: A checkpoint or a directory with one model, as in ``load``.
         repository: A directory in the repository, or a ``git.Repo`` of GitPython.
 
     Raises:
         ThetaError: A version does not exist or cannot be read.
     """
     folder = folder_of(repository)
+    names = [revision_name(rev) if path is None else version_name(os.fspath(path), rev) for rev in (old, new)]
     with Workspace.discover(LogReporter(LOG), folder) as workspace:
-        before, after = (version_of(workspace.repo, name, folder) for name in (old, new))
+        before, after = (version_of(workspace.repo, name, folder) for name in names)
         ensure_digests(workspace, _modified(before, after))
-        change = measure_versions(workspace, new, before.shards, after.shards)
-    return Comparison(replace(change, old_path=old))
+        change = measure_versions(workspace, names[1], before.shards, after.shards)
+    return Comparison(replace(change, old_path=names[0]))
 
 
 def _modified(old: ModelVersion, new: ModelVersion) -> set[Digest]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, overload
 
 from git_theta_ext.api.versions import LOG, explained, folder_of, revision_name
@@ -21,20 +22,23 @@ from git_theta_ext.webpage.render import framed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import git
     import pandas as pd
 
-    from git_theta_ext.api.versions import Place, Revision
+    from git_theta_ext.api.versions import Path, Place, Revision
     from git_theta_ext.operations.history.changes import CommitChanges
 
 
 @explained()
 def log(
-    path: str = "", *, rev: Revision = "HEAD", parameters: str | Sequence[str] = (), repository: Place = "."
+    path: Path = "", *, rev: Revision = "HEAD", parameters: str | Sequence[str] = (), repository: Place = "."
 ) -> History:
     """List the commits that changed the parameters of models. No tensor is read.
+
+    Example:
+        >>> for entry in git_theta_ext.log("model.safetensors"):
+        ...     accuracy[entry.id] = evaluate(git_theta_ext.load("model.safetensors", rev=entry.commit))
 
     Args:
         path: A checkpoint or a directory, from the top of the repository; empty for all.
@@ -45,14 +49,30 @@ def log(
     Raises:
         ThetaError: The revision does not exist, or a pattern is not valid.
     """
-    folder = folder_of(repository)
+    folder, inside = folder_of(repository), os.fspath(path)
     with Workspace.discover(LogReporter(LOG), folder) as workspace:
         try:
             chosen = chooser([parameters] if isinstance(parameters, str) else parameters)
         except ValueError as error:
             raise UsageError(f"parameters: {error}", hint='parameters="layers.7.**"') from error
-        words = ["--end-of-options", revision_name(rev), "--", *([f":(top,literal){path}"] if path else [])]
-        return History(folder, path, model_changes(workspace, words, chosen, cwd=workspace.repo.folder))
+        words = ["--end-of-options", revision_name(rev), "--", *([f":(top,literal){inside}"] if inside else [])]
+        return History(repository, inside, model_changes(workspace, words, chosen, cwd=workspace.repo.folder))
+
+
+class _Repository:
+    """The repository that was asked for, opened by GitPython once for all commits, and only for these."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    @cached_property
+    def opened(self) -> git.Repo:
+        if not isinstance(self._place, str | os.PathLike):
+            return self._place
+        require("git", "commit")
+        import git
+
+        return git.Repo(self._place, search_parent_directories=True)
 
 
 class HistoryEntry:
@@ -65,8 +85,8 @@ class HistoryEntry:
         subject: First line of its message.
     """
 
-    def __init__(self, folder: Path, changes: CommitChanges) -> None:
-        self._folder = folder
+    def __init__(self, repository: _Repository, changes: CommitChanges) -> None:
+        self._repository = repository
         self._changes = changes
         self.id = changes.commit.oid
         self.date = changes.commit.date
@@ -80,10 +100,7 @@ class HistoryEntry:
         Raises:
             LibraryError: GitPython is not installed.
         """
-        require("git", "commit")
-        import git
-
-        return git.Repo(self._folder, search_parent_directories=True).commit(self.id)
+        return self._repository.opened.commit(self.id)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as an item of ``commits`` in ``git theta log --json``."""
@@ -101,10 +118,10 @@ class History(Sequence[HistoryEntry]):
     It prints as ``git theta log`` does. A notebook shows it as the page of ``git theta log --html``.
     """
 
-    def __init__(self, folder: Path, path: str, changes: Iterator[CommitChanges]) -> None:
+    def __init__(self, repository: Place, path: str, changes: Iterator[CommitChanges]) -> None:
         self._title = f"log of {path}" if path else "log"
         self._changes = list(changes)
-        self._entries = list(map(partial(HistoryEntry, folder), self._changes))
+        self._entries = list(map(partial(HistoryEntry, _Repository(repository)), self._changes))
 
     @overload
     def __getitem__(self, index: int) -> HistoryEntry: ...

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import DTypeLike, NDArray
 
-    from git_theta_ext.api.versions import Place, Revision
+    from git_theta_ext.api.versions import Path, Place, Revision
 
-    Path = str | os.PathLike[str]
     Torch = Literal["pt", "torch", "pytorch"]
     Numpy = Literal["np", "numpy"]
 

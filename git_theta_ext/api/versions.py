@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, ThetaError, UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.model_version import ModelVersion
 
+    Path = str | os.PathLike[str]
     Place = str | os.PathLike[str] | git.Repo
     Revision = str | git.Commit
 
@@ -39,20 +40,20 @@ def explained() -> Iterator[None]:
         raise
 
 
-def folder_of(repository: Place) -> Path:
+def folder_of(repository: Place) -> pathlib.Path:
     """Return a directory in a repository.
 
     Raises:
         UsageError: It is neither a directory nor a ``git.Repo``.
     """
     if isinstance(repository, str | os.PathLike):
-        return Path(repository)
+        return pathlib.Path(repository)
     folder = getattr(repository, "working_tree_dir", None) or getattr(repository, "git_dir", None)
     if not isinstance(folder, str | os.PathLike):
         raise UsageError(
             f"a repository is a directory or a git.Repo, not {type(repository).__name__}", hint='repository="."'
         )
-    return Path(folder)
+    return pathlib.Path(folder)
 
 
 def revision_name(rev: Revision) -> str:
@@ -77,7 +78,7 @@ def version_name(path: str, rev: Revision | None) -> str:
     return f"{revision_name(rev)}:{path}"
 
 
-def version_of(repo: Repository, name: str, folder: Path) -> ModelVersion:
+def version_of(repo: Repository, name: str, folder: pathlib.Path) -> ModelVersion:
     """Return the version of a model that ``REV:PATH`` names.
 
     Args:

@@ -324,6 +324,12 @@ class TestDiff:
         assert table["stats.relative"][EMBEDDING] == row["stats"]["relative"]
         assert found._repr_html_().startswith('<iframe srcdoc="&lt;!doctype html&gt;')
 
+    def test_versions_are_also_commits_and_a_path(self, two):
+        with Repo(two.path) as opened:
+            found = git_theta_ext.diff(opened.commit("one"), "two", MODEL, repository=opened)
+            named = git_theta_ext.diff(f"one:{MODEL}", f"two:{MODEL}", repository=opened)
+        assert found.to_dict()["parameters"] == named.to_dict()["parameters"]
+
     def test_the_same_version_differs_in_nothing(self, two):
         found = git_theta_ext.diff(f"two:{MODEL}", f"HEAD:{MODEL}", repository=two.path)
         assert not found
@@ -345,7 +351,11 @@ class TestLog:
     def test_a_history_is_text_data_a_table_and_a_page(self, two):
         found = git_theta_ext.log(MODEL, repository=two.path)
         assert [entry.subject for entry in found] == ["two", "one"]
-        assert found[0].commit == Repo(two.path).head.commit
+        with Repo(two.path) as opened:
+            assert found[0].commit == opened.head.commit
+            entries = git_theta_ext.log(MODEL, rev=opened.commit("one"), repository=opened)
+            assert [entry.commit for entry in entries] == [opened.commit("one")]
+            assert entries[0].commit.repo is opened
         assert found.to_dict() == {"commits": json.loads(two.git("theta", "log", "--json"))["commits"]}
         assert two.git("theta", "log") == repr(found)
         assert list(found.to_pandas()["path"]) == [MODEL, MODEL]
