@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.checkpoints import FAMILIES
 from benchmarks.jobs import JOBS, measure
 from benchmarks.report import machine, summarise, table
+from benchmarks.scale import add_options
 from benchmarks.tools import LFS, PLAIN, THETA
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
         "what merged models know, transfers by ssh and to an LFS server, the migration of a history of git-lfs, "
-        "each file format, a model in shards, many small checkpoints, or the commands that show a history",
+        "each file format, a model in shards, many small checkpoints, the commands that show a history, or how the "
+        "time of commands grows",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
@@ -54,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--update", action="append", metavar="NAME", help="gc: how versions differ (all ways)")
     parser.add_argument("--files", type=Path, metavar="DIR", help="formats: these files")
+    add_options(parser.add_argument_group("scale"))
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
     arguments = parser.parse_args(argv)
@@ -267,6 +270,12 @@ def _gc(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _scale(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import scale
+
+    return scale.measure(arguments.axis or [], arguments.upto, folder / "scale")
+
+
 OTHERS = {
     "diff": _diffs,
     "quality": _quality,
@@ -278,6 +287,7 @@ OTHERS = {
     "small": _small,
     "log": _log,
     "gc": _gc,
+    "scale": _scale,
 }
 """What has a table of its own."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import history, recode, shards, small
+from benchmarks import history, recode, scale, shards, small
 from benchmarks.__main__ import main
 from benchmarks.kinds import trained_pairs
 from benchmarks.peers import PEERS
@@ -146,6 +146,13 @@ def test_histories_are_measured_against_git_log(result: Path) -> None:
     rows = bench(result, "log", "--commits", "5")["log"]
     assert [row["command"].split(" ")[:3] for row in rows][:2] == [["git", "log", "-p"], ["git", "theta", "log"]]
     assert all(row["median"] > 0 and row["of_git"] > 0 for row in rows)
+
+
+def test_growth_is_measured_by_command(result: Path) -> None:
+    rows = bench(result, "scale", "--axis", "branches", "--upto", "1")["scale"]
+    assert [row["command"] for row in rows][:3] == ["checkout", "push", "clone"]
+    assert all(row["axis"] == "branches" and row["cpu_seconds"]["1"] > 0 for row in rows)
+    assert scale.exponents({1: 1.0, 10: 1.0, 100: 10.0}) == pytest.approx([0, 1])
 
 
 def test_shards_are_measured_against_one_file(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
