@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.api.models import read_model
 from git_theta_ext.api.versions import LOG, explained, folder_of, version_of
+from git_theta_ext.checkpoint.resharded import store_whole
 from git_theta_ext.errors import MergeError, RepositoryError, UsageError
 from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.revisions import merge_bases
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     import torch
 
     from git_theta_ext.api.versions import Place
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import Digest
@@ -168,20 +168,19 @@ def _state_dicts(models: Sequence[StateDict], base: StateDict | None, statistics
 
 
 def _versions(workspace: Workspace, folder: Path, names: Sequence[str], base: str | None) -> _Models:
-    repo = workspace.repo
-    sides = tuple(_manifest(repo, name, folder) for name in names)
-    before = _ancestor(repo, folder, names) if base is None else _manifest(repo, base, folder)
-    beside = {number: _there(repo, _sidecar(name), folder) for number, name in enumerate(names)}
+    sides = tuple(_manifest(workspace, name, folder) for name in names)
+    before = _ancestor(workspace, folder, names) if base is None else _manifest(workspace, base, folder)
+    beside = {number: _there(workspace, _sidecar(name), folder) for number, name in enumerate(names)}
     statistics = {number: manifest.parameters for number, manifest in beside.items() if manifest is not None}
     return _Models(before, sides, workspace.store, workspace, statistics)
 
 
-def _ancestor(repo: Repository, folder: Path, names: Sequence[str]) -> Manifest | None:
+def _ancestor(workspace: Workspace, folder: Path, names: Sequence[str]) -> Manifest | None:
     """Return the version at the first version's path in the common ancestor of all versions."""
     commits = [name.partition(":")[0] or "HEAD" for name in names]
-    bases = merge_bases(repo, commits)
-    commit = common_ancestor(repo, bases)
-    return None if commit is None else _there(repo, f"{commit}:{names[0].partition(':')[2]}", folder)
+    bases = merge_bases(workspace.repo, commits)
+    commit = common_ancestor(workspace.repo, bases)
+    return None if commit is None else _there(workspace, f"{commit}:{names[0].partition(':')[2]}", folder)
 
 
 def _sidecar(name: str) -> str:
@@ -189,16 +188,19 @@ def _sidecar(name: str) -> str:
     return f"{rev}:{sidecar_of(path)}"
 
 
-def _there(repo: Repository, name: str, folder: Path) -> Manifest | None:
+def _there(workspace: Workspace, name: str, folder: Path) -> Manifest | None:
     try:
-        return _manifest(repo, name, folder)
+        return _manifest(workspace, name, folder)
     except (RepositoryError, UsageError):
         return None
 
 
-def _manifest(repo: Repository, name: str, folder: Path) -> Manifest:
-    version = version_of(repo, name, folder)
+def _manifest(workspace: Workspace, name: str, folder: Path) -> Manifest:
+    version = version_of(workspace.repo, name, folder)
     manifest = version.as_one()
+    if version.joined:
+        ensure_digests(workspace, {digest for tensor in version.joined.values() for digest in tensor.digests})
+        manifest = replace(manifest, parameters=store_whole(workspace.store, version))
     if version.files is None and not find_format(manifest.format).mergeable:
         raise MergeError(f"{name} is in the format {manifest.format}, which is not merged by parameter")
     return replace(manifest, format=_FORMAT, skeleton=_NO_LAYOUT)

@@ -38,12 +38,19 @@ class ModelVersions:
     def mergeable(self) -> bool:
         """Whether some version has several files, and all have one format whose files can be mixed."""
         formats = {version.format for version in self.every}
-        fixed = [version.index.fixed for version in self.every if version.index is not None]
-        if fixed and fixed[0] is not None:
-            return len(formats) == 1 and fixed == fixed[:1] * len(self.every)
+        fixed = [None if version.index is None else version.index.fixed for version in self.every]
+        if fixed[0] is not None:
+            ours = self.sides[0]
+            same = (one == fixed[0] or version.resharded(ours) for one, version in zip(fixed, self.every, strict=True))
+            return len(formats) == 1 and all(same)
         if len(formats) > 1 or not find_format(formats.pop()).mergeable:
             return False
         return self.configured or any(len(version.shards) > 1 or version.index is not None for version in self.every)
+
+    @property
+    def resharded(self) -> bool:
+        """Whether a version has the tensors in other pieces than ours."""
+        return any(version.resharded(self.sides[0]) for version in self.every)
 
     @property
     def configured(self) -> bool:

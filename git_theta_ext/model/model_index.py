@@ -28,6 +28,11 @@ class ModelIndex(Protocol):
         """The tensors in several pieces, each of which is a parameter, by name."""
         ...
 
+    @property
+    def objects(self) -> Mapping[str, tuple[str, int, int]]:
+        """File, offset and size in bytes of what is saved beside tensors and has a place of its own, by name."""
+        ...
+
     def name_in_model(self, file: str, name: str) -> str:
         """Return the name of a parameter, given the name of a file and the one that the parameter has in it."""
         ...

@@ -114,6 +114,13 @@ class ModelVersion:
         specs = {name: tensor.spec for name, tensor in self.joined.items()}
         return specs | {name: parameter.spec for name, parameter in self.whole.items()}
 
+    def resharded(self, other: ModelVersion) -> bool:
+        """Return whether it has the same tensors and objects as another version, in other pieces or places."""
+        if self.index is None or other.index is None or self.index.fixed == other.index.fixed:
+            return False
+        sizes, others = ({n: size for n, (*_, size) in index.objects.items()} for index in (self.index, other.index))
+        return self.specs == other.specs and sizes == others
+
     @property
     def format(self) -> str:
         """The format of its files."""

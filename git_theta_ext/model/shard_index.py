@@ -97,6 +97,11 @@ class ShardIndex:
         """None: each parameter is a whole tensor."""
         return {}
 
+    @property
+    def objects(self) -> Mapping[str, tuple[str, int, int]]:
+        """None: the shards have only tensors."""
+        return {}
+
     def name_in_model(self, file: str, name: str) -> str:  # noqa: ARG002 - see ModelIndex
         """Return the same name: the files have those of the model."""
         return name

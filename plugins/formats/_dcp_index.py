@@ -38,6 +38,7 @@ class DcpIndex:
         weight_map: Tensor, or piece of one, to the name of the file that holds it.
         fixed: Offset, size in bytes and name of each archive, by file.
         tensors: The tensors in several pieces, by name.
+        objects: File, offset and size in bytes of each archive that is not a tensor, by name.
 
     Raises:
         FormatError: The pickle is damaged, or not one of this kind.
@@ -58,6 +59,13 @@ class DcpIndex:
             if len({offset for offset, _, _ in rows}) < len(rows):
                 raise FormatError(f"two tensors are at the same place of {file}")
         self.fixed = places
+        of_tensors = {piece.name for tensor in tensors.values() for piece in tensor.pieces}
+        self.objects = {
+            name: (file, offset, nbytes)
+            for file, rows in places.items()
+            for offset, nbytes, name in rows
+            if name not in of_tensors
+        }
         self.tensors = {name: tensor for name, tensor in tensors.items() if len(tensor.pieces) > 1}
         self.weight_map: Mapping[str, str] = MappingProxyType(
             {name: file for file, rows in places.items() for _, _, name in rows}

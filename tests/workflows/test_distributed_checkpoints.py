@@ -33,13 +33,13 @@ FIRST = {"layer.weight[3:6]": 12.0, "head.weight[:,0:2]": 0.0, "norm.bias": 1.0}
 SHAPES = {"layer.weight": (6, 4), "head.weight": (3, 4), "norm.bias": (3,)}
 
 
-def _files(save: bytes = b"", **changed: float) -> dict[str, bytes]:
+def _files(save: bytes = b"", folder: Path = GOLDEN, **changed: float) -> dict[str, bytes]:
     """Return a checkpoint saved anew, in which every value of some tensors is another one."""
-    metadata = (GOLDEN / ".metadata").read_bytes()
+    metadata = (folder / ".metadata").read_bytes()
     at = metadata.index(SAVED) + len(SAVED) + 3
     files = {"ck/.metadata": metadata[:at] + save + metadata[at + len(save) :]}
     index = FORMAT.read_index(metadata)
-    for path in GOLDEN.glob("*.distcp"):
+    for path in folder.glob("*.distcp"):
         layout, tensors = lay_out(FORMAT, path.read_bytes())
         for name, data in tensors.items():
             value = changed.get(index.name_in_model(path.name, name))
@@ -47,6 +47,19 @@ def _files(save: bytes = b"", **changed: float) -> dict[str, bytes]:
                 tensors[name] = struct.pack("<f", value) * (len(data) // 4)
         files[f"ck/{path.name}"] = assemble(layout, tensors)
     return files
+
+
+def _state(folder: Path) -> dict[str, object]:
+    """Return a checkpoint as torch loads it."""
+    state = {
+        "layer.weight": torch.zeros(6, 4),
+        "head.weight": torch.zeros(3, 4),
+        "norm.bias": torch.zeros(3),
+        "step": torch.tensor(0),
+        "lr": 0.0,
+    }
+    checkpoint.load(state, checkpoint_id=folder)
+    return state
 
 
 def _write(repo: Repo, files: Mapping[str, bytes], message: str) -> None:
@@ -83,13 +96,7 @@ def test_branches_are_merged_by_name_and_loaded_by_torch(with_history: WithHisto
     assert (loaded["head.weight"][:, :2] == 7).all()
     assert torch.equal(loaded["layer.weight"], torch.arange(24.0).reshape(6, 4))
     repo.git("-c", "theta.merge.method=average", "merge", "--quiet", "--no-edit", "main")
-    state = {
-        "layer.weight": torch.zeros(6, 4),
-        "head.weight": torch.zeros(3, 4),
-        "norm.bias": torch.zeros(3),
-        "lr": 0.0,
-    }
-    checkpoint.load(state, checkpoint_id=repo.path / "ck")
+    state = _state(repo.path / "ck")
     assert (state["layer.weight"][3:] == 5).all()
     assert torch.equal(state["layer.weight"][:3], torch.arange(12.0).reshape(3, 4))
     assert (state["head.weight"][:, :2] == 7).all()
@@ -120,6 +127,51 @@ def test_a_tensor_of_which_some_processes_have_nothing_is_shown_and_exported_who
     _, tensors = lay_out(SAFETENSORS, (repo.path / "whole.safetensors").read_bytes())
     assert set(tensors) == {"layer.weight", "head.weight", "norm.bias", "step"}
     assert tensors["layer.weight"] == raw
+
+
+def _resharded(repo: Repo) -> None:
+    repo.git("init", "--quiet")
+    repo.git("theta", "track", "--preset", "dcp")
+    _write(repo, _files(), "first")
+    repo.git("branch", "side")
+    _write(repo, _files(b"11111111", **{"layer.weight[3:6]": 5.0, "norm.bias": 2.0}), "ours")
+    repo.git("switch", "--quiet", "side")
+    for path in (repo.path / "ck").iterdir():
+        path.unlink()
+    changed = {"norm.bias[1:2]": 4.0, "head.weight[2:3]": 7.0, "step": 0.0}
+    _write(repo, _files(b"22222222", OF_FOUR, **changed), "theirs, of four processes")
+    repo.git("switch", "--quiet", "main")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is")
+@pytest.mark.parametrize("strategy", [("-s", "theta"), ()], ids=["at once", "file by file"])
+def test_versions_of_two_numbers_of_processes_are_merged_in_our_pieces(
+    with_history: WithHistory, strategy: tuple[str, ...]
+) -> None:
+    repo = with_history(_resharded)
+    merge = ("-c", "theta.merge.method=average", "merge", "--quiet", "--no-edit", *strategy, "side")
+    done = repo.run(*merge, check=False)
+    assert "saved by different numbers of processes; the merged files are those of ours" in done.stderr
+    if not strategy:
+        assert done.returncode == 1
+        repo.git("theta", "resolve", "ck")
+        repo.git("commit", "--quiet", "--no-edit")
+    assert sorted(path.name for path in (repo.path / "ck").iterdir()) == [".metadata", "__0_0.distcp", "__1_0.distcp"]
+    state = _state(repo.path / "ck")
+    assert state["layer.weight"].tolist() == [*torch.arange(12.0).reshape(3, 4).tolist(), *[[5.0] * 4] * 3]
+    assert state["head.weight"].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [7] * 4]
+    assert state["norm.bias"].tolist() == [1.5, 3, 1.5]
+    assert state["lr"] == 0.5
+    assert "identical" in repo.git("theta", "merge", "--replay", "HEAD")
+    assert not repo.git("status", "--porcelain")
+
+
+def test_python_merges_whole_tensors_of_two_numbers_of_processes(with_history: WithHistory) -> None:
+    repo = with_history(_resharded)
+    merged = git_theta_ext.merge(["main:ck", "side:ck"], method="average", repository=repo.path)
+    assert set(merged) == set(SHAPES) | {"step"}
+    assert merged["norm.bias"].tolist() == [1.5, 3, 1.5]
+    assert merged["layer.weight"][3:].tolist() == [[5.0] * 4] * 3
 
 
 def test_index_that_git_cannot_merge_is_resolved_with_the_model(with_history: WithHistory) -> None:

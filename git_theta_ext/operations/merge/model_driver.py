@@ -91,10 +91,12 @@ def _keep_answers(repo: Repository, directories: MergedDirectories, merged: Merg
 def _merged(workspace: Workspace, directories: MergedDirectories, call: DriverCall) -> MergedModel | None:
     # Importing this takes as long as all else that a call does whose answer is known.
     from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, plan_model, record_of
+    from git_theta_ext.operations.merge.resharded import in_our_pieces
 
     versions = directories.versions()
     if versions is None:
         return None
+    versions = in_our_pieces(workspace, versions)
     repo = workspace.repo
     recorded = None
     if call.operation.remade is not None:

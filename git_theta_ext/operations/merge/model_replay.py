@@ -19,6 +19,7 @@ from git_theta_ext.operations.merge.inputs import config_in_commit, gather_input
 from git_theta_ext.operations.merge.planning import plan_checkpoint
 from git_theta_ext.operations.merge.recorded_merge import RecordedMerge, RecordedModel, Replayed
 from git_theta_ext.operations.merge.recorded_versions import check_record, inexact_methods, recorded_objects
+from git_theta_ext.operations.merge.resharded import in_our_pieces
 from git_theta_ext.operations.merge.resolve import resolve_together, skeletons_to_read, values_to_read
 from git_theta_ext.operations.models import Directory
 from git_theta_ext.operations.sync.fetch import ensure_digests
@@ -55,7 +56,7 @@ def recorded_model(workspace: Workspace, commit: str, record: Record, parents: I
     sides = tuple(_required(record, side, _version(repo, record, side, objects)) for side in record.sides)
     folder = posixpath.dirname(record.path)
     committed = _required(record, commit, Directory.of(repo, commit, folder).version(record.path))
-    versions = ModelVersions(record.path, base, sides)
+    versions = in_our_pieces(workspace, ModelVersions(record.path, base, sides))
     before, after = versions.manifests()
     plan = plan_checkpoint(workspace, before, after, record.rules, record.unread_types, mixed=True)
     recorded = RecordedModel(versions, committed)

@@ -138,10 +138,12 @@ def _finish(
 def _merged(workspace: Workspace, operation: Operation, directories: MergedDirectories) -> MergedModel | None:
     """Merge a model for which git called no driver."""
     from git_theta_ext.operations.merge.model_merge import merge_model, merged_files, plan_model, record_of
+    from git_theta_ext.operations.merge.resharded import in_our_pieces
 
     repo, versions = workspace.repo, directories.versions()
     if versions is None:
         return None
+    versions = in_our_pieces(workspace, versions)
     rules = merge_rules(rule_sources(repo), *(side.parameters for side in versions.sides), operation=operation)
     commits = directories.trees.sides
     plan = plan_model(workspace, versions, rules)

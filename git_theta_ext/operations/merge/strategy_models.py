@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.entries import TreeEntry
@@ -12,6 +12,7 @@ from git_theta_ext.operations.merge.merged_trees import MergedTrees
 from git_theta_ext.operations.merge.model_directories import directories_at
 from git_theta_ext.operations.merge.model_merge import merge_model, plan_model, record_of
 from git_theta_ext.operations.merge.record import recorded_rules
+from git_theta_ext.operations.merge.resharded import in_our_pieces
 from git_theta_ext.operations.merge.result import report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
@@ -109,6 +110,7 @@ def planned_model(
     recorded = None if repeated is None else recorded_rules(workspace, repeated, name)
     names = [side.parameters for side in sides]
     rules = merge_rules(rule_sources(workspace.repo), *names, words=words, recorded=recorded)
+    candidate = replace(candidate, versions=in_our_pieces(workspace, candidate.versions))
     return PlannedModel(candidate, rules, plan_model(workspace, candidate.versions, rules))
 
 
