@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.api.versions import LOG, explained, folder_of, revision_name, version_name, version_of
+from git_theta_ext.checkpoint.resharded import store_whole
 from git_theta_ext.comparison.page import diff_page
 from git_theta_ext.comparison.schema import to_json
 from git_theta_ext.comparison.screen import Screen
 from git_theta_ext.comparison.text import render
+from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.operations.history.numbers import measure_versions
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from git_theta_ext.api.versions import Path, Place, Revision
     from git_theta_ext.comparison.changes import ModelChange
-    from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.model.tensor import Digest
 
 
@@ -48,9 +49,20 @@ def diff(old: Revision, new: Revision, path: Path | None = None, *, repository: 
     names = [revision_name(rev) if path is None else version_name(os.fspath(path), rev) for rev in (old, new)]
     with Workspace.discover(LogReporter(LOG), folder) as workspace:
         before, after = (version_of(workspace.repo, name, folder) for name in names)
+        before, after = _whole(workspace, before, after), _whole(workspace, after, before)
         ensure_digests(workspace, _modified(before, after))
         change = measure_versions(workspace, names[1], before.shards, after.shards)
     return Comparison(replace(change, old_path=names[0]))
+
+
+def _whole(workspace: Workspace, version: ModelVersion, other: ModelVersion) -> ModelVersion:
+    """Return a version in which tensors that differ from those of another version are in one piece."""
+    names = {name for name, tensor in version.joined.items() if other.joined.get(name) != tensor}
+    if not names:
+        return version
+    ensure_digests(workspace, {digest for name in names for digest in version.joined[name].digests})
+    parameters = store_whole(workspace.store, version, names)
+    return ModelVersion({next(iter(version.shards)): replace(version.as_one(), parameters=parameters)})
 
 
 def _modified(old: ModelVersion, new: ModelVersion) -> set[Digest]:

@@ -8,36 +8,42 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.model.layout import Layout, Literal
-from git_theta_ext.model.manifest import Skeleton
+from git_theta_ext.model.manifest import Parameter, Skeleton
 from git_theta_ext.model.model_version import ModelVersion
+from git_theta_ext.model.tensor_pieces import JoinedTensor, TensorPiece
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.store.skeletons import read_skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from git_theta_ext.model.layout import Segment
-    from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.model.tensor_pieces import JoinedTensor
     from git_theta_ext.store.store import Store
 
     Known = dict[tuple[object, ...], Parameter]
     """What is cut out of which pieces, and the result."""
 
 
-def store_whole(store: Store, version: ModelVersion) -> dict[str, Parameter]:
-    """Store the tensors of a version that are in pieces once more, and return all its tensors by name.
+def store_whole(store: Store, version: ModelVersion, names: Container[str] | None = None) -> dict[str, Parameter]:
+    """Store the tensors of a version that are in pieces once more, and return all its parameters by name.
 
     No commit names those, so that garbage collection removes them.
+
+    Args:
+        store: Holds the pieces.
+        version: The version.
+        names: Which tensors; others stay in pieces. All if None.
 
     Raises:
         ThetaError: A piece is missing or damaged, or the store cannot be written.
     """
-    results, made = Batches(store), {}
+    results, made, pieces = Batches(store), dict[str, Parameter](), set[str]()
     for name, tensor in version.joined.items():
-        made[name] = results.add(tensor.spec, tensor.value(_reader(store)))
+        if names is None or name in names:
+            made[name] = results.add(tensor.spec, tensor.value(_reader(store)))
+            pieces |= tensor.names
     results.flush()
-    return {**version.whole, **made}
+    return {name: value for name, value in version.parameters.items() if name not in pieces} | made
 
 
 def reshard(store: Store, version: ModelVersion, target: ModelVersion, known: Known) -> ModelVersion:
@@ -94,8 +100,6 @@ def _reader(store: Store) -> Callable[[str, Parameter], bytearray | memoryview]:
 
 
 def _alone(name: str, parameter: Parameter) -> JoinedTensor:
-    from git_theta_ext.model.tensor_pieces import JoinedTensor, TensorPiece
-
     shape = parameter.spec.shape
     return JoinedTensor(parameter.spec, ((TensorPiece(name, (0,) * len(shape), shape), parameter),))
 

@@ -166,6 +166,25 @@ def test_versions_of_two_numbers_of_processes_are_merged_in_our_pieces(
     assert not repo.git("status", "--porcelain")
 
 
+def test_versions_of_two_numbers_of_processes_are_compared_by_tensor(with_history: WithHistory) -> None:
+    repo = with_history(_resharded)
+    (found,) = json.loads(repo.git("theta", "diff", "--json", "main~", "side"))["models"]
+    assert found["summary"] | {"modified": 3, "unchanged": 1, "added": 0, "removed": 0} == found["summary"]
+    rows = {row["name"]: row for row in found["parameters"]}
+    assert rows.keys() == {"norm.bias", "head.weight", "step"}
+    assert rows["norm.bias"]["stats"]["changed"] == 1
+    shown = json.loads(repo.git("theta", "show", "--json", "side:ck", "head.weight"))
+    assert rows["head.weight"]["new"]["digest"] == shown["digest"]
+    change = git_theta_ext.diff("main~:ck", "side:ck", repository=repo.path)
+    assert {row["name"] for row in change.to_dict()["parameters"]} == rows.keys()
+    assert "head.weight" in repo.git("theta", "diff", "--cached", "side", "--", "ck")
+
+
+def test_numbers_of_the_history_tell_files_apart(with_history: WithHistory) -> None:
+    repo = with_history(_resharded)
+    assert "rel. change" in repo.git("theta", "log", "--numbers", "-1", "--", "ck")
+
+
 def test_python_merges_whole_tensors_of_two_numbers_of_processes(with_history: WithHistory) -> None:
     repo = with_history(_resharded)
     merged = git_theta_ext.merge(["main:ck", "side:ck"], method="average", repository=repo.path)

@@ -18,6 +18,7 @@ from git_theta_ext.operations.diff.external import join_external_data
 from git_theta_ext.operations.diff.grouping import Pair, pairs_of
 from git_theta_ext.operations.diff.loras import LoraSide, with_lora_updates
 from git_theta_ext.operations.diff.measuring import measure_modified
+from git_theta_ext.operations.diff.pieces import join_pieces
 from git_theta_ext.operations.diff.selection import EVERYTHING, Selection
 from git_theta_ext.operations.diff.sides import ModelSide
 from git_theta_ext.operations.diff.trees import read_trees
@@ -57,6 +58,7 @@ def diff_models(
         found = Changes(changes(workspace.repo, compared.within(folders)).files, found.unmerged)
     old, new = read_trees(workspace, compared, found.files)
     join_external_data(workspace.store, old, new)
+    join_pieces(workspace.store, old, new)
     named_models = model_names(workspace.repo.run, sorted({*old.checkpoints, *new.checkpoints}))
     names = {**old.models, **new.models, **named_models}
     pairs = [pair for pair in pairs_of(old, new, found.files, names) if named & pair.paths]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changes import ModelChange
 from git_theta_ext.comparison.models import compare_models
 from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.model.model_version import ModelVersion
+from git_theta_ext.model.model_version import ModelVersion, renamed
 from git_theta_ext.operations.diff.measuring import measure_modified
 
 if TYPE_CHECKING:
@@ -43,7 +44,22 @@ def measured(workspace: Workspace, model: ChangedModel) -> ModelChange:
             before[file.old_path] = only(manifests[old], names)
         if file.new in manifests:
             after[file.path] = only(manifests[file.new], names)
-    return measure_versions(workspace, model.path, before, after)
+    return measure_versions(workspace, model.path, *_apart(before, after))
+
+
+def _apart(*versions: Mapping[str, Manifest]) -> Iterator[Mapping[str, Manifest]]:
+    """Yield versions in which no two files have a parameter of the same name.
+
+    Files of torch.distributed number their tensors, and have no names for them.
+    """
+    every = [[name for manifest in version.values() for name in manifest.parameters] for version in versions]
+    unique = all(len(set(names)) == len(names) for names in every)
+    for version in versions:
+        names = {
+            path: {name: name if unique else f"{posixpath.basename(path)}:{name}" for name in manifest.parameters}
+            for path, manifest in version.items()
+        }
+        yield {path: renamed(manifest, names[path]) for path, manifest in version.items()}
 
 
 def measure_versions(
