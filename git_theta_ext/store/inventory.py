@@ -100,10 +100,11 @@ class Inventory:
             CorruptError: A pack disagrees with the index.
         """
         wanted = set(digests)
-        chosen = sound_first(self.locations(wanted))
-        if absent := wanted - set(chosen):
-            raise self._absent(absent, len(wanted))
-        return {digest: self.blob_at(digest, location) for digest, location in chosen.items()}
+        with shared_lock(self.root):  # until the packs are open, so that none is removed before
+            chosen = sound_first(self.locations(wanted))
+            if absent := wanted - set(chosen):
+                raise self._absent(absent, len(wanted))
+            return {digest: self.blob_at(digest, location) for digest, location in chosen.items()}
 
     def _absent(self, absent: AbstractSet[Digest], wanted: int) -> MissingError:
         bad = only(self.index.locations(absent), Verdict.BAD)
