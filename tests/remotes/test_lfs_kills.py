@@ -10,7 +10,6 @@ import hashlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from benchmarks.lfs_host import LfsHost
 from helpers import MODEL, Repo, copy_repository, model
+from kills import end_group, unlock
 
 from git_theta_ext.checkpoint.populate import read_layout
 from git_theta_ext.errors import ThetaError
@@ -177,20 +177,14 @@ def started(repo: Repo, *command: str) -> subprocess.Popen[bytes]:
 
 def killed(repo: Repo, seconds: float, *command: str) -> bool:
     """Start a git command, kill it and its children after some time, and return whether it was still running."""
-    with started(repo, *command) as process:
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return True
+    process = started(repo, *command)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        end_group(process)
     return False
-
-
-def unlock(repo: Repo) -> None:
-    """Remove git's own locks, as it advises after a crash; ours are held by nobody."""
-    for lock in repo.path.glob(".git/**/*.lock"):
-        if "theta" not in lock.parts:
-            lock.unlink()
 
 
 def duration(repo: Repo, *command: str) -> float:
@@ -217,7 +211,7 @@ def push_killed(world: World, folder: Path, points: int, part_size: int = 1 << 3
             longest = seconds  # the first push was slow
         number += 1
         wrong += [f"{number}: {text}" for text in world.wrong(folder)]
-        unlock(mine)
+        unlock(mine.path / ".git")
         mine.git(*PUSH, "main")
         wrong += [f"{number}, again: {text}" for text in world.wrong(folder)]
         head = mine.git("rev-parse", "HEAD")
@@ -237,7 +231,7 @@ def fetch_killed(world: World, points: int) -> None:
     for _ in range(points):
         world.reset("clone")
         running += killed(clone, draw.uniform(0, longest), *command)
-        unlock(clone)
+        unlock(clone.path / ".git")
         store = clone.path / ".git" / "theta" / "packs"
         for path in store.glob("??/*") if store.is_dir() else ():
             assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
@@ -266,7 +260,7 @@ def pushes_killed(world: World, folder: Path, points: int) -> None:
             thread.join()
         wrong += [f"{number}: {text}" for text in world.wrong(folder)]
         for repo in (mine, theirs):
-            unlock(repo)
+            unlock(repo.path / ".git")
         codes = [mine.run(*PUSH, "main", check=False).returncode, theirs.run(*PUSH, branch, check=False).returncode]
         if codes.count(0) < (2 if branch == "side" else 1):
             wrong.append(f"{number}: pushes to main and {branch} exit with {codes}")

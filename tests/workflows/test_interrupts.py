@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from helpers import MODEL, Repo, WithHistory, model, safetensors
+from kills import end_group, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,17 +52,14 @@ def stop(repo: Repo, *command: str, after: float | Callable[[], bool], how: sign
     process = subprocess.Popen(
         ["git", *command], cwd=repo.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     if callable(after):
         while process.poll() is None and not after() and time.monotonic() < deadline:
             time.sleep(0.001)
     else:
         time.sleep(after)
-    if process.poll() is None:
-        os.killpg(process.pid, how)
-    process.communicate(timeout=30)
-    # As git advises after a crash.
-    (repo.path / ".git" / "index.lock").unlink(missing_ok=True)
+    end_group(process, how)
+    unlock(repo.path / ".git")
 
 
 def test_interrupted_populate_is_resumed_by_theta_checkout(big: Repo) -> None:
@@ -112,6 +110,7 @@ def test_kill_during_add(big: Repo, command: tuple[str, ...], moment: float) -> 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_kill_during_push(big: Repo, shared: Repo, tmp_path: Path, moment: float) -> None:
     stop(big, "push", "--quiet", "origin", "main", "one", after=moment, how=signal.SIGKILL)
+    unlock(shared.path)
     big.git("push", "--quiet", "origin", "main", "one")
     Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
     copy = Repo(tmp_path / "clone")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import time
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from helpers import MODEL, Repo, WithHistory, safetensors
+from kills import end_group, held, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 TENSORS, ELEMENTS = 40, 1 << 20
 """160 MB: results become durable, and are noted, 64 MB at a time."""
@@ -44,39 +42,31 @@ def branches(with_history: WithHistory) -> Repo:
     return with_history(_branches)
 
 
+@pytest.fixture
+def holding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for what holds a process."""
+    return tmp_path_factory.mktemp("holding")
+
+
 def journal(repo: Repo) -> list[str]:
     found = [path for path in (repo.path / ".git/theta/merging").glob("*") if path.is_file()]
     return [line for path in found for line in path.read_text().splitlines() if line]
 
 
-def running(repo: Repo, name: str) -> int | None:
-    """Return the process of a name that runs in the work tree."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            here = (process / "cwd").resolve() == repo.path.resolve()
-            if here and (process / "comm").read_text().strip() == name:
-                return int(process.name)
-    return None
-
-
-def kill(repo: Repo, words: Sequence[str], name: str | None) -> None:
-    """Start a merge, and kill its process of a name, or all of it, as soon as some tensors are merged."""
-    with subprocess.Popen(
-        ["git", *words], cwd=repo.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as merging:
-        victim = None
-        while merging.poll() is None and victim is None:
-            victim = merging.pid if name is None else running(repo, name)
-        assert victim is not None
-        while merging.poll() is None and not journal(repo):
-            time.sleep(0.001)
-        (os.killpg if name is None else os.kill)(victim, signal.SIGKILL)
-        merging.wait(60)
-    assert 0 < len(journal(repo)) < TENSORS, "the signal came too late"
+def kill(repo: Repo, words: Sequence[str], folder: Path, *, git_too: bool = False) -> None:
+    """Start a merge, and kill the process that merges, or git as well, as soon as some tensors are merged."""
+    at = ("git_theta_ext.merging.execution.journal", "Journal", "record")
+    with held(repo, folder, ["git", *words], at, 1) as (merging, process):
+        if git_too:
+            end_group(merging)
+        else:
+            os.kill(process, signal.SIGKILL)
+            merging.wait(60)
+    assert 0 < len(journal(repo)) < TENSORS
 
 
 def is_as_before(repo: Repo) -> bool:
-    (repo.path / ".git/index.lock").unlink(missing_ok=True)  # as git advises after a crash
+    unlock(repo.path / ".git")
     left = {path.name for path in repo.path.iterdir()} - {".git", ".gitattributes", MODEL}
     # Git's own copies of the sides, which it removes unless it is killed itself.
     return repo.problems(MODEL, large(2)) == [] and not [name for name in left if not name.startswith(".merge_file")]
@@ -93,8 +83,8 @@ def finished(repo: Repo, words: Sequence[str]) -> None:
     assert np.array_equal(values, np.arange(mean, mean + TENSORS, dtype="<f4")[:, None].repeat(ELEMENTS, 1))
 
 
-def test_killed_driver_leaves_a_conflict_that_can_be_given_up_or_resolved(branches: Repo) -> None:
-    kill(branches, TWO, "git-theta")
+def test_killed_driver_leaves_a_conflict_that_can_be_given_up_or_resolved(branches: Repo, holding: Path) -> None:
+    kill(branches, TWO, holding)
     assert branches.git("status", "--porcelain") == f"UU {MODEL}"
     assert branches.run("commit", "--all", "--no-edit", check=False).returncode != 0
     branches.git("merge", "--abort")
@@ -102,15 +92,15 @@ def test_killed_driver_leaves_a_conflict_that_can_be_given_up_or_resolved(branch
     finished(branches, TWO)
 
 
-def test_killed_strategy_changes_nothing(branches: Repo) -> None:
-    kill(branches, THREE, "git-merge-theta")
+def test_killed_strategy_changes_nothing(branches: Repo, holding: Path) -> None:
+    kill(branches, THREE, holding)
     assert is_as_before(branches)
     assert not (branches.path / ".git/MERGE_HEAD").exists()
     finished(branches, THREE)
 
 
 @pytest.mark.parametrize("words", [TWO, THREE], ids=["two sides", "three sides"])
-def test_killed_with_git(branches: Repo, words: list[str]) -> None:
-    kill(branches, words, None)
+def test_killed_with_git(branches: Repo, words: list[str], holding: Path) -> None:
+    kill(branches, words, holding, git_too=True)
     assert is_as_before(branches)
     finished(branches, words)
