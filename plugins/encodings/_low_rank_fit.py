@@ -6,6 +6,7 @@ import ctypes
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.interfaces import (
@@ -45,6 +46,7 @@ _ARITHMETIC = 1e-7  # relative error of an update that was computed in float32
 _TINY = 1e-36
 _REGULAR = 1e-9
 _BITS = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24)
+_COARSE = 3
 _MEASURED = 1 << 18  # elements
 _PAYS_ON_DEVICE = 1 << 22  # elements
 
@@ -249,21 +251,25 @@ def _rounded(target: TensorSource, parent: TensorSource, left: Any, right: Any, 
     piece = first * row_bytes, (first + taken) * row_bytes
     data, base = target.read(*piece), parent.read(*piece)
     predicted = memoryview(bytearray(data.nbytes))
-    best, smallest = None, float("inf")
-    for bits in _BITS:
+
+    @cache
+    def measured(bits: int) -> tuple[float, Fit]:
         candidate = Fit({"scale": 1.0, "swap": False}, (_stored(_keep(left, bits)), _stored(_keep(right, bits))))
         bases = (Base(parent.spec, base), *(Base(spec, memoryview(values)) for spec, values in candidate.tensors))
         predict(Chunk(target.spec, piece[0], bases, candidate.params), predicted)
         missed = payload_size(encode_residual(target.spec, data, predicted))
-        size = missed * rows / taken + sum(
+        return missed * rows / taken + sum(
             payload_size(encode_dense(spec, memoryview(values))) for spec, values in candidate.tensors
-        )
-        if size < smallest:
-            best, smallest = candidate, size
-        elif size > 1.1 * smallest:
+        ), candidate
+
+    # The size falls, and rises again: every third width is enough to find where.
+    best = _BITS[0]
+    for bits in _BITS[1::_COARSE]:
+        if measured(bits)[0] > 1.1 * measured(best)[0]:
             break
-    assert best is not None
-    return best
+        best = min(best, bits, key=lambda width: measured(width)[0])
+    near = [bits for bits in _BITS if abs(bits - best) < _COARSE]
+    return measured(min(near, key=lambda width: measured(width)[0]))[1]
 
 
 def _keep(values: Any, bits: int) -> Any:

@@ -26,6 +26,7 @@ _SETTLED = 9  # the round after which noise and update differ clearly
 _INSIDE = 0.003  # weight of elements that are inside their interval, which keeps the systems regular
 _AIM = 0.6  # inner part of the interval to aim at: closer to the middle, factors need less precision
 _BLOCK = 1 << 20
+_CACHED = 1 << 16  # elements of a block that stays in the cache of a CPU
 _WORK = 2e10  # multiplications that a search may take, a few seconds
 _PATIENCE = 3  # rounds in a row in which no fewer elements miss
 _WORKSPACE = 1 << 26
@@ -111,17 +112,19 @@ def _above(xp: Any, left: Any, right: Any, least: float) -> tuple[Any, Any]:
 def improve(xp: Any, update: Intervals, left: Any, right: Any, aim: float = _AIM) -> tuple[Any, int]:
     """Return ``left`` after one Newton step for each of its rows, towards the inner part ``aim`` of the intervals.
 
-    Also return the number of elements that were outside of this part before the step.
+    Also return the number of elements that were outside of this part before the step. Distances and weights may be
+    inexact, as the next step makes up for that, but the systems are badly conditioned and need float64.
     """
     rank, columns = right.shape
     upper = [(i, j) for i in range(rank) for j in range(i, rank)]
     rows, others = [i for i, _ in upper], [j for _, j in upper]
     squares = (right[rows] * right[others]).T
-    step = max(1, _BLOCK // max(columns, rank * rank))
+    unit = float(update.half.min())  # no weight is above 1
+    step = max(1, _block_elements(left) // max(columns, rank * rank))
     parts, misses = [], 0
     for at in range(0, left.shape[0], step):
         part = left[at : at + step]
-        missed, weights = _missed(xp, update, slice(at, at + step), part @ right, aim)
+        missed, weights = _missed(xp, update, slice(at, at + step), part @ right, (aim, unit))
         misses += int((missed != 0).sum())
         packed = weights @ squares
         normal = xp.zeros((part.shape[0], rank, rank), dtype=packed.dtype, **_place(packed))
@@ -129,20 +132,40 @@ def improve(xp: Any, update: Intervals, left: Any, right: Any, aim: float = _AIM
         normal[:, others, rows] = packed
         diagonal = normal[:, range(rank), range(rank)]
         normal[:, range(rank), range(rank)] = diagonal * (1 + 1e-12) + 1e-12 * diagonal.mean() + 1e-300
-        parts.append(part + xp.linalg.solve(normal, ((weights * missed) @ right.T)[..., None])[..., 0])
+        weights *= missed
+        parts.append(part + xp.linalg.solve(normal, (weights @ right.T)[..., None])[..., 0])
     return xp.concatenate(parts), misses
 
 
-def _missed(xp: Any, update: Intervals, rows: slice, product: Any, aim: float) -> tuple[Any, Any]:
-    """Return the distances of a product from the intervals, and the weights of the elements."""
-    centre, half = _wide(update.centre[rows]), _wide(update.half[rows])
-    off = centre - product
-    missed = off - xp.clip(off, -aim * half, aim * half)
-    return missed, xp.where(missed != 0, 1.0, _INSIDE) / half**2
+def _missed(xp: Any, update: Intervals, rows: slice, product: Any, scale: tuple[float, float]) -> tuple[Any, Any]:
+    """Return the distances of a product from the intervals, and the weights of the elements, both in float32.
+
+    Args:
+        xp: numpy or torch.
+        update: The intervals.
+        rows: Some of their rows.
+        product: The product in these rows.
+        scale: The part of an interval to aim at, and the half of one that has a weight of 1 if it is missed.
+    """
+    half = update.half[rows]
+    off = _single(update.centre[rows] - product)
+    inner = half * scale[0]
+    missed = off - xp.minimum(xp.maximum(off, -inner), inner)
+    weights = scale[1] / half
+    weights *= weights
+    return missed, _wide(xp.where(missed != 0, weights, weights * _INSIDE))
+
+
+def _block_elements(values: Any) -> int:
+    return _BLOCK if hasattr(values, "double") else _CACHED
 
 
 def _wide(values: Any) -> Any:
     return values.double() if hasattr(values, "double") else values.astype("f8")
+
+
+def _single(values: Any) -> Any:
+    return values.float() if hasattr(values, "float") else values.astype("f4")
 
 
 def _place(values: Any) -> dict[str, Any]:
