@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
-    from git_theta_ext.store.store import Store
+    from git_theta_ext.store.deltas.decode import Blobs, Decoder
 
 _ENOUGH = 1 / 64
 """Share of a tensor's bytes below which no encoding other than ``delta`` is tried."""
@@ -74,8 +74,9 @@ def encodings_with_bases() -> list[str]:
     return [name for name in names("encodings") if find_encoding(name).needs]
 
 
-def cheapest_delta(
-    store: Store,
+def cheapest_delta(  # noqa: PLR0913 - each is a part of the question
+    decoder: Decoder,
+    blobs: Blobs,
     candidate: Candidate,
     parents: Sequence[PossibleParent],
     encodings: Sequence[str],
@@ -85,7 +86,8 @@ def cheapest_delta(
     """Return the cheapest way to store a tensor as a delta of one of some parents; None if there is none.
 
     Args:
-        store: The store of the tensors.
+        decoder: Decodes tensors.
+        blobs: The blobs of the tensors, and all that they depend on.
         candidate: The tensor.
         parents: The parents, the most likely first.
         encodings: Names of the encodings; ``delta`` is tried first.
@@ -93,11 +95,10 @@ def cheapest_delta(
     """
     if not parents:
         return None
-    blobs = store.blobs({candidate.digest, *(parent.digest for parent in parents)})
     # The parents are often deltas of each other.
     known = DecodedChunks(_KNOWN)
-    target = StoredSource(store.decoder, blobs, candidate.digest, known)
-    sources = {parent.digest: StoredSource(store.decoder, blobs, parent.digest, known) for parent in parents}
+    target = StoredSource(decoder, blobs, candidate.digest, known)
+    sources = {parent.digest: StoredSource(decoder, blobs, parent.digest, known) for parent in parents}
 
     def priced(parent: PossibleParent, name: str) -> list[tuple[float, StoragePlan]]:
         source = sources[parent.digest]
@@ -119,7 +120,7 @@ def cheapest_delta(
     return min(options, key=lambda option: option[0])[1] if options else None
 
 
-def without_base(store: Store, candidate: Candidate) -> StoragePlan:
+def without_base(decoder: Decoder, blobs: Blobs, candidate: Candidate) -> StoragePlan:
     """Return the way to store a tensor without a base."""
-    source = StoredSource(store.decoder, store.blobs({candidate.digest}), candidate.digest)
+    source = StoredSource(decoder, blobs, candidate.digest)
     return StoragePlan(candidate, None, dense_estimate(source))

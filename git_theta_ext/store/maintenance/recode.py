@@ -20,6 +20,7 @@ from git_theta_ext.store.deltas.graph import DeltaGraph
 from git_theta_ext.store.locations import Location
 from git_theta_ext.store.maintenance.cheapest import PossibleParent, cheapest_delta, encodings_with_bases, without_base
 from git_theta_ext.store.maintenance.extract import starting_within
+from git_theta_ext.store.maintenance.precedents import Precedents
 from git_theta_ext.store.packs.writer import dense_blob, divided
 from git_theta_ext.util.threads import no_progress
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.maintenance.cheapest import Candidate, StoragePlan
+    from git_theta_ext.store.maintenance.precedents import Choice
     from git_theta_ext.store.packs.writer import NewBlob
     from git_theta_ext.store.store import Store
 
@@ -87,6 +90,7 @@ class Recoder:
     ) -> None:
         self._store = store
         self._limit = depth
+        self._precedents = Precedents()
         self._aggressive = aggressive
         self._dry_run = dry_run
         self._encodings = encodings_with_bases()
@@ -127,12 +131,10 @@ class Recoder:
                 self.result.examined += len(wanted)
                 # Most tensors of a first version have no parents, and need no thread.
                 likely = [candidate for candidate in wanted if candidate.parents or self._too_deep(candidate.digest)]
-                plans = []
+                plans: list[StoragePlan] = []
                 if likely:
                     executor = executor or self._start(running)
-                    for plan in executor.map(self._plan, likely):
-                        advance(0)
-                        plans += [plan] if plan is not None else []
+                    plans = self._plans(likely, executor, advance)
                 # Other plans of the same group may have moved the parents.
                 accepted = [plan for plan in plans if self._accept(plan)]
                 moving = {plan.candidate.digest for plan in accepted if not self._dry_run}
@@ -172,13 +174,46 @@ class Recoder:
         """Return whether a tensor has a larger chain depth than is allowed now, and should be recoded."""
         return self._aggressive and self._graph.depths[digest] > self._limit
 
-    def _plan(self, candidate: Candidate) -> StoragePlan | None:
-        parents = self._parents(candidate)
-        plan = cheapest_delta(self._store, candidate, parents, self._encodings, thorough=self._aggressive)
+    def _plans(
+        self, candidates: Sequence[Candidate], executor: ThreadPoolExecutor, advance: Callable[[int], None]
+    ) -> list[StoragePlan]:
+        """Return how to store the tensors for which something else is better than what they are stored as now."""
+        choices = {candidate.digest: (candidate, self._parents(candidate)) for candidate in candidates}
+        every = list(choices.values())
+        plans = self._compared(every if self._aggressive else self._precedents.first(every), executor, advance)
+        left = [choice for digest, choice in choices.items() if digest not in plans]
+        plans |= self._compared([c for c in left if not self._precedents.decides(c)], executor, advance)
+        plans |= {
+            c[0].digest: self._worthwhile(c[0], self._precedents.plan(c)) for c in left if c[0].digest not in plans
+        }
+        return [plan for digest in choices if (plan := plans[digest]) is not None]
+
+    def _compared(
+        self, choices: Sequence[Choice], executor: ThreadPoolExecutor, advance: Callable[[int], None]
+    ) -> dict[Digest, StoragePlan | None]:
+        """Compare the ways to store tensors, and return the best of each; None for what it is stored as now."""
+        if not choices:
+            return {}
+        # One look-up for all of them.
+        blobs = self._store.blobs({d for (c, parents) in choices for d in (c.digest, *(p.digest for p in parents))})
+        plans: dict[Digest, StoragePlan | None] = {}
+        for choice, plan in zip(choices, executor.map(partial(self._plan, blobs), choices), strict=True):
+            advance(0)
+            self._precedents.note(choice, plan)
+            plans[choice[0].digest] = plan
+        return plans
+
+    def _plan(self, blobs: Blobs, choice: Choice) -> StoragePlan | None:
+        candidate, parents = choice
+        decoder = self._store.decoder
+        plan = cheapest_delta(decoder, blobs, candidate, parents, self._encodings, thorough=self._aggressive)
         if not self._too_deep(candidate.digest):
-            return plan if plan is not None and plan.stored < _WORTH * self._bytes_now(candidate) else None
-        whole = without_base(self._store, candidate)
+            return self._worthwhile(candidate, plan)
+        whole = without_base(decoder, blobs, candidate)
         return plan if plan is not None and plan.stored < whole.stored else whole
+
+    def _worthwhile(self, candidate: Candidate, plan: StoragePlan | None) -> StoragePlan | None:
+        return plan if plan is not None and plan.stored < _WORTH * self._bytes_now(candidate) else None
 
     def _bytes_now(self, candidate: Candidate) -> int:
         held = self._graph.chosen[candidate.digest]
@@ -188,9 +223,11 @@ class Recoder:
         """Return the most likely parent of each chain depth: at the same depth the first one is best."""
         by_depth: dict[int, PossibleParent] = {}
         for digest, spec in candidate.parents:
-            if spec.dtype == candidate.spec.dtype and self._may_depend(candidate.digest, digest):
-                depth = self._graph.depths[digest]
-                by_depth.setdefault(depth, PossibleParent(digest, spec, depth))
+            depth = self._graph.depths.get(digest, self._limit)
+            if spec.dtype != candidate.spec.dtype or depth >= self._limit or depth in by_depth:
+                continue
+            if self._may_depend(candidate.digest, digest):
+                by_depth[depth] = PossibleParent(digest, spec, depth)
         return list(by_depth.values())
 
     def _may_depend(self, digest: Digest, parent: Digest) -> bool:
