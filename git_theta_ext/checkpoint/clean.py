@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from git_theta_ext.model.layout import Literal, layout_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.packs.checked import FileSource
-from git_theta_ext.util.threads import batched_map, no_progress, thread_count
+from git_theta_ext.util.threads import batched_map, no_progress, pool, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -113,7 +112,7 @@ def _hash(
         return _digest(data, extent, scanned.seeds.get(extent.name, ()), shared)
 
     hashed: dict[str, _Hashed] = {}
-    with ThreadPoolExecutor(count) as executor:
+    with pool(count, sum(extent.spec.nbytes for extent in extents)) as executor:
         results = batched_map(executor, digest, extents, 4 * count, lambda extent: extent.spec.nbytes)
         for extent, result in zip(extents, results, strict=True):
             hashed[extent.name] = result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,10 +9,11 @@ from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.store.packs.reader import wrong_tensor
-from git_theta_ext.util.threads import TOGETHER, largest_sum, ordered_map, window
+from git_theta_ext.util.threads import TOGETHER, largest_sum, ordered_map, pool, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import ThreadPoolExecutor
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs, Decoder
@@ -134,7 +134,7 @@ def read_ahead(  # noqa: PLR0913 - named
         CorruptError: The stored bytes do not match a digest.
     """
     tasks = _Tasks(decoder, groups, blobs, work, span, relocate)
-    with ThreadPoolExecutor(threads) as executor:
+    with pool(threads, sum(spec.nbytes for group in groups for _, spec in group)) as executor:
         pieces = tasks.run(executor, window(threads), numbers)
         for item, group in enumerate(groups):
             hashers = [TensorHasher(spec) for _, spec in group] if verify and numbers is None else []
@@ -163,7 +163,7 @@ class _Tasks:
     """They are used over and over: fresh memory costs more than decoding."""
 
     def run(
-        self, executor: ThreadPoolExecutor, ahead: int, numbers: Sequence[int] | None = None
+        self, executor: ThreadPoolExecutor | None, ahead: int, numbers: Sequence[int] | None = None
     ) -> Iterator[DecodedPiece]:
         """Yield all pieces, or some, in order. An error is raised after the pieces before it."""
         batches = list(_batches(self.groups, self.span, numbers))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from git_theta_ext.store.packs.reader import StoredBlob
 from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
 from git_theta_ext.store.reading import ReadableStore
 from git_theta_ext.util.files import total_bytes
-from git_theta_ext.util.threads import keep_freed_memory, no_progress, window
+from git_theta_ext.util.threads import keep_freed_memory, no_progress, pool, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -163,7 +162,7 @@ class Store(ReadableStore):
             StoreError: A file cannot be written. No partly written file is left.
             CorruptError: A tensor that was read back does not match its digest. The packs are removed.
         """
-        with ThreadPoolExecutor(self.threads) as executor:
+        with pool(self.threads, sum(blob.spec.nbytes for pack in packs for blob in pack)) as executor:
             made = PackWriter(self.root, executor, window(self.threads), wanted).write(packs, advance)
         for name, _ in made:
             self.reader.forget(self.pack_path(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import nullcontext
 from heapq import nlargest
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future, ThreadPoolExecutor
+    from contextlib import AbstractContextManager
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,6 +20,9 @@ Result = TypeVar("Result")
 
 TOGETHER = 1 << 18
 """Bytes of small tensors that a thread processes in one task: handing over each of them takes longer than the work."""
+
+ALONE = 1 << 20
+"""Bytes that one thread processes before others would have started."""
 
 LARGEST_KEPT = (1 << 25) - (1 << 16)
 """Bytes; glibc ignores blocks larger than 32 MiB."""
@@ -58,6 +63,20 @@ def window(threads: int) -> int:
     return 2 * threads + 2
 
 
+def pool(threads: int, nbytes: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    """Return an executor for ``ordered_map``; None if the work is so small that the caller does it itself.
+
+    Args:
+        threads: Number of threads.
+        nbytes: Size of the work in bytes.
+    """
+    if nbytes <= ALONE:
+        return nullcontext()
+    from concurrent.futures import ThreadPoolExecutor  # which imports logging
+
+    return ThreadPoolExecutor(threads)
+
+
 def largest_sum(count: int, sizes: Iterable[tuple[int, int]]) -> int:
     """Return the most bytes that some pieces take at the same time.
 
@@ -69,13 +88,18 @@ def largest_sum(count: int, sizes: Iterable[tuple[int, int]]) -> int:
 
 
 def ordered_map(
-    executor: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], window: int
+    executor: ThreadPoolExecutor | None, work: Callable[[Item], Result], items: Iterable[Item], window: int
 ) -> Generator[Result]:
     """Yield ``work(item)`` for each item in order, with at most ``window`` tasks started ahead of the consumer.
+
+    Without an executor, each item is worked on when the consumer asks for its result.
 
     If the consumer stops early or a task fails, tasks that have not started are cancelled and the others awaited, so
     that none uses buffers that the caller frees.
     """
+    if executor is None:
+        yield from map(work, items)
+        return
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -93,7 +117,7 @@ def ordered_map(
 
 
 def batched_map(
-    executor: ThreadPoolExecutor,
+    executor: ThreadPoolExecutor | None,
     work: Callable[[Item], Result],
     items: Iterable[Item],
     window: int,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +18,7 @@ from git_theta_ext.util.threads import batched_map
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -139,7 +138,7 @@ class PackWriter:
 
     Args:
         root: Root of the store.
-        executor: Runs the encoding of chunks.
+        executor: Runs the encoding of chunks; None for the thread of the caller.
         window: Maximum number of chunks in progress.
         wanted: Returns those of some digests that are wanted, after they were encoded. Others are not kept.
     """
@@ -147,7 +146,7 @@ class PackWriter:
     def __init__(
         self,
         root: Path,
-        executor: ThreadPoolExecutor,
+        executor: ThreadPoolExecutor | None,
         window: int,
         wanted: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = lambda digests: digests,
     ) -> None:
@@ -179,6 +178,8 @@ class PackWriter:
         made: list[Path] = []
         seen: set[Digest] = set()
         # Finished packs are flushed in other threads, so that encoding continues.
+        from concurrent.futures import ThreadPoolExecutor  # what reads packs starts without it
+
         finisher = ThreadPoolExecutor(_FINISHERS)
         try:
             with reporting_os_errors(self._root):

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from git_theta_ext.util.threads import TOGETHER, batched_map, ordered_map, thread_count
+from git_theta_ext.util.threads import ALONE, TOGETHER, batched_map, ordered_map, pool, thread_count
 
 
 def test_results_come_in_order_with_a_bounded_number_begun():
@@ -70,3 +70,19 @@ def test_tasks_of_small_items_end_with_their_consumer():
 def test_threads_follow_the_wish_or_the_processors():
     assert thread_count(3) == 3
     assert thread_count() >= 1
+
+
+def test_small_work_is_done_by_the_caller():
+    with pool(2, ALONE) as none, pool(2, ALONE + 1) as executor:
+        assert none is None
+        callers = [set(ordered_map(one, lambda _: threading.get_ident(), range(3), 2)) for one in (none, executor)]
+    assert callers[0] == {threading.get_ident()}
+    assert threading.get_ident() not in callers[1]
+
+
+def test_small_work_begins_when_its_result_is_asked_for():
+    begun = []
+    results = batched_map(None, begun.append, range(3), 2, size=lambda _: TOGETHER)
+    assert begun == []
+    next(results)
+    assert begun == [0]
