@@ -27,7 +27,8 @@ _OURS = {"filter": "filter=theta", "diff": "diff=theta", "merge": "merge=theta",
 _LFS = frozenset({"filter=lfs", "diff=lfs", "merge=lfs"})
 # Another filter or a line-ending conversion would change the checkpoint's bytes. The rest is the user's choice.
 _EXCLUSIVE = ("filter", "text")
-_UNSET = frozenset({"unspecified", "unset", "set", ""})
+UNSET = frozenset({"unspecified", "unset", "set", ""})
+"""What git calls the value of an attribute without one."""
 _BLANK = " \t\r\n"
 _MACRO = "[attr]"
 _MAX_LINE = 2047
@@ -95,7 +96,7 @@ def theta_paths(run: RunGit, paths: Iterable[str], *, cached: bool = False) -> d
     if len(fields) != 6 * len(requested) + 1:  # path, attribute and value, for either attribute
         raise RepositoryError(f"unexpected output of git check-attr for {requested[0]!r}")
     answers = zip(requested, fields[2:-1:6], fields[5:-1:6], strict=True)
-    return {path: None if chosen in _UNSET else chosen for path, driver, chosen in answers if driver == DRIVER}
+    return {path: None if chosen in UNSET else chosen for path, driver, chosen in answers if driver == DRIVER}
 
 
 def read(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.attributes import DRIVER
+from git_theta_ext.git.attributes import DRIVER, UNSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from git_theta_ext.git.process import RunGit
 
 MODEL_ATTRIBUTE = "theta-model"
-_UNSET = frozenset({"unspecified", "unset", "set", ""})
 
 
 def model_names(run: RunGit, paths: Iterable[str]) -> dict[str, str]:
@@ -41,4 +40,4 @@ def _values(run: RunGit, paths: Iterable[str], attribute: str) -> dict[str, str]
     request = b"".join(os.fsencode(path) + b"\0" for path in paths)
     answer = run("check-attr", "-z", "--stdin", attribute, input=request) if request else b""
     fields = [os.fsdecode(value) for value in answer.split(b"\0")][:-1]
-    return {path: value for path, value in zip(fields[::3], fields[2::3], strict=True) if value not in _UNSET}
+    return {path: value for path, value in zip(fields[::3], fields[2::3], strict=True) if value not in UNSET}

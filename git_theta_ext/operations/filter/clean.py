@@ -9,7 +9,6 @@ from typing import IO, TYPE_CHECKING
 
 from git_theta_ext.checkpoint.stat_cache import StatCache, is_settled
 from git_theta_ext.errors import ChangedError, FormatError, ManifestError, StoreError, ThetaError
-from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.manifest_text import MARK
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from git_theta_ext.checkpoint.clean import Described
+    from git_theta_ext.git.format_process import FormatProcess
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
 
@@ -44,10 +44,18 @@ class CleanRequest:
     Args:
         workspace: The repository and its store.
         pathname: Path relative to the top of the work tree.
+        formats: Knows the ``theta-format`` attribute.
         advance: Called with the number of bytes stored since the last call.
     """
 
-    def __init__(self, workspace: Workspace, pathname: str, advance: Callable[[int], None] = no_progress) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        pathname: str,
+        formats: FormatProcess,
+        advance: Callable[[int], None] = no_progress,
+    ) -> None:
+        self._formats = formats
         self._advance = advance
         self._workspace = workspace
         self._root = workspace.store.root
@@ -90,7 +98,7 @@ class CleanRequest:
             with reporting_os_errors(self._root):
                 self._spool.flush()
                 data = FileBytes(self._spool.fileno(), self._pathname)
-            format_name = theta_paths(self._workspace.repo.run, [self._pathname]).get(self._pathname)
+            format_name = self._formats.format_of(self._pathname)
             described = _store(self._workspace, data, format_name, self._advance)
             _report(self._workspace, data, described, format_name)
             # In git's index, the size 0 stands for a file that was not looked at, unless it is the empty blob's.
@@ -111,7 +119,7 @@ class CleanRequest:
         self._decided = True
         if is_manifest(bytes(self._head)) or (self._head.startswith(MARK) and _calling() in _SHOWING_TEXT):
             return
-        self._reading = _FileReading.begin(self._workspace, self._pathname, self._advance)
+        self._reading = _FileReading.begin(self._workspace, self._pathname, self._formats, self._advance)
         if self._reading is None:
             with reporting_os_errors(self._root):
                 self._spool = spool(self._root)
@@ -127,8 +135,10 @@ class _FileReading:
         workspace: Workspace,
         pathname: str,
         descriptor: int,
+        formats: FormatProcess,
         advance: Callable[[int], None],
     ) -> None:
+        self._formats = formats
         self._pathname = pathname
         self._advance = advance
         self._workspace = workspace
@@ -145,7 +155,9 @@ class _FileReading:
         self._thread.start()
 
     @classmethod
-    def begin(cls, workspace: Workspace, pathname: str, advance: Callable[[int], None]) -> _FileReading | None:
+    def begin(
+        cls, workspace: Workspace, pathname: str, formats: FormatProcess, advance: Callable[[int], None]
+    ) -> _FileReading | None:
         """Start if git sends the file at the path; return None if it sends other content, or that is unknown."""
         try:
             descriptor = os.open(workspace.repo.folder / pathname, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -155,11 +167,11 @@ class _FileReading:
         if not stat.S_ISREG(before.st_mode) or not before.st_size or not holds_open(before, os.getppid()):
             os.close(descriptor)
             return None
-        return cls(workspace, pathname, descriptor, advance)
+        return cls(workspace, pathname, descriptor, formats, advance)
 
     def _work(self) -> None:
         try:
-            self._format = theta_paths(self._workspace.repo.run, [self._pathname]).get(self._pathname)
+            self._format = self._formats.format_of(self._pathname)
             self._cached = self._cache.get(self._path, self._format)
             if self._cached is None:
                 self._clock = self._cache.clock(self._path)

@@ -38,10 +38,10 @@ from git_theta_ext.util.threads import no_progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from git_theta_ext.git.format_process import FormatProcess
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.filter.populate import Wanted
     from git_theta_ext.operations.filter.smudge import SmudgeRequest, Supply
-    from git_theta_ext.operations.sync.path_filter import PathFilter
     from git_theta_ext.protocol.filter import Event
     from git_theta_ext.util.reporter import Reporter
 
@@ -68,6 +68,7 @@ class FilterProcess:
         self._sink = sink
         self._connection = Connection()
         self._workspace: Workspace | None = None
+        self._formats: FormatProcess | None = None
         self._request: Request | None = None
         self._handler: CleanRequest | SmudgeRequest | None = None
         self._failed = False
@@ -86,6 +87,8 @@ class FilterProcess:
                 self._serve()
             return self._finish()
         finally:
+            if self._formats is not None:
+                self._formats.close()
             if self._workspace is not None:
                 self._workspace.close()
 
@@ -109,15 +112,18 @@ class FilterProcess:
             self._request, self._failed = event, False
             self._handler = self._attempt(lambda: self._begin(event))
         elif isinstance(event, Content):
-            if self._handler is not None:
-                self._attempt(lambda: self._take(event))
+            if (handler := self._handler) is not None:
+                self._attempt(lambda: handler.content(event.data))
         elif isinstance(event, EndOfContent):
             self._answer()
 
     def _begin(self, request: Request) -> CleanRequest | SmudgeRequest:
         if request.command == CLEAN:
             workspace = self._open()
-            clean_request = CleanRequest(workspace, request.pathname, self._stored)
+            from git_theta_ext.git.format_process import FormatProcess  # checkouts start without it
+
+            self._formats = self._formats or FormatProcess(workspace.repo)
+            clean_request = CleanRequest(workspace, request.pathname, self._formats, self._stored)
             self._cleaned = True
             return clean_request
         if request.command == SMUDGE:
@@ -126,10 +132,6 @@ class FilterProcess:
             self._supply = self._supply or Supply(self._open)
             return SmudgeRequest(request, self._supply)
         raise ProtocolError(f"git sent the unknown filter command {request.command!r}")
-
-    def _take(self, event: Content) -> None:
-        if self._handler is not None:
-            self._handler.content(event.data)
 
     def _answer(self) -> None:
         handler, request = self._handler, self._request
@@ -229,7 +231,7 @@ class FilterProcess:
 
         try:
             if self._supply is not None:
-                self._leave_out(self._supply.paths, workspace)
+                self._leave_out(self._supply, workspace)
             total = total_bytes(self._wanted.values())
             with self._reporter.progress("writing checkpoints", total) as written:
                 failures = populate_wanted(workspace, self._wanted, ensure, written)
@@ -244,11 +246,14 @@ class FilterProcess:
             self._reporter.warning(what, hint)
         return failures[0].exit_code if failures else 0
 
-    def _leave_out(self, paths: PathFilter, workspace: Workspace) -> None:
+    def _leave_out(self, supply: Supply, workspace: Workspace) -> None:
         from git_theta_ext.operations.filter.populate import parsed
 
-        excluded = {path: job for path, job in self._wanted.items() if paths.excludes(path)}
-        left = paths.left_out(workspace.store, parsed(excluded, []).items())
+        manifests = parsed(self._wanted, [])
+        digests = (digest for manifest in manifests.values() for digest, _ in manifest.digests())
+        if not workspace.store.touch_and_find_missing(digests):
+            return  # most checkouts need not know the paths, which git is asked for
+        left = supply.paths.left_out(workspace.store, manifests.items())
         for path in left:
             del self._wanted[path]
         if left:

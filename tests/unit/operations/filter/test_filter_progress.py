@@ -5,6 +5,7 @@ from helpers import MODEL, model
 from reports import Reports
 
 from git_theta_ext.git.caller import wants_quiet
+from git_theta_ext.git.format_process import FormatProcess
 from git_theta_ext.git.process import NESTED
 from git_theta_ext.operations.filter.clean import CleanRequest
 from git_theta_ext.operations.filter.process import FilterProcess
@@ -14,10 +15,12 @@ from git_theta_ext.operations.workspace import Workspace
 def test_the_filter_shows_what_it_stores(repo):
     data, done = model(1), []
     with Workspace.discover(Reports(), repo.path) as workspace:
-        asked = CleanRequest(workspace, MODEL, done.append)
+        formats = FormatProcess(workspace.repo)
+        asked = CleanRequest(workspace, MODEL, formats, done.append)
         asked.content(memoryview(data))
         asked.end()
         asked.close()
+        formats.close()
     assert sum(done) == pytest.approx(len(data), rel=0.1)
 
 

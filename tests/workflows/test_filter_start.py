@@ -1,0 +1,59 @@
+"""What a filter imports, and which git processes it starts: both cost more than small files do."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from helpers import EMBEDDING, Repo, WithHistory, model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = ("a.safetensors", "b.safetensors", "c.safetensors")
+NEVER = ("torch", "rich", "yaml", "obstore", "git", "git_theta_ext.transfer", "git_theta_ext.interfaces.remotes")
+
+
+def _two(repo: Repo) -> None:
+    for seed, branch in ((0, "main"), (10, "next")):
+        if seed:
+            repo.switch("-b", branch)
+        for n, path in enumerate(FILES):
+            repo.write(model(n, {EMBEDDING: seed + n}), path)
+        repo.commit(branch)
+    repo.git("checkout", "--quiet", "main")
+
+
+def _traced(repo: Repo, folder: Path, *words: str) -> tuple[set[str], list[str]]:
+    """Return the modules that the filter imports, and the git commands that it starts."""
+    trace = folder / "trace"
+    env = os.environ | {"PYTHONPROFILEIMPORTTIME": "1", "GIT_TRACE2_EVENT": str(trace)}
+    done = repo.run(*words, env=env)
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    events = map(json.loads, trace.read_text().splitlines())
+    commands = [event["argv"][1] for event in events if event["event"] == "start" and "/" in event["sid"]]
+    return modules, commands
+
+
+def _unwanted(modules: set[str], *more: str) -> set[str]:
+    return {name for name in modules for no in (*NEVER, *more) if name == no or name.startswith(f"{no}.")}
+
+
+def test_checkout_of_small_files_starts_with_little(with_history: WithHistory, tmp_path: Path) -> None:
+    repo = with_history(_two)
+    modules, commands = _traced(repo, tmp_path, "checkout", "--quiet", "next")
+    assert "git_theta_ext.checkpoint.populate" in modules
+    assert _unwanted(modules, "concurrent", "logging") == set()
+    assert sorted(commands) == ["check-attr", "config", "rev-parse"]
+    assert [repo.read(path) == model(n, {EMBEDDING: 10 + n}) for n, path in enumerate(FILES)] == [True] * 3
+
+
+def test_add_of_small_files_asks_for_their_attributes_once(with_history: WithHistory, tmp_path: Path) -> None:
+    repo = with_history(_two)
+    for n, path in enumerate(FILES):
+        repo.write(model(n, {EMBEDDING: 20 + n}), path)
+    modules, commands = _traced(repo, tmp_path, "add", "--all")
+    assert "git_theta_ext.checkpoint.clean" in modules
+    assert _unwanted(modules) == set()
+    assert sorted(commands) == ["check-attr", "config", "rev-parse"]
