@@ -53,7 +53,8 @@ def fuzz(target: str, seconds: float, seed: int, folder: Path) -> int:
     for data in seeds:
         attempt(target, data)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY + TARGETS[target].reserved, resource.RLIM_INFINITY))
+    most = _peak() + MEMORY
 
     def stop(_: int, __: FrameType | None) -> None:
         raise TooLongError
@@ -69,9 +70,15 @@ def fuzz(target: str, seconds: float, seed: int, folder: Path) -> int:
             signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
             attempt(target, data)
             signal.setitimer(signal.ITIMER_PROF, 0)
+            assert _peak() <= most, "it took too much memory"
             count += 1
     path.unlink()
     return count
+
+
+def _peak() -> int:
+    """Return the most bytes of memory that the process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -39,10 +40,12 @@ class Target:
     Attributes:
         seeds: Inputs that it accepts.
         run: Reads an input; raises nothing but ``ThetaError`` and ``AssertionError``, where an invariant is broken.
+        reserved: Bytes of addresses that threads of a library reserve and do not use.
     """
 
     seeds: Callable[[], Sequence[bytes]]
     run: Callable[[bytes], object]
+    reserved: int = 0
 
 
 def safetensors(tensors: dict[str, tuple[TensorSpec, bytes]], **metadata: str) -> bytes:
@@ -628,6 +631,42 @@ def _sidecar_seeds() -> list[bytes]:
     return [safetensors(tensors, format="git-theta-stats 1", samples="12", checkpoint=A)]
 
 
+_FOLDERS = ("orbax-files", "orbax-ocdbt", "zarr-2", "zarr-3")
+_MOST_READ = 1 << 22
+_BETWEEN = b"\0\n\0"
+
+
+def _files_of(folder: str) -> list[Path]:
+    top = GOLDEN / "arrays" / folder
+    return sorted(path.relative_to(top) for path in top.rglob("*") if path.is_file())
+
+
+def _directory_seeds() -> list[bytes]:
+    return [
+        bytes([number]) + _BETWEEN.join((GOLDEN / "arrays" / folder / file).read_bytes() for file in _files_of(folder))
+        for number, folder in enumerate(_FOLDERS)
+    ]
+
+
+def _directory(data: bytes) -> None:
+    """Import a directory of zarr or Orbax, of which every file may be another one, and some are left out."""
+    from git_theta_ext.operations.conversion.array_directory import find_arrays
+    from git_theta_ext.operations.conversion.arrays import open_arrays
+
+    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as top:
+        names = _files_of(_FOLDERS[next(iter(data), 0) % len(_FOLDERS)])
+        for name, content in zip(names, data[1:].split(_BETWEEN), strict=False):
+            path = Path(top, "source", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        directory = find_arrays(Path(top, "source"))
+        directory.left_out()
+        arrays = open_arrays(directory, Path(top), hint="git theta import -h")
+        small = [name for name, spec in arrays.specs.items() if spec.nbytes <= _MOST_READ]
+        for name, chunks in zip(small, arrays.streams(small), strict=True):
+            assert sum(chunk.nbytes for chunk in chunks) == arrays.specs[name].nbytes
+
+
 TARGETS = {
     "safetensors": Target(_safetensors_seeds, _format("safetensors")),
     "torch_zip": Target(_torch_seeds, _format("torch_zip")),
@@ -636,6 +675,7 @@ TARGETS = {
     "torch_legacy": Target(_legacy_seeds, _format("torch_legacy")),
     "dcp_index": Target(_dcp_index_seeds, _dcp_index),
     "zip": Target(lambda: [_zip({"a.safetensors": _safetensors_seeds()[0], "b": bytes(5000)})], _format("zip")),
+    "array directory": Target(_directory_seeds, _directory, reserved=1 << 34),
     "torch pickle": Target(_pickles, _pickle),
     "pickle": Target(_array_pickles, _format("pickle")),
     "npz": Target(_npz_seeds, _format("npz")),
