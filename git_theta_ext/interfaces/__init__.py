@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         replacing_update,
     )
     from git_theta_ext.model.bounded_json import read_json
-    from git_theta_ext.model.content import Content, RangeContent
+    from git_theta_ext.model.content import Content, Part, RangeContent
     from git_theta_ext.model.dtypes import Dtype, dtype, opaque
     from git_theta_ext.model.external_tensor import ExternalTensor
     from git_theta_ext.model.fields import ChecksumField, Extent, Field, RangeChecksumField, moved
@@ -114,6 +114,7 @@ __all__ = [
     "PairMethod",
     "ParameterNames",
     "ParameterUpdate",
+    "Part",
     "PartialFormat",
     "Piece",
     "PiecedTensor",

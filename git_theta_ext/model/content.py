@@ -46,3 +46,20 @@ class RangeContent(ABC):
             return self[key : key + 1][0]
         start, stop, _ = key.indices(self.nbytes)
         return self.read(start, max(start, stop))
+
+
+class Part(RangeContent):
+    """The bytes of a file from ``start`` up to ``end``, such as a member of an archive.
+
+    Attributes:
+        nbytes: Size of the part.
+    """
+
+    def __init__(self, data: Content, start: int, end: int) -> None:
+        self._data = data
+        self._start = start
+        self.nbytes = end - start
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Return a copy of a range."""
+        return self._data[self._start + start : self._start + stop]

@@ -10,8 +10,8 @@ import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import Part
 
-from ..formats._part import Part  # noqa: TID252 - the package has another name where it is installed
 from ._compressors import CANDIDATES, FIRST_TRIED, PIECES, Parameters, compressor, is_library_trusted
 from ._pieces import SIZE, deflate_pieces
 

@@ -9,19 +9,18 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.interfaces import NotSplittable, Part
 
 # The package has another name where it is installed.
-from ..formats import _zip  # noqa: TID252 - see above
-from ..formats._part import Part  # noqa: TID252 - see above
-from ..formats._zip_directory import read_entries  # noqa: TID252 - see above
+from ..formats import _zip  # noqa: TID252 - the package has another name where it is installed
+from ..formats._zip_directory import read_entries  # noqa: TID252 - the package has another name where it is installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_theta_ext.interfaces import Content
 
-    from ..formats._zip_directory import Entry  # noqa: TID252 - see above
+    from ..formats._zip_directory import Entry  # noqa: TID252 - the package has another name where it is installed
 
 STORED, DEFLATED = 0, 8
 _LOCAL_SIZE, _ENTRY_SIZE = 30, 46

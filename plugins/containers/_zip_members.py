@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import Part
 
-from ..formats._part import Part  # noqa: TID252 - the package has another name where it is installed
 from ._compressors import FIRST_TRIED
 from ._deflate import deflate, find_parameters, inflate
 from ._spool import Spool, crc32, read, write

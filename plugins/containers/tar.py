@@ -10,11 +10,10 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import NotSplittable
+from git_theta_ext.interfaces import NotSplittable, Part
 
 # The package has another name where it is installed.
-from ..formats._part import Part  # noqa: TID252 - see above
-from ..formats._tar_members import BLOCK, TarMember, is_tar, members, with_size  # noqa: TID252 - see above
+from ..formats._tar_members import BLOCK, TarMember, is_tar, members, with_size  # noqa: TID252 - the package has another name where it is installed
 from ._inside import Budget, InnerPacking, Inside, read_packings, write_packings
 from ._spool import read, write
 from .gzip import CONTAINER as GZIP

@@ -9,8 +9,8 @@ import zlib
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.interfaces import Part
 
-from ..formats._part import Part  # noqa: TID252 - the package has another name where it is installed
 from ._deflate import deflate, find_parameters, inflate, most_bytes, read_parameters
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from git_theta_ext.interfaces import (
     Literal,
     NotedFields,
     NotSplittable,
+    Part,
     RangeChecksumField,
     TensorSpec,
     moved,
@@ -21,7 +22,6 @@ from git_theta_ext.interfaces import (
 
 from ._literal_content import LiteralContent
 from ._names import FreeNames
-from ._part import Part
 from .gguf import FORMAT as GGUF
 from .hdf5 import FORMAT as HDF5
 from .npz import FORMAT as NPZ

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import Extent, NotSplittable, TensorSpec, opaque
+from git_theta_ext.interfaces import Extent, NotSplittable, Part, TensorSpec, opaque
 
 from ._fixed_rest import FixedRest
 from ._hdf5_chunks import places
@@ -20,7 +20,6 @@ from ._hdf5_elements import element_of
 from ._hdf5_file import DATASPACE, DATATYPE, FILTERS, LAYOUT, MAGIC, File, base_of
 from ._hdf5_trees import links
 from ._hdf5_types import Contiguous, layout_of, most_of, shape_of
-from ._part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import RangeChecksumField, moved
+from git_theta_ext.interfaces import Part, RangeChecksumField, moved
 
 from . import _zip
-from ._part import Part
 from .hdf5 import FORMAT as HDF5
 
 if TYPE_CHECKING:

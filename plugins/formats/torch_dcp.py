@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.interfaces import Layout, Literal, moved
+from git_theta_ext.interfaces import Layout, Literal, Part, moved
 
 from . import _zip
 from ._literal_content import LiteralContent
-from ._part import Part
 from ._zip_rows import archives, is_row
 from .torch_zip import FORMAT as TORCH_ZIP
 
