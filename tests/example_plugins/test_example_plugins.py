@@ -12,7 +12,15 @@ import pytest
 from helpers import safetensors
 
 from git_theta_ext import registry
-from git_theta_ext.interfaces import RemoteContext, TensorSpec, UpdateFile, UpdateTensor
+from git_theta_ext.interfaces import (
+    ExternalDataFormat,
+    ExternalTensor,
+    PartialFormat,
+    RemoteContext,
+    TensorSpec,
+    UpdateFile,
+    UpdateTensor,
+)
 from git_theta_ext.testing import (
     ContainerTests,
     EncodingTests,
@@ -22,6 +30,7 @@ from git_theta_ext.testing import (
     StatisticsTests,
     UpdateKindTests,
 )
+from git_theta_ext.testing.formats import lay_out
 
 if TYPE_CHECKING:
     from helpers import Repo
@@ -58,6 +67,36 @@ class TestBag(FormatTests):
     @property
     def format(self) -> Any:
         return registry.find_format("bag")
+
+
+def shelf(*vectors: tuple[str, str, int, bool]) -> bytes:
+    """Return a shelf of vectors with 9 values, given by name, file, offset there, and whether they are reversed."""
+    heads = (
+        struct.pack("<?HHQQ", reverse, len(name), len(file), 9, offset) + name.encode() + file.encode()
+        for name, file, offset, reverse in vectors
+    )
+    values = (struct.pack("<9f", *range(9)) for _, file, _, _ in vectors if not file)
+    return b"SHELF1" + struct.pack("<H", len(vectors)) + b"".join([*heads, *values])
+
+
+class TestShelf(FormatTests):
+    examples: ClassVar = {
+        "both": shelf(("here", "", 0, False), ("back", "", 0, True), ("there", "data", 4, False)),
+        "only others": shelf(("there", "data", 0, False)),
+        "empty": shelf(),
+    }
+
+    @property
+    def format(self) -> Any:
+        return registry.find_format("shelf")
+
+    def test_it_says_more_of_its_tensors(self) -> None:
+        found = registry.find_format("shelf")
+        assert isinstance(found, PartialFormat)
+        assert isinstance(found, ExternalDataFormat)
+        layout, _ = lay_out(found, self.examples["both"])
+        assert found.partial(layout) == {"back": "is in reverse order"}
+        assert found.external_tensors(layout) == [ExternalTensor("there", TensorSpec.of("F32", (9,)), "data", 4)]
 
 
 class TestBzip2(ContainerTests):
@@ -122,6 +161,21 @@ def test_the_page_shows_whole_files_of_the_package() -> None:
     blocks = re.findall(r"^```(?:python|toml)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     plugins = {path.read_text() for path in (HERE / "example_plugins").glob("[!_]*.py")}
     assert plugins <= set(blocks) <= files
+
+
+def test_tensors_in_other_files_belong_to_the_model(
+    repo: Repo, installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    repo.git("theta", "track", "*.shelf", "data")
+    repo.write(shelf(("here", "", 0, False), ("back", "", 0, True), ("there", "data", 4, False)), "model.shelf")
+    repo.write(bytes(4) + struct.pack("<9f", *range(9)), "data")
+    repo.commit("a shelf")
+    repo.write(bytes(4) + struct.pack("<9f", *range(8), 5), "data")
+    assert "there" in repo.git("theta", "diff", "--", "data")
+    with pytest.raises(AssertionError, match="'back' is in reverse order, so it is not converted"):
+        repo.git("theta", "export", "--to", "npz", "HEAD:model.shelf", str(tmp_path / "all.npz"))
+    repo.git("theta", "export", "--to", "npz", "--param", "here", "HEAD:model.shelf", str(tmp_path / "some.npz"))
 
 
 def test_git_theta_uses_them(repo: Repo, installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
