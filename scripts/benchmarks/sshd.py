@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -86,9 +88,7 @@ def sshd(folder: Path) -> Iterator[Sshd]:
         Path("/run/sshd").mkdir(exist_ok=True)
     for name in ("host", "user"):
         _key(folder / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     values = {"port": port, "folder": folder, "user": getpass.getuser(), "sftp": SFTP_SERVER, "path": path}
     (folder / "server").write_text(SERVER.format(**values))
@@ -110,7 +110,7 @@ def _key(path: Path) -> None:
 
 
 def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

@@ -19,6 +19,8 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from benchmarks.ports import free_port
+
 from git_theta_ext.interfaces import RemoteContext
 
 if TYPE_CHECKING:
@@ -83,22 +85,24 @@ def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 @contextmanager
 def running(*command: str) -> Iterator[str]:
     """Run a server, which gets its port for the word ``PORT``, and give the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = [word.replace("PORT", str(port)) for word in command]
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        end = time.monotonic() + 120
+        while not _listens(port):
             assert process.poll() is None, words
+            assert time.monotonic() < end, words
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

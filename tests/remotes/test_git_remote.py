@@ -181,7 +181,7 @@ def published_large(remote: Git, path: Path) -> str:
 def test_clients_that_push_at_once_lose_nothing(bare, local, tmp_path):
     contents = [f"pack {number}".encode() for number in range(3)]
     clients = [opened(bare, local) for _ in contents]
-    gate = Barrier(3)
+    gate = Barrier(3, timeout=120)
 
     def push(client: Git, data: bytes) -> str:
         list(client.list("packs/"))  # all read the index before any of them adds to it

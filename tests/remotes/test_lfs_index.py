@@ -36,7 +36,7 @@ def test_two_clients_that_push_at_once_lose_nothing(host, url, local, tmp_path):
         gate.wait()
         client.publish({key_of(data).replace("packs/", "index/").replace(f"/{key_of(data)[6:8]}/", "/"): path})
 
-    gate = Barrier(4)
+    gate = Barrier(4, timeout=120)
     with ThreadPoolExecutor(4) as executor:
         list(executor.map(push, clients, contents))
     late = opened(url, local)
