@@ -86,7 +86,7 @@ def unlock(folder: Path) -> None:
     """Remove git's own locks from a repository, as it advises after a crash; ours are held by nobody."""
     for lock in folder.rglob("*.lock"):
         if "theta" not in lock.relative_to(folder).parts:
-            lock.unlink()
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager

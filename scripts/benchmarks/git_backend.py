@@ -44,7 +44,15 @@ def run_backend(
     for header, variable in (("Git-Protocol", "GIT_PROTOCOL"), ("Content-Encoding", "HTTP_CONTENT_ENCODING")):
         if header in headers:
             environment[variable] = headers[header]
-    done = subprocess.run(["git", "http-backend"], input=data, env=environment, stdout=subprocess.PIPE, check=False)
+    # Standard error may be that of a command that is looked at; a failure shows in the status.
+    done = subprocess.run(
+        ["git", "http-backend"],
+        input=data,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
     head, _, body = done.stdout.partition(b"\r\n\r\n")
     fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
     return int(fields.pop("Status", "200").split()[0]), fields, body
