@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.comparison.distance import Distance, combined
 from git_theta_ext.comparison.sketch import Sketch, rank_of, rounding_noise
-from git_theta_ext.model.floats import components, is_wide, to_float
+from git_theta_ext.model.floats import components, is_real, is_wide, to_float
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import TensorSpec
 
 _UNSIGNED = {8: "u1", 16: "<u2", 32: "<u4", 64: "<u8"}
-_BLOCK = 1 << 15
-"""Elements whose floats fit into a core's cache together with their differences."""
+_SIGNED = {16: "<i2", 32: "<i4", 64: "<i8"}
+_BLOCK = 1 << 17
+"""Elements that are measured at once: few enough for the cache, enough that starting numpy's functions costs little."""
 
 _SAFE = (1e-140, 1e140)
 """Squares of values within these bounds neither overflow nor vanish in float64."""
@@ -148,7 +149,13 @@ def _block(
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         before, after = to_float(old, old_dtype), to_float(new, new_dtype)
         elements = before.size // components(old_dtype)
-        changed = _changed(old, new, old_dtype.bits) if old_dtype == new_dtype else _unequal(before, after)
+        opposite: NDArray[Any] | None = None
+        if old_dtype != new_dtype:
+            changed = _unequal(before, after)
+        elif is_real(old_dtype) and old_dtype.bits in _SIGNED:
+            changed, opposite = _differing_bits(old, new, _SIGNED[old_dtype.bits])
+        else:
+            changed = _changed(old, new, old_dtype.bits)
         if is_wide(old_dtype) or is_wide(new_dtype):
             return _exact_block(before, after, elements, changed)
         square_old, square_new = float(before @ before), float(after @ after)
@@ -161,7 +168,7 @@ def _block(
         square = float(difference @ difference)
         norm = math.sqrt(square) if _is_safe(square) else _norm(difference.astype(np.float64))
         largest = max(float(difference.max()), -float(difference.min()))
-        flips = _flips(before, after)
+        flips = _flips(before, after, opposite)
     return Distance(elements, changed, norm, norm_old, norm_new, largest, flips), difference
 
 
@@ -193,10 +200,11 @@ def _is_safe(square: float) -> bool:
     return _SAFE_SQUARES[0] < square < _SAFE_SQUARES[1]
 
 
-def _flips(before: NDArray[Any], after: NDArray[Any]) -> int:
+def _flips(before: NDArray[Any], after: NDArray[Any], opposite: NDArray[Any] | None = None) -> int:
+    """Count elements that became positive or negative and were the opposite, among those whose sign bits differ."""
     import numpy as np
 
-    (at,) = np.nonzero(np.signbit(before) != np.signbit(after))
+    at = np.flatnonzero(np.signbit(before) != np.signbit(after)) if opposite is None else opposite
     return int(np.count_nonzero((np.sign(before[at]) * np.sign(after[at])) < 0))
 
 
@@ -221,6 +229,14 @@ def _unequal(before: NDArray[Any], after: NDArray[Any]) -> int:
     import numpy as np
 
     return int(np.count_nonzero((before != after) & ~(np.isnan(before) & np.isnan(after))))
+
+
+def _differing_bits(old: memoryview, new: memoryview, kind: str) -> tuple[int, NDArray[Any]]:
+    """Return how many elements differ, and the indices of those whose highest bits, which are their signs, do."""
+    import numpy as np
+
+    differing = np.frombuffer(old, kind) ^ np.frombuffer(new, kind)
+    return int(np.count_nonzero(differing != 0)), np.flatnonzero(differing < 0)
 
 
 def _changed(old: memoryview, new: memoryview, bits: int) -> int:

@@ -125,7 +125,7 @@ class Sketch:
             only: NDArray[Any] = values * signs[0]
             return only
         parts = values[:, : rounds * bins].reshape(len(values), rounds, bins)
-        folded: NDArray[Any] = np.einsum("rqc,q->rc", parts, signs[:rounds].astype(values.dtype, copy=False))
+        folded: NDArray[Any] = np.matmul(signs[:rounds].astype(values.dtype, copy=False), parts)
         if rest:
             folded[:, :rest] += signs[rounds] * values[:, rounds * bins :]
         return folded

@@ -60,7 +60,8 @@ def to_float(data: Buffer, dtype: Dtype) -> NDArray[Any]:
     view = memoryview(data)
     values: NDArray[Any]
     if dtype.name == "BF16":
-        values = (np.frombuffer(view, "<u2").astype(np.uint32) << 16).view(np.float32)
+        bits = np.frombuffer(view, "<u2").astype(np.uint32)
+        values = np.left_shift(bits, 16, out=bits).view(np.float32)  # without a second array
     elif dtype.name in _NUMPY:
         values = np.frombuffer(view, _NUMPY[dtype.name]).astype(np.float64 if is_wide(dtype) else np.float32)
     else:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 
+_MOST_WAITING = 4
+"""Tensors that were read and whose ranks are still to be found."""
+
+
 class Values(Protocol):
     """What has values that the store may lack."""
 
@@ -96,11 +100,18 @@ def _from_store(store: Store, pairs: Mapping[str, ParameterVersions]) -> Iterato
         before, after = piece.chunks
         return measurements[piece.group].piece(before, after, piece.element)
 
-    for piece in store.read_aligned(groups, work):
-        if piece.chunks:
-            measurements[piece.group].add(piece.result)
-        else:
-            yield names[piece.group], (measurements[piece.group].result(), True)
+    def read() -> Iterator[Measurement]:
+        for piece in store.read_aligned(groups, work):
+            if piece.chunks:
+                measurements[piece.group].add(piece.result)
+            else:
+                yield measurements[piece.group]
+
+    # The rank of a change takes milliseconds, in which no thread must wait for the next tensor.
+    with ThreadPoolExecutor(1) as executor:
+        results = ordered_map(executor, Measurement.result, read(), _MOST_WAITING)
+        for name, distance in zip(names, results, strict=True):
+            yield name, (distance, True)
 
 
 def _from_files(
