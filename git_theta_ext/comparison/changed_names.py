@@ -86,9 +86,9 @@ def _modified(files: Iterable[ChangedLines], chosen: Callable[[str], bool] | Non
     found = [name_and_bytes(line[:-_WITH_TAB]) for file in files for line in file.new]
     if chosen is not None:
         found = [each for each in found if chosen(each[0])]
-    names = tuple([name for name, _ in found])
+    names, sizes = zip(*found, strict=True) if found else ((), ())
     unchanged = sum(file.unchanged for file in files)
-    return ChangedNames((), (), names, {}, 0, unchanged, sum([nbytes for _, nbytes in found]))
+    return ChangedNames((), (), names, {}, 0, unchanged, sum(sizes))
 
 
 _Value = tuple[bytes, int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _QUICK = ("-c", "diff.autoRefreshIndex=false")
 _RAW = ("diff", "--raw", "-z", "--no-abbrev", "--no-ext-diff", "--no-color", "--no-relative", "--ignore-submodules=all")
 _ABSENT = "000000"
+_SEVERAL = re.compile(r"\.\.|\^[@!-]")
+"""What a revision that names several objects has in it, such as ``A..B``."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,14 @@ class Compared:
         paths: Pathspecs relative to the user's directory; all files if empty.
         cached: Whether the index is compared with a commit.
         separated: Whether the user told revisions from paths by ``--``.
+        objects: Ids of the objects that the revisions name, if git was asked already.
     """
 
     revisions: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     cached: bool = False
     separated: bool = True
+    objects: tuple[str, ...] | None = None
 
     @classmethod
     def of(
@@ -83,25 +88,31 @@ class Compared:
             raise UsageError(f"{options[0]} is no revision", hint="git theta diff -h")
         if paths is not None:
             return cls(tuple(words), tuple(paths), cached)
+        objects = tuple(_objects(repo, words))
+        if len(objects) == len(words) and not any(map(_SEVERAL.search, words)):
+            return cls(tuple(words), (), cached, separated=False, objects=objects)
         count = next((number for number, word in enumerate(words) if not _objects(repo, [word])), len(words))
         return cls(tuple(words[:count]), tuple(words[count:]), cached, separated=False)
 
     def within(self, folders: Iterable[str]) -> Compared:
         """Return the same revisions, limited to directories relative to the top."""
         specs = [f":(top,literal){folder}" if folder else ":(top)" for folder in folders]
-        return Compared(self.revisions, tuple(specs), self.cached)
+        return Compared(self.revisions, tuple(specs), self.cached, objects=self.objects)
 
     def with_worktree(self, repo: Repository) -> bool:
         """Return whether the newer version is the work tree."""
-        return not self.cached and len(_objects(repo, self.revisions)) < 2  # noqa: PLR2004 - as below
+        return not self.cached and len(self._objects(repo)) < 2  # noqa: PLR2004 - as below
 
     def unchanged_in(self, repo: Repository) -> str | None:
         """Return the tree that has all files which do not differ; None if it is the index."""
-        objects = _objects(repo, self.revisions)
+        objects = self._objects(repo)
         if len(objects) < 2:  # noqa: PLR2004 - one revision is compared with the index or the work tree
             return None
         newer = [oid for oid in objects if not oid.startswith("^")][-1]
         return find_object(repo, f"{newer}^{{tree}}") or ""
+
+    def _objects(self, repo: Repository) -> Sequence[str]:
+        return _objects(repo, self.revisions) if self.objects is None else self.objects
 
 
 def changes(repo: Repository, compared: Compared, cwd: Path | None = None) -> Changes:

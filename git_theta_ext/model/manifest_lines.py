@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
+from operator import ne
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, ManifestError
@@ -85,9 +87,8 @@ def changed_lines(new: ManifestLines | None, old: Sequence[ManifestLines]) -> Ch
     if new is None or not old:
         return ChangedLines(old[0].parameters if old else [], [] if new is None else new.parameters, 0)
     first, *rest = old
-    if not rest and (pairs := _aligned(first.parameters, new.parameters)) is not None:
-        before, after = zip(*pairs, strict=True) if pairs else ((), ())
-        return ChangedLines(before, after, len(new.parameters) - len(pairs), aligned=True)
+    if not rest and (aligned := _aligned(first.parameters, new.parameters)) is not None:
+        return aligned
     known = set(first.parameters).union(*(side.parameters for side in rest))
     present = set(new.parameters)
     changed = [line for line in new.parameters if line not in known]
@@ -101,13 +102,15 @@ def changed_lines(new: ManifestLines | None, old: Sequence[ManifestLines]) -> Ch
     return ChangedLines(gone, changed, len(new.parameters) - len(changed))
 
 
-def _aligned(old: Sequence[bytes], new: Sequence[bytes]) -> list[tuple[bytes, bytes]] | None:
+def _aligned(old: Sequence[bytes], new: Sequence[bytes]) -> ChangedLines | None:
     """Return the lines that differ; None if they differ in more than the digest."""
     if len(old) != len(new):
         return None
-    pairs = [(before, after) for before, after in zip(old, new, strict=True) if before != after]
-    same = [before[:-_DIGEST] for before, _ in pairs] == [after[:-_DIGEST] for _, after in pairs]
-    return pairs if same else None
+    differ = [*map(ne, old, new)]
+    before, after = [*compress(old, differ)], [*compress(new, differ)]
+    if [line[:-_DIGEST] for line in before] != [line[:-_DIGEST] for line in after]:
+        return None
+    return ChangedLines(before, after, len(new) - len(after), aligned=True)
 
 
 @lru_cache(1 << 16)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -145,3 +146,14 @@ def _read(terminal):
         return os.read(terminal, 1 << 16)
     except OSError:  # Linux: all writers have closed it
         return b""
+
+
+def test_a_structure_starts_without_what_other_diffs_need(versions):
+    code = (
+        "import sys; from git_theta_ext.cli.main import main; main(['diff', '--structure', 'HEAD~', 'HEAD'])\n"
+        "modules = ('numpy', 'git_theta_ext.checkpoint.external_data', 'git_theta_ext.operations.diff.loras', "
+        "'git_theta_ext.operations.history.status', 'git_theta_ext.comparison.limits')\n"
+        "print([name for name in modules if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

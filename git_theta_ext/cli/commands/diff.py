@@ -18,7 +18,6 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
-from git_theta_ext.comparison.limits import parse_limit
 from git_theta_ext.comparison.markdown import render_markdown
 from git_theta_ext.comparison.schema import to_json
 from git_theta_ext.comparison.stat import render_stat
@@ -106,7 +105,7 @@ def _tolerance(text: str) -> float:
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Show differences."""
-    limits = [parse_limit(text) for text in args.fail_if]
+    limits = _limits(args)
     with suppress(ThetaError):  # files are compared by their content until the next command tries again
         finish_written_files(workspace)
     compared = Compared.of(workspace.repo, args.words, args.paths, cached=args.cached)
@@ -127,6 +126,14 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         output.result({"models": models, "unmerged": list(unmerged), "limits": failed}, [])
     _check(exceeded, diffs)
     return int((args.exit_code or output.mode == "quiet") and bool(diffs or unmerged))
+
+
+def _limits(args: argparse.Namespace) -> list[Limit]:
+    if not args.fail_if:
+        return []
+    from git_theta_ext.comparison.limits import parse_limit  # other diffs start without it
+
+    return [parse_limit(text) for text in args.fail_if]
 
 
 def _selection(output: Output, args: argparse.Namespace, limits: list[Limit]) -> Selection:

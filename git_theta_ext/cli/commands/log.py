@@ -18,10 +18,8 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import details, headline
-from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.cli.revisions import add_parameters, add_revisions, chosen_parameters, selected
 from git_theta_ext.operations.history.changes import model_changes
-from git_theta_ext.operations.history.page import history_page
 from git_theta_ext.operations.history.schema import commit_data
 
 if TYPE_CHECKING:
@@ -62,6 +60,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         changes = islice(changes, chosen.most)
     numbers = _measures(workspace) if args.numbers else None
     if args.html is not None:
+        from git_theta_ext.cli.render.pages import write_page  # other output starts faster without it
+        from git_theta_ext.operations.history.page import history_page
+
         found = list(changes)
         write_page(args.html, history_page(" ".join(["git theta log", *chosen.words]), found[: chosen.most], numbers))
         changes = iter(found)

@@ -14,15 +14,13 @@ from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.raw_diff import Changes, changes
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shards import model_name
-from git_theta_ext.operations.diff.external import join_external_data
+from git_theta_ext.model.units import LORA
 from git_theta_ext.operations.diff.grouping import Pair, pairs_of
-from git_theta_ext.operations.diff.loras import LoraSide, with_lora_updates
 from git_theta_ext.operations.diff.measuring import measure_modified
 from git_theta_ext.operations.diff.pieces import join_pieces
 from git_theta_ext.operations.diff.selection import EVERYTHING, Selection
 from git_theta_ext.operations.diff.sides import ModelSide
 from git_theta_ext.operations.diff.trees import read_trees
-from git_theta_ext.operations.history.status import untracked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,7 +55,10 @@ def diff_models(
         folders = sorted({posixpath.dirname(path) for path in named})
         found = Changes(changes(workspace.repo, compared.within(folders)).files, found.unmerged)
     old, new = read_trees(workspace, compared, found.files)
-    join_external_data(workspace.store, old, new)
+    if any(side.in_chunks for tree in (old, new) for side in tree.checkpoints.values()):
+        from git_theta_ext.operations.diff.external import join_external_data  # other diffs start without it
+
+        join_external_data(workspace.store, old, new)
     join_pieces(workspace.store, old, new)
     named_models = model_names(workspace.repo.run, sorted({*old.checkpoints, *new.checkpoints}))
     names = {**old.models, **new.models, **named_models}
@@ -81,13 +82,15 @@ def _diffs(
         yield from _one_by_one(workspace, selection, pair, files, error.message)
         return
     sides = ModelSide(pair.old), ModelSide(pair.new)
-    diff = with_lora_updates(
-        selection.of_diff(compare_models(*versions)),
-        *(
+    diff = selection.of_diff(compare_models(*versions))
+    if any(pair.configs) or any(unit.kind == LORA for unit in diff.units):
+        from git_theta_ext.operations.diff.loras import LoraSide, with_lora_updates  # other diffs start without it
+
+        loras = (
             LoraSide({} if version is None else version.parameters, workspace.store, side, _only(configs))
             for version, side, configs in zip(versions, sides, pair.configs, strict=True)
-        ),
-    )
+        )
+        diff = with_lora_updates(diff, *loras)
     modes = list(_modes(pair, files))
     renamed = pair.old_name != pair.name
     if diff.empty and not modes and not renamed:
@@ -108,6 +111,8 @@ def _only(configs: Mapping[str, bytes]) -> bytes | None:
 
 def _with_untracked(repo: Repository, diffs: Iterable[ModelChange]) -> list[ModelChange]:
     """Add a note to models that have files which git does not compare because they are untracked."""
+    from git_theta_ext.operations.history.status import untracked  # few models lose files
+
     files: dict[str, list[str]] = {}
     for path in untracked(repo):
         files.setdefault(model_name(path), []).append(path)

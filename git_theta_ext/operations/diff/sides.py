@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.operations.workspace import Workspace
 
+_CHUNKS = "opaque"
+
 
 @dataclass(frozen=True)
 class Side:
@@ -42,6 +44,11 @@ class Side:
     format_name: str | None = None
     opened: CheckpointFile | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_chunks(self) -> bool:
+        """Whether the tensors in the file are unknown, as they are if another file names these."""
+        return self.manifest is not None and self.manifest.format == _CHUNKS
 
     def in_model(self, path: str, index: ModelIndex) -> Side:
         """Return this version with the names that an index has for the parameters.
