@@ -56,6 +56,10 @@ class Verdicts:
         query = "SELECT EXISTS (SELECT 1 FROM blobs WHERE verdict <> 1 AND verdict = 0)"
         return bool(self._index.rows(query)[0][0])
 
+    def all_sound(self) -> bool:
+        """Return whether all entries were decoded, and none of them is bad."""
+        return not self._index.rows("SELECT EXISTS (SELECT 1 FROM blobs WHERE verdict <> 1)")[0][0]
+
     def note_bad(self, name: str, digest: Digest) -> None:
         """Record that an entry is bad in every pack of this name, wherever it is.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.delta_candidates import candidates
+from git_theta_ext.operations.maintenance.idle import read_idle, state_of, write_idle
 from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import sound
 from git_theta_ext.store.maintenance.extract import starting_within
@@ -56,6 +57,11 @@ class Collected:
     freed: int = 0
     repacked: int = 0
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything was recoded, copied or removed."""
+        return bool(self.recoded.tensors or self.garbage.redundant or self.garbage.dead or self.repacked)
+
 
 def live_digests(repo: Repository) -> set[Digest]:
     """Return the digests that any manifest in git's object database names, whether it is reachable or not.
@@ -83,6 +89,9 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     """
     store = workspace.store
     store.refresh()
+    state = state_of(workspace)
+    if not options.aggressive and (idle := read_idle(store, state, options.older_than)) is not None:
+        return Collected(garbage=Garbage(young=idle.young, waiting=idle.waiting))
     loose = store.index.loose(str(store.root))
     depth = workspace.settings.chain_depth
     history = versions(workspace.repo)
@@ -106,7 +115,10 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     freed = collect(store, garbage, options.older_than)
     repacked = repack(store, live, options.older_than, depth)
     store.index.compact()
-    return Collected(recoded, garbage, freed, repacked)
+    done = Collected(recoded, garbage, freed, repacked)
+    if not done.changed:
+        write_idle(store, state, garbage)
+    return done
 
 
 def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:

@@ -47,12 +47,14 @@ class Garbage:
         redundant: Name and bytes of packs whose tensors all have better locations, with fewer bytes or shorter chains.
         dead: Name and bytes of packs without reachable tensors that are old enough.
         young: Bytes of unreachable tensors that are kept since they are recent.
+        waiting: Names of the packs that have such tensors.
         seen: Time of the analysis, in seconds since the epoch.
     """
 
     redundant: tuple[tuple[str, int], ...] = ()
     dead: tuple[tuple[str, int], ...] = ()
     young: int = 0
+    waiting: tuple[str, ...] = ()
     seen: float = 0.0
 
     @property
@@ -99,7 +101,9 @@ def find_garbage(
             dead.append((name, size))
     sound = _replaced(store, needs, redundant)
     young = sum(needs.chosen[digest].stored for digest in needs.nameless if digest in needs.chosen)
-    return Garbage(tuple((name, needs.sizes[name][0]) for name in sound), tuple(dead), young, seen)
+    waiting = sorted(name for name, digests in needs.held.items() if digests & needs.nameless)
+    replaced = tuple((name, needs.sizes[name][0]) for name in sound)
+    return Garbage(replaced, tuple(dead), young, tuple(waiting), seen)
 
 
 def collect(store: Store, garbage: Garbage, older_than: float) -> int:
