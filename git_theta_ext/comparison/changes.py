@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.distance import combined
 from git_theta_ext.comparison.group import fold, printable
-from git_theta_ext.comparison.measure import comparable
+from git_theta_ext.comparison.measure import common_rows, measurable
 from git_theta_ext.model.lora_names import module_of
 from git_theta_ext.model.units import LORA, QUANTISED, common_name, one_row
 
@@ -57,7 +57,7 @@ class ParameterChange:
         old: The old version; None if it was added, and for a unit.
         new: The new version; None if it was removed, and for a unit.
         old_name: The old name of a renamed parameter; empty for all others.
-        distance: None if a value is not available, or the shapes differ.
+        distance: None if a value is not available, or the shapes of rows differ. See ``common_rows``.
         unit: What the members are together.
         members: The changes of a unit's parameters; empty for a parameter, and for a LoRA of which only the scale
             differs.
@@ -92,6 +92,13 @@ class ParameterChange:
         return self.old is not None and self.new is not None and self.old.spec.shape != self.new.spec.shape
 
     @property
+    def common_rows(self) -> int | None:
+        """How many first rows the distance is about; None if it is about the whole tensors, or if there is none."""
+        if self.distance is None or self.old is None or self.new is None:
+            return None
+        return common_rows(self.old.spec, self.new.spec)
+
+    @property
     def recast(self) -> bool:
         """Whether the element type changed."""
         return self.old is not None and self.new is not None and self.old.spec.dtype != self.new.spec.dtype
@@ -109,7 +116,7 @@ class ParameterChange:
             return False
         if self.unit is not None:
             return self.unit.kind != QUANTISED and any(member.unavailable for member in self.members)
-        return self.old is not None and self.new is not None and comparable(self.old.spec, self.new.spec)
+        return self.old is not None and self.new is not None and measurable(self.old.spec, self.new.spec)
 
     @property
     def spec(self) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.group import printable
-from git_theta_ext.comparison.numbers import alarm, cosine, percent, rank, relative
+from git_theta_ext.comparison.numbers import alarm, common, cosine, percent, rank, relative
 from git_theta_ext.comparison.text import MOST_LINES, is_opaque, summary, what
 from git_theta_ext.util.text import printable as safe
 
@@ -43,7 +43,8 @@ def _section(change: ModelChange) -> Iterator[str]:
 
 def _cells(group: GroupChange) -> list[str]:
     near = group.distance
-    first = [_code(group.label), _code(group.spec) if group.spec else "", _code(what(group))]
+    rows = f" (numbers of {rows})" if (rows := common(group)) else ""
+    first = [_code(group.label), _code(group.spec) if group.spec else "", _code(what(group)) + rows]
     if near is None:
         return [*first, *[""] * (len(_COLUMNS) - len(first))]
     largest = "" if near.largest is None else f"{near.largest:.1e}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.comparison.distance import Distance, combined
 from git_theta_ext.comparison.sketch import Sketch, rank_of, rounding_noise
 from git_theta_ext.model.floats import components, is_real, is_wide, to_float
+from git_theta_ext.model.tensor import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.model.dtypes import Dtype
-    from git_theta_ext.model.tensor import TensorSpec
 
 _UNSIGNED = {8: "u1", 16: "<u2", 32: "<u4", 64: "<u8"}
 _SIGNED = {16: "<i2", 32: "<i4", 64: "<i8"}
@@ -51,6 +51,31 @@ def comparable(old: TensorSpec, new: TensorSpec) -> bool:
     return old.dtype == new.dtype or (
         old.dtype.arithmetic and new.dtype.arithmetic and components(old.dtype) == components(new.dtype)
     )
+
+
+def common_rows(old: TensorSpec, new: TensorSpec) -> int | None:
+    """Return how many first rows of tensors with other numbers of rows can be measured, as of a vocabulary that grew.
+
+    Returns:
+        None if they have the same number of rows, or if their rows are not ``comparable``.
+    """
+    shapes = old.shape, new.shape
+    if not all(shapes) or shapes[0][1:] != shapes[1][1:] or shapes[0] == shapes[1]:
+        return None
+    rows = min(shape[0] for shape in shapes)
+    if not rows or old.dtype.bits % 8 or new.dtype.bits % 8:
+        return None
+    return rows if comparable(first_rows(old, rows), first_rows(new, rows)) else None
+
+
+def first_rows(spec: TensorSpec, rows: int) -> TensorSpec:
+    """Return what a tensor is without the rows after the first ones."""
+    return TensorSpec.of(spec.dtype.name, (rows, *spec.shape[1:]))
+
+
+def measurable(old: TensorSpec, new: TensorSpec) -> bool:
+    """Return whether two tensors, or their common rows, can be measured."""
+    return comparable(old, new) or common_rows(old, new) is not None
 
 
 class Measurement:

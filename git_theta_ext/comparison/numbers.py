@@ -25,13 +25,24 @@ def numbers(group: GroupChange) -> str:
     if group.distance is None:
         return ""
     share = percent(group.distance.share)
+    if (rows := common(group)) and not group.distance.changed:
+        return f"{rows} did not change"
     parts = [
         f"rel. change {moved}" if (moved := relative(group)) else "",
         f"{share} of elements" if group.distance.share < _WHOLE else "",
         f"rank {low}" if _is_low(group) and (low := rank(group)) else "",
         alarm(group.distance),
+        f"in {rows}" if rows else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def common(group: GroupChange) -> str:
+    """Say which rows of reshaped parameters the numbers of a group are about; empty for whole tensors."""
+    rows = {change.common_rows for change in group.changes} - {None}
+    if not rows:
+        return ""
+    return f"the first {plural(rows.pop() or 0, 'row')}" if len(rows) == 1 else "the first rows, which both have"
 
 
 def all_numbers(group: GroupChange) -> str:
@@ -52,6 +63,7 @@ def all_numbers(group: GroupChange) -> str:
         if distance.norm_old is not None and distance.norm_new is not None
         else "",
         alarm(distance),
+        f"in {rows}" if (rows := common(group)) else "",
     ]
     return ", ".join(filter(None, parts))
 

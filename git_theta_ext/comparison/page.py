@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.comparison.changes import Kind
 from git_theta_ext.comparison.numbers import numbers
 from git_theta_ext.comparison.text import summary
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.webpage.blocks import Histogram, Page, Section, Table
 from git_theta_ext.webpage.layers import heatmap_of_layers
 
@@ -123,6 +124,8 @@ def _table(changes: Sequence[ParameterChange]) -> Table:
 def _row(change: ParameterChange) -> Sequence[str]:
     was = f"renamed from {change.old_name}" if change.old_name else change.kind.value
     distance = change.distance
+    if change.common_rows is not None:
+        was = f"{was}, numbers of the first {plural(change.common_rows, 'row')}"
     cells = [change.name, was, change.spec]
     if distance is None:
         return [*cells, *[""] * (len(_COLUMNS) - len(cells))]

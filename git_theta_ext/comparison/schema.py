@@ -7,7 +7,8 @@ Version 1 is an object with these keys; keys may be added within a version:
   had another path. ``notes``: sentences for people.
 - ``parameters``: one object each with ``name``, ``change`` (``added``, ``removed``, ``modified`` or ``renamed``),
   ``old`` and ``new`` (``dtype``, ``shape``, ``digest``, or null); ``old_name`` for renamed ones; ``reshaped`` and
-  ``recast`` (booleans) for modified ones, and ``stats`` for those whose values were available and have one shape.
+  ``recast`` (booleans) for modified ones, and ``stats`` for those whose values were available and have one shape. If
+  only the number of rows differs, ``stats`` are those of the first rows, and ``common_rows`` is their number.
 - ``groups``: the same in groups of names that differ only in their numbers, those that changed most first; a quantised
   weight or a LoRA counts as one. Each has ``name`` (a pattern such as ``layers.{0-31}.mlp.up_proj.weight``),
   ``change``, ``spec`` (for people), ``parameters`` (names) and ``stats`` (of all as if they were one tensor), or null.
@@ -102,6 +103,8 @@ def _change(change: ParameterChange) -> dict[str, Any]:
         row |= {"reshaped": change.reshaped, "recast": change.recast}
     if change.distance is not None:
         row["stats"] = change.distance.to_dict()
+    if change.common_rows is not None:
+        row["common_rows"] = change.common_rows
     return row
 
 

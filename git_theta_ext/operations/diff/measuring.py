@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
-from git_theta_ext.comparison.measure import Measurement, comparable
+from git_theta_ext.comparison.measure import Measurement, common_rows, comparable, first_rows, measurable
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.operations.diff.distance_cache import DistanceCache
 from git_theta_ext.util.threads import ordered_map, window
@@ -48,7 +49,7 @@ def measure_modified(
     """
     if "opaque" in (diff.old_format, diff.new_format):
         return {}, []
-    wanted = {name: pair for name, pair in diff.modified.items() if comparable(pair.old.spec, pair.new.spec)}
+    wanted = {name: pair for name, pair in diff.modified.items() if measurable(pair.old.spec, pair.new.spec)}
     if not wanted:
         return {}, []
     with DistanceCache(workspace.repo.theta_dir) as cache:
@@ -81,14 +82,18 @@ def _measured(
     from threadpoolctl import threadpool_limits
 
     absent = store.touch_and_find_missing(version.digest for pair in pairs.values() for version in (pair.old, pair.new))
-    stored = {name: pair for name, pair in pairs.items() if absent.isdisjoint((pair.old.digest, pair.new.digest))}
-    in_files = {name: pair for name, pair in pairs.items() if name not in stored}
+    stored = {
+        name: pair
+        for name, pair in pairs.items()
+        if absent.isdisjoint((pair.old.digest, pair.new.digest)) and comparable(pair.old.spec, pair.new.spec)
+    }
+    others = {name: pair for name, pair in pairs.items() if name not in stored}
     import numpy as np  # noqa: F401 - only loaded libraries can be limited
 
     # Pieces are measured in parallel, so each matrix product gets one core.
     with threadpool_limits(1):
         yield from _from_store(store, stored)
-        yield from _from_files(store, in_files, (old, new), absent)
+        yield from _one_by_one(store, others, (old, new), absent)
 
 
 def _from_store(store: Store, pairs: Mapping[str, ParameterVersions]) -> Iterator[tuple[str, tuple[Distance, bool]]]:
@@ -114,10 +119,10 @@ def _from_store(store: Store, pairs: Mapping[str, ParameterVersions]) -> Iterato
             yield name, (distance, True)
 
 
-def _from_files(
+def _one_by_one(
     store: Store, pairs: Mapping[str, ParameterVersions], sides: tuple[Values, Values], absent: AbstractSet[Digest]
 ) -> Iterator[tuple[str, tuple[Distance, bool]]]:
-    """Measure parameters of which a version is only in a file, each in a thread."""
+    """Measure parameters of which a version is only in a file, or has more rows, each in a thread."""
 
     def values(side: Values, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
         if parameter.digest not in absent:
@@ -129,15 +134,21 @@ def _from_files(
         before, after = values(sides[0], name, pair.old), values(sides[1], name, pair.new)
         if before is None or after is None:
             return None
-        measurement = Measurement(pair.old.spec, pair.new.spec)
+        rows = common_rows(pair.old.spec, pair.new.spec)
+        specs = [spec if rows is None else first_rows(spec, rows) for spec in (pair.old.spec, pair.new.spec)]
+        measurement = Measurement(*specs)
         hashers = TensorHasher(pair.old.spec), TensorHasher(pair.new.spec)
         first = 0
-        for chunks in zip(before, after, strict=True):
+        # Chunks have the same number of elements in both versions, of which one may have more chunks.
+        for chunks in zip_longest(before, after, fillvalue=memoryview(b"")):
             for hasher, chunk in zip(hashers, chunks, strict=True):
                 hasher.update(chunk)
-            piece = measurement.piece(*chunks, first)
-            measurement.add(piece)
-            first += piece.distance.elements
+            rest = specs[0].elements - first
+            both = [chunk[: rest * spec.dtype.bits // 8] for chunk, spec in zip(chunks, specs, strict=True)]
+            if all(both):
+                piece = measurement.piece(both[0], both[1], first)
+                measurement.add(piece)
+                first += piece.distance.elements
         # A file may have been written since its digests were computed.
         sure = [hasher.digest() for hasher in hashers] == [pair.old.digest, pair.new.digest]
         return measurement.result(), sure

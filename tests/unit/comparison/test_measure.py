@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from git_theta_ext.comparison.measure import comparable, measure
+from git_theta_ext.comparison.measure import common_rows, comparable, measurable, measure
 from git_theta_ext.model.dtypes import dtype
 from git_theta_ext.model.floats import from_float
 from git_theta_ext.model.tensor import TensorSpec
@@ -114,6 +114,27 @@ def test_a_cast_is_measured_by_the_values():
 )
 def test_what_can_be_measured(old, new, same):
     assert comparable(TensorSpec.of(*old), TensorSpec.of(*new)) is same
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rows"),
+    [
+        (("F32", (4, 2)), ("F32", (6, 2)), 4),
+        (("F32", (6, 2)), ("BF16", (4, 2)), 4),
+        (("I64", (6,)), ("I64", (1,)), 1),
+        (("F32", (4, 2)), ("F32", (4, 2)), None),
+        (("F32", (4, 2)), ("F32", (4, 3)), None),
+        (("F32", (4, 2)), ("F32", (8,)), None),
+        (("F32", (0, 2)), ("F32", (4, 2)), None),
+        (("F32", ()), ("F32", (1,)), None),
+        (("F32", (4, 2)), ("I32", (6, 2)), None),
+        (("F4", (4, 2)), ("F4", (6, 2)), None),
+    ],
+)
+def test_rows_that_both_have(old, new, rows):
+    specs = TensorSpec.of(*old), TensorSpec.of(*new)
+    assert common_rows(*specs) == rows
+    assert measurable(*specs) == (rows is not None or comparable(*specs))
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-8, 1e8, 1e25])

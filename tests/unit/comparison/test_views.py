@@ -6,6 +6,8 @@ from git_theta_ext.comparison.changes import ModelChange
 from git_theta_ext.comparison.compare import compare
 from git_theta_ext.comparison.distance import Distance, Rank
 from git_theta_ext.comparison.markdown import render_markdown
+from git_theta_ext.comparison.page import diff_page
+from git_theta_ext.comparison.schema import to_json
 from git_theta_ext.comparison.screen import Screen
 from git_theta_ext.comparison.stat import render_stat
 from git_theta_ext.comparison.text import render
@@ -97,3 +99,32 @@ def test_small_changes_count_as_unchanged():
     nan = change({"w": Distance(16, 1, 0.0, 1.0, 1.0, 0.0, nan_old=1, nan_new=1)})
     assert Selection(tolerance=1.0).large(nan.diff, nan.distances) == (nan.diff, 0)
     assert Selection().large(whole.diff, whole.distances) == (whole.diff, 0)
+
+
+def grown(distance, *, shape=(6, 4)):
+    old = manifest(1, "emb")
+    new = Manifest("safetensors", old.skeleton, {"emb": Parameter(TensorSpec.of("F32", shape), Digest("f" * 64))})
+    return ModelChange("m.safetensors", compare(old, new), {"emb": distance} if distance else {})
+
+
+def test_numbers_of_common_rows_say_so():
+    found = grown(moved(0.1))
+    line = "~ emb  F32 [4,4] -> F32 [6,4]  modified  rel. change 1.0e-01, 50 % of elements, in the first 4 rows"
+    assert render(found, Screen()).splitlines()[2] == line
+    assert render(found, Screen(), full=True).splitlines()[2].endswith("norm 1 -> 1, in the first 4 rows")
+    assert "| `modified` (numbers of the first 4 rows) | 1.0e-01 |" in render_markdown([found])
+    (row,) = to_json(found)["parameters"]
+    assert (row["reshaped"], row["common_rows"], row["stats"]["elements"]) == (True, 4, 16)
+    (table,) = [
+        block for block in diff_page("t", [found]).sections[0].blocks if getattr(block, "title", "") == "All changes"
+    ]
+    assert table.rows[0][1] == "modified, numbers of the first 4 rows"
+    same = grown(Distance(16, 0, 0.0, 1.0, 1.0, 0.0))
+    assert render(same, Screen()).splitlines()[2].endswith("modified  the first 4 rows did not change")
+
+
+def test_rows_of_another_shape_have_no_numbers_and_none_are_missing():
+    (change,) = grown(None, shape=(4, 5)).changes
+    assert (change.common_rows, change.unavailable) == (None, False)
+    (change,) = grown(None).changes
+    assert (change.common_rows, change.unavailable) == (None, True)

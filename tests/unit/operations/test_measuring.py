@@ -1,5 +1,6 @@
 """Values that only a file has are measured, and remembered only if they are those of the manifest."""
 
+import numpy as np
 import pytest
 from helpers import Repo
 
@@ -62,3 +63,25 @@ def test_opaque_files_and_other_shapes_are_not_measured(workspace):
     sides = (Manifest("opaque", side.skeleton, side.parameters) for side in (manifest(w=OLD), manifest(w=NEW)))
     chunks = compare(*sides)
     assert measure_modified(workspace, chunks, InMemory(w=OLD), InMemory(w=NEW)) == ({}, [])
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_rows_that_both_have_are_measured(workspace, stored):
+    # More rows than fit into one chunk, in different types: each version has chunks that the other one lacks.
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(300_000, 4)).astype(np.float32)
+    after = np.concatenate([before[:200_000] + np.float32(1), before[:400_000]]).astype(np.float16)
+    sides = []
+    for values, kind in ((before, "F32"), (after, "F16")):
+        spec = TensorSpec.of(kind, values.shape)
+        data = values.tobytes()
+        sides.append((Parameter(spec, tensor_digest(spec, data)), data))
+    if stored:
+        workspace.store.put([(parameter.spec, parameter.digest, data) for parameter, data in sides])
+    head = Skeleton(Digest("0" * 64), 9)
+    diff = compare(*(Manifest("safetensors", head, {"w": parameter}) for parameter, _ in sides))
+    found, notes = measure_modified(workspace, diff, *(InMemory(**({} if stored else {"w": d})) for _, d in sides))
+    assert (found["w"].elements, found["w"].rank, notes) == (1_200_000, found["w"].rank, [])
+    expected = (after[:300_000].astype("f8") - before).ravel()
+    assert found["w"].norm == pytest.approx(np.linalg.norm(expected), rel=1e-6)
+    assert known(workspace, diff) == found
