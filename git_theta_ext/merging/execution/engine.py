@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu, one_thread
 from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.devices.one_core import SMALL, one_core
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.execution.pairs import merge_pairs
@@ -21,7 +23,7 @@ from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
 from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
 from git_theta_ext.merging.thresholds.search import search
-from git_theta_ext.model.manifest import Parameter
+from git_theta_ext.model.manifest import Manifest, Parameter
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.util.libraries import require
 from git_theta_ext.util.threads import no_progress
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Statistics, Task
     from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.store.tensor_store import TensorStore
 
 
@@ -208,8 +211,14 @@ class Engine:
         return run(self._store, device, tasks, election, self._advance, self._scheduler.threads)
 
     def _run_pairs(self, plan: Plan, computed: Computed) -> None:
-        shared = self._scheduler.work(plan.pairs, lambda pair: sum(spec.nbytes for spec in pair.specs.values()))
-        for merged in interleaved([partial(merge_pairs, self._store, *share, plan.sides) for share in shared]):
+        # Each pair by its own size, so that the values do not depend on how a model is divided into files.
+        for small, pairs in groupby(plan.pairs, _is_small):
+            with one_core(small=small):
+                self._run_some_pairs(tuple(pairs), plan.sides, computed)
+
+    def _run_some_pairs(self, pairs: Sequence[PairDecision], sides: Sequence[Manifest], computed: Computed) -> None:
+        shared = self._scheduler.work(pairs, lambda pair: sum(spec.nbytes for spec in pair.specs.values()))
+        for merged in interleaved([partial(merge_pairs, self._store, *share, sides) for share in shared]):
             pair = merged.pair
             if merged.reason:
                 computed.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), merged.reason))
@@ -220,6 +229,10 @@ class Engine:
             computed.notes += [*merged.notes, *filter(None, [pair.note])]
             if merged.out_of_memory:
                 computed.out_of_memory.setdefault(merged.out_of_memory, []).append(pair.names[0])
+
+
+def _is_small(pair: PairDecision) -> bool:
+    return len(pair.changed_by) * sum(spec.elements for spec in pair.specs.values()) <= SMALL
 
 
 def _sign(votes: int) -> int:
