@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SMALLEST = 64
 """The minimum size in bytes of what is a parameter."""
 
-_BYTES = {"SHORT_BINBYTES": 1, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}
-"""Opcodes that bytes follow, and the bytes that their size takes."""
+_BYTES = {"SHORT_BINBYTES": 1, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8, "BINSTRING": 4}
+"""Opcodes that bytes follow, and the bytes that their size takes; the last one is a string of Python 2."""
 _STATE_FIELDS, _DTYPE_FIELDS = 5, 8
 _HAS_OBJECTS = 1  # of the flags of an element type
 _MOST_NESTED = 16
@@ -94,6 +94,8 @@ class _ArrayMachine(Machine):
         match function, args:
             case Global(name="NumpyArrayWrapper", module=module), _ if module.startswith("joblib."):
                 return _Wrapper()
+            case Global(name="encode", module="_codecs"), (Storage() as value, *_):
+                return value  # in the content of a pickle of protocol 2
             case Global(name="_frombuffer", module=module), (Storage() as value, kind, shape, order) if (
                 module.startswith("numpy.")
             ):

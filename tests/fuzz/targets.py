@@ -699,6 +699,7 @@ TARGETS = {
             ("zlib", ("model.safetensors.z",), 1),
             ("zip", ("compressed.npz", "compressed.pt", "npz-in.zip"), 5),
             ("tar", ("gzip-in.tar",), 0),
+            ("pickle_text", ("protocol-2.pkl",), 0),
         )
     },
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import pickle
+import pickletools
 import shutil
 import subprocess
 import tarfile
@@ -21,6 +23,7 @@ from git_theta_ext.testing.formats import lay_out
 from git_theta_plugins.containers import _compressors, _deflate, _spool, _zip_members
 from git_theta_plugins.containers._reference_deflate import ReferenceDeflate
 
+GOLDEN = Path(__file__).parents[2] / "golden" / "containers"
 RNG = np.random.default_rng(5)
 FLOATS = RNG.standard_normal(9000).astype("<f4").tobytes()
 TEXT = b"".join(b"layer %d has weight %d\n" % (n % 13, n * n % 97) for n in range(3000))
@@ -110,6 +113,46 @@ class TestZlib(ContainerTests):
     examples = {f"level {level}": (zlib.compress(MIXED, level), MIXED) for level in range(1, 10)}  # noqa: RUF012
 
 
+def with_bytes(data):
+    """Return a pickle of protocol 2 in which the texts of at least 256 bytes are strings of bytes."""
+    pieces, at = [], 0
+    for opcode, argument, start in pickletools.genops(data):
+        if opcode.name == "BINUNICODE" and len(argument) >= 256:
+            text, content = argument.encode(), argument.encode("latin-1")
+            pieces += [data[at:start], b"B" + len(content).to_bytes(4, "little"), content]
+            at = start + 5 + len(text)
+    return b"".join([*pieces, data[at:]])
+
+
+ARRAYS = {"w": np.frombuffer(FLOATS, "<f4").reshape(90, 100), "b": np.arange(300), "small": np.ones(3), "é" * 70: "x"}
+
+
+class TestPickleText(ContainerTests):
+    container = find_container("pickle_text")
+    examples = {  # noqa: RUF012 - as the suite asks
+        label: (data, with_bytes(data))
+        for label, data in {
+            "arrays": pickle.dumps(ARRAYS, 2),
+            "golden": (GOLDEN / "protocol-2.pkl").read_bytes(),
+        }.items()
+    }
+
+    def test_what_has_no_long_text_or_follows_the_pickle_stays(self) -> None:
+        short, long = pickle.dumps({"b": np.ones(3)}, 2), pickle.dumps(ARRAYS, 2)
+        for data, content in ((short, short), (long + long, with_bytes(long) + long)):
+            assert unpacked(self.container, data) == (content, b"")
+            assert packed(self.container, content, b"") == data
+
+    def test_texts_that_are_not_bytes_stay(self) -> None:
+        data = pickle.dumps({"w": np.ones(99), "text": "日本" * 200}, 2)
+        content, _ = unpacked(self.container, data)
+        assert "日本".encode() * 200 in content
+        assert content.count(b"B\x18\3\0\0") == 1
+
+    def test_a_pickle_that_has_bytes_already_is_left_alone(self) -> None:
+        assert unpacked(self.container, with_bytes(pickle.dumps(ARRAYS, 2))) is None
+
+
 class TestZip(ContainerTests):
     container = find_container("zip")
     examples = {
@@ -146,7 +189,7 @@ class TestTar(ContainerTests):
 
 
 def test_every_container_has_a_suite():
-    suites = {suite.container.name for suite in (TestGzip, TestZlib, TestZip, TestTar)}
+    suites = {suite.container.name for suite in (TestGzip, TestZlib, TestZip, TestTar, TestPickleText)}
     assert suites == set(built_in("containers"))
 
 

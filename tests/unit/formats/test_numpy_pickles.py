@@ -55,6 +55,28 @@ class TestPickle(FormatTests):
     }
 
 
+class _Python2(pickle._Pickler):
+    """Writes strings of bytes as Python 2 does."""
+
+    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012 - as the base class has it
+
+    def save_bytes(self, value):
+        size = len(value)
+        self.write((b"U" + bytes([size]) if size < 256 else b"T" + size.to_bytes(4, "little")) + value)
+        self.memoize(value)
+
+    dispatch[bytes] = save_bytes
+
+
+def test_arrays_in_pickles_of_python_2_are_found():
+    target = io.BytesIO()
+    _Python2(target, 2).dump({b"data": np.arange(400, dtype="u1").reshape(20, 20), b"labels": [1, 2], "b": np.ones(64)})
+    assert detect_format(memoryview(target.getvalue())) is FORMAT
+    assert specs(target.getvalue()) == {"data": "U8 [20,20]", "b": "F64 [64]"}
+    layout, tensors = lay_out(FORMAT, target.getvalue())
+    assert assemble(layout, tensors) == target.getvalue()
+
+
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_arrays_of_pickles_have_their_types_and_shapes(protocol):
     data = pickle.dumps(MODEL, protocol)
