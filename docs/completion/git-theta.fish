@@ -130,6 +130,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from log' -l no-merges -d 'no m
 complete -c git-theta -n '__fish_seen_subcommand_from log' -l topo-order -d 'no commit before all its descendants'
 complete -c git-theta -n '__fish_seen_subcommand_from log' -l param -x -d 'only parameters whose names match, such as \'model.layers.7.**\'; may be repeated'
 complete -c git-theta -n '__fish_seen_subcommand_from log' -l numbers -d 'also show how far parameters moved, which takes reading their values'
+complete -c git-theta -n '__fish_seen_subcommand_from log' -l follow -d 'list the history of files beyond renames, also of directories'
 complete -c git-theta -n '__fish_seen_subcommand_from log' -l html -x -a '(__fish_complete_path (commandline -ct))' -d 'also write the history as a web page'
 complete -c git-theta -n '__fish_seen_subcommand_from log' -l graph -d 'draw branches and merges beside the commits'
 complete -c git-theta -n __fish_use_subcommand -a ls-files -d 'List the checkpoints of a commit or of the index, or the models that they make up'

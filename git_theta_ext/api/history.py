@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from git_theta_ext.api.versions import LOG, explained, folder_of, revision_name
 from git_theta_ext.errors import UsageError
+from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.merging.rules.globs import chooser
-from git_theta_ext.operations.history.changes import model_changes
+from git_theta_ext.operations.history.changes import RECORD, model_changes
 from git_theta_ext.operations.history.page import history_page
 from git_theta_ext.operations.history.schema import commit_data
 from git_theta_ext.operations.history.words import SHORT, describe_merge, describe_model
@@ -56,7 +57,8 @@ def log(
         except ValueError as error:
             raise UsageError(f"parameters: {error}", hint='parameters="layers.7.**"') from error
         words = ["--end-of-options", revision_name(rev), "--", *([f":(top,literal){inside}"] if inside else [])]
-        return History(repository, inside, model_changes(workspace, words, chosen, cwd=workspace.repo.folder))
+        commits = read_log(workspace.repo, words, trailer=RECORD, cwd=workspace.repo.folder)
+        return History(repository, inside, model_changes(workspace, commits, chosen))
 
 
 class _Repository:

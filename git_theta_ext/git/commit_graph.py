@@ -34,12 +34,22 @@ def draw_graph(repo: Repository, words: Sequence[str], text: Callable[[Commit], 
     # unless edges change their places there.
     form = f"--format=%x01{COMMIT_FIELDS}" + "%n%x01" * (most - 1)
     answer = repo.run("log", "--graph", "--no-color", "--encoding=UTF-8", form, *words, cwd=Path.cwd())
+    return read_graph(os.fsdecode(answer), lambda header: text(parse_header(header)))
+
+
+def read_graph(answer: str, text: Callable[[str], Sequence[str]]) -> list[str]:
+    """Return the lines of a graph with text of our own.
+
+    Args:
+        answer: What git printed, with a mark where text begins, and something about the commit in the first line.
+        text: Returns the lines of a commit, by what the first line says about it.
+    """
     lines: list[str] = []
     left: Iterator[str] = iter(())
-    for line in os.fsdecode(answer).split("\n")[:-1]:
+    for line in answer.split("\n")[:-1]:
         edges, marked, header = line.partition(_MARK)
         if header:
-            left = iter(text(parse_header(header)))
+            left = iter(text(header))
         own = next(left, None) if marked else None
         if own is not None:
             lines.append(edges + own)

@@ -96,6 +96,31 @@ def test_log_shows_text_numbers_and_a_graph(merged: Repo) -> None:
     assert merged.git("theta", "log", "--graph", "--", "notes.txt") == ""
 
 
+def test_log_follows_files_and_directories_that_were_renamed(merged: Repo) -> None:
+    here = "renamed.safetensors"
+    assert [each["subject"] for each in _log(merged, "--", here)] == ["move"]
+    commits = _log(merged, "--follow", "--", here)
+    assert [each["subject"] for each in commits] == ["move", "both", "main", "side", "first"]
+    assert commits[0]["models"][0]["old_path"] == MODEL
+    (merged.path / "run").mkdir()
+    merged.git("mv", here, "run/model.safetensors")
+    merged.git("commit", "-qm", "into a directory")
+    found = _log(merged, "--follow", "-n3", "--", "run")
+    assert [each["subject"] for each in found] == ["into a directory", "move", "both"]
+    assert _log(merged, "--follow", "--param", EMBEDDING, "--", "run")[0]["subject"] == "main"
+    assert "needs a path" in merged.run("theta", "log", "--follow", check=False).stderr
+
+
+def test_a_graph_of_some_parameters_has_only_the_commits_that_changed_them(merged: Repo) -> None:
+    lines = merged.git("theta", "log", "--graph", "--param", EMBEDDING).splitlines()
+    assert [line.rpartition(": ")[2] for line in lines if line.startswith("* ")] == ["main", "first"]
+    lines = merged.git("theta", "log", "--graph", "--param", ATTENTION[1]).splitlines()
+    subjects = [line.rpartition(": ")[2] for line in lines if "* " in line]
+    assert (subjects[0], {*subjects[1:3]}, subjects[3]) == ("both", {"main", "side"}, "first")
+    assert any(line.startswith("|\\") for line in lines)
+    assert merged.git("theta", "log", "--graph", "--param", "nothing") == ""
+
+
 def test_log_takes_shards_for_one_model(repo: Repo) -> None:
     content = tensors(1)
     names = sorted(content)

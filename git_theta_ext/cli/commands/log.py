@@ -19,17 +19,21 @@ from git_theta_ext.cli.pager import paged
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import details, headline
 from git_theta_ext.cli.revisions import add_parameters, add_revisions, chosen_parameters, selected
-from git_theta_ext.operations.history.changes import model_changes
+from git_theta_ext.errors import UsageError
+from git_theta_ext.git.commit_log import read_log
+from git_theta_ext.operations.history.changes import RECORD, model_changes
 from git_theta_ext.operations.history.schema import commit_data
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
     from git_theta_ext.cli.revisions import Selected
     from git_theta_ext.comparison.changes import ModelChange
     from git_theta_ext.comparison.screen import Screen
+    from git_theta_ext.git.commit_log import Commit
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
     from git_theta_ext.operations.workspace import Workspace
 
@@ -37,6 +41,8 @@ GROUP = "daily"
 EXAMPLE = "git theta log --param 'model.layers.7.**' main -- run/"
 
 _EDGES, _NARROW = 6, 40  # columns
+_WALKS = ("--all", "--first-parent")
+"""Options that say which commits are parents; others only leave commits out."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +51,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser)
     parser.add_argument(
         "--numbers", action="store_true", help="also show how far parameters moved, which takes reading their values"
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="list the history of files beyond renames, also of directories"
     )
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write the history as a web page")
     parser.add_argument("--graph", action="store_true", help="draw branches and merges beside the commits")
@@ -55,8 +64,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """List commits."""
     chosen = selected(workspace.repo, args)
-    changes = model_changes(workspace, chosen.words, chosen_parameters(args.param))
-    if not args.graph:
+    subset = bool(args.param or args.follow)
+    changes = model_changes(workspace, _commits(workspace.repo, chosen, args), chosen_parameters(args.param))
+    if subset or not args.graph:
         changes = islice(changes, chosen.most)
     numbers = _measures(workspace) if args.numbers else None
     if args.html is not None:
@@ -72,7 +82,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     screen = screen_of(workspace.repo)
     with paged(workspace.repo, "log"):
         if args.graph:
-            sys.stdout.writelines(f"{line}\n" for line in _graph(workspace, chosen, list(changes), screen, numbers))
+            draw = _subset if subset else _graph
+            sys.stdout.writelines(f"{line}\n" for line in draw(workspace, chosen, list(changes), screen, numbers))
             return 0
         for each in changes:
             lines = (headline(each.commit, screen), *details(each, screen, numbers))
@@ -102,6 +113,35 @@ def _graph(
     return draw_graph(
         workspace.repo, words, lambda commit: [headline(commit, screen), *below.get(commit.oid, ())], height
     )
+
+
+def _subset(
+    workspace: Workspace,
+    chosen: Selected,
+    changes: Sequence[CommitChanges],
+    screen: Screen,
+    numbers: Callable[[ChangedModel], ModelChange] | None,
+) -> list[str]:
+    """Return the graph of some commits alone."""
+    from git_theta_ext.git.commit_subset import draw_subset  # a list starts faster without it
+
+    screen = replace(screen, width=screen.width and max(_NARROW, screen.width - _EDGES))
+    texts = {each.commit.oid: [headline(each.commit, screen), *details(each, screen, numbers)] for each in changes}
+    if not texts:
+        return []
+    walk = [word for word in chosen.limits if word in _WALKS]
+    words = [*walk, *chosen.revisions]
+    return draw_subset(workspace.repo, words, texts, texts.__getitem__, max(map(len, texts.values())))
+
+
+def _commits(repo: Repository, chosen: Selected, args: argparse.Namespace) -> Iterator[Commit]:
+    if not args.follow:
+        return read_log(repo, chosen.words, trailer=RECORD)
+    if not chosen.paths:
+        raise UsageError("--follow needs a path", hint="git theta log --follow -- model.safetensors")
+    from git_theta_ext.git.followed_log import read_followed_log  # few logs need it
+
+    return read_followed_log(repo, chosen.limits, chosen.revisions, chosen.paths, trailer=RECORD)
 
 
 def _measures(workspace: Workspace) -> Callable[[ChangedModel], ModelChange]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changed_names import changed_names
 from git_theta_ext.errors import ManifestError, ThetaError
-from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines
 from git_theta_ext.model.shards import models_of
@@ -17,7 +16,6 @@ from git_theta_ext.operations.history.manifests import with_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from git_theta_ext.comparison.changed_names import ChangedNames
     from git_theta_ext.git.commit_log import Commit, CommittedFile
@@ -25,7 +23,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest_lines import ChangedLines
     from git_theta_ext.operations.workspace import Workspace
 
-_RECORD = "Theta-Merge"
+RECORD = "Theta-Merge"
+"""The trailer that says how a commit merged checkpoints."""
 _MOST_KEPT = 64
 
 
@@ -65,24 +64,20 @@ class CommitChanges:
 
 def model_changes(
     workspace: Workspace,
-    words: Sequence[str],
+    commits: Iterable[Commit],
     chosen: Callable[[str], bool] | None = None,
-    *,
-    cwd: Path | None = None,
 ) -> Iterator[CommitChanges]:
-    """Yield the commits that change parameters, as ``git log`` orders them. No tensor is read.
+    """Yield the commits that change parameters, in their order. No tensor is read.
 
     Args:
         workspace: The repository. A manifest that cannot be read is reported, and left out.
-        words: Arguments for ``git log``.
+        commits: The commits, with trailers ``RECORD``.
         chosen: Returns whether a parameter counts, by its name; None for all.
-        cwd: The directory that paths are relative to; the current one if None.
 
     Raises:
         RepositoryError: Git refuses the arguments.
     """
     history = _History(workspace, chosen)
-    commits = read_log(workspace.repo, words, trailer=_RECORD, cwd=cwd)
     for commit, texts in with_manifests(workspace.repo, commits, _oids):
         models = tuple(history.changes(commit, texts))
         records = tuple(_records(commit)) if commit.trailers else ()
