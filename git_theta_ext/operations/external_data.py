@@ -21,6 +21,7 @@ from git_theta_ext.store.skeletons import read_skeleton
 if TYPE_CHECKING:
     from git_theta_ext.model.external_tensor import ExternalTensor
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.model_version import ModelVersion
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -83,3 +84,44 @@ def external_file(workspace: Workspace, data: Manifest, tensors: list[ExternalTe
     return ExternalFile.of(
         StoredChunks(data, lambda _, chunk: memoryview(store.read(chunk.digest, chunk.spec))), tensors
     )
+
+
+def tensors_outside(workspace: Workspace, place: str, version: ModelVersion) -> dict[str, ExternalTensor]:
+    """Return the tensors of a model that are in other files, or those that a file has for another one, by name.
+
+    Args:
+        workspace: The repository and its store.
+        place: The version as the user types it, ``REV:PATH``.
+        version: The version.
+
+    Raises:
+        ThetaError: The layout of a file is neither here nor on a remote, or damaged.
+    """
+    path, manifest = next(iter(version.shards.items()))
+    if is_in_chunks(manifest):
+        tensors = tensors_in(workspace, place.partition(":")[0] or None, path)
+    else:
+        tensors = [tensor for table in tables_of(workspace, manifest).values() for tensor in table]
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def tensors_in(workspace: Workspace, revision: str | None, path: str) -> list[ExternalTensor]:
+    """Return the tensors of a file that another file of its directory names; that of the first path counts.
+
+    Args:
+        workspace: The repository and its store.
+        revision: A commit or a tree; None for the index.
+        path: Path of the file.
+
+    Raises:
+        ThetaError: As ``tables_of``.
+    """
+    folder, name = posixpath.split(path)
+    files = Directory.of(workspace.repo, revision, folder).files
+    manifests = read_manifests(workspace.repo, {oid: file for file, oid in files.items()})
+    for _, oid in sorted(files.items()):
+        if oid in manifests and has_external_data(manifests[oid].format):
+            tensors = tables_of(workspace, manifests[oid]).get(name)
+            if tensors:
+                return tensors
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,21 @@ def test_the_tensors_are_loaded_by_name(exported):
             assert float(model[NAMES[3]][5, 5]) == 40.0
     loaded = git_theta_ext.load("side:m/model.onnx", repository=exported.path)
     assert {name: float(value.mean()) for name, value in loaded.items()}[NAMES[1]] == 30.0
+
+
+def test_the_tensors_are_listed_and_shown_by_name(exported):
+    for command in (("show", "main:m/model.onnx"), ("show", f"main:{DATA}"), ("ls-files", "--params", "main")):
+        printed = exported.git("theta", *command)
+        assert printed.count("in model.onnx.data") == (6 if command[0] == "show" else 12)
+        assert "6 parameters, 1.57 MB" in printed
+        assert all(f"  {name}  F32 [64,1024]" in printed for name in NAMES)
+        assert "chunk" not in printed
+    shown = json.loads(exported.git("theta", "show", "--json", "main:m/", NAMES[1]))
+    assert shown["min"] == shown["max"] == 20.0
+    listed = json.loads(exported.git("theta", "ls-files", "--json", "--params", "main"))["checkpoints"]
+    assert [[row["name"] for row in file["parameters"]] for file in listed] == [NAMES, NAMES]
+    assert listed[0]["parameters"][0]["file"] == "model.onnx.data"
+    assert "1 chunk" in exported.git("theta", "ls-files", "main", "--", DATA)
 
 
 def test_a_model_whose_data_is_not_tracked_says_so(exported):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.commands.show import chunks_of, everything, fetch_parameter, find_parameter
+from git_theta_ext.cli.commands._values import chunks_of, everything, fetch_parameter, find_parameter
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.errors import FormatError
 from git_theta_ext.operations.conversion.npz_file import types, write_header
@@ -37,7 +37,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:  # noqa: ARG001 - has no result
     """Write a parameter."""
     version = find_version(workspace.repo, args.object, command="git theta cat {} PARAM")
-    parameter = find_parameter(everything(version), args.parameter, args.object)
+    parameter = find_parameter(everything(workspace, args.object, version), args.parameter, args.object)
     kind = parameter.spec.dtype.name
     if args.npy and kind not in types():
         raise FormatError(

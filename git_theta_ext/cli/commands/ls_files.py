@@ -6,6 +6,7 @@ In a subdirectory, lists those below it, like git ls-files.
 from __future__ import annotations
 
 import os
+import posixpath
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.comparison.words import human_bytes, plural
-from git_theta_ext.errors import FormatError, UsageError
+from git_theta_ext.errors import FormatError, ThetaError, UsageError
 from git_theta_ext.git.pathspecs import is_within
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import find_object
+from git_theta_ext.model.external_tensor import ExternalTensor
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.quantised_weights import quantised_weights
 from git_theta_ext.model.tensor_pieces import JoinedTensor
@@ -30,10 +32,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
+    from git_theta_ext.cli.output import Output
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.model.shards import ModelFiles
     from git_theta_ext.model.units import Unit
+
+    Other = JoinedTensor | ExternalTensor
+    """A parameter that is not one tensor of the file."""
 
 GROUP = "daily"
 EXAMPLE = "git theta ls-files --models HEAD~1 -- run/"
@@ -72,16 +78,44 @@ def run(args: argparse.Namespace) -> int:
     groups = [{path: checkpoints[path] for path in model.shards} for model in models]
     listed = [_named_as_in_model(model, group, indexes) for model, group in zip(models, groups, strict=True)]
     files = {path: manifest for group, _ in listed for path, manifest in group.items()}
-    data = [describe(path, files[path], parameters=args.params) for path in checkpoints]
+    outside = _outside(repo, output_of(args), rev, files) if args.params else {}
+    data = [
+        describe(path, shown(files[path], others), parameters=args.params, others=others)
+        for path in checkpoints
+        for others in [outside.get(path, {})]
+    ]
     described = [_model(model, *named) for model, named in zip(models, listed, strict=True)]
     if args.models:
         names = [model.name if len(model.shards) > 1 else model.shards[0] for model in models]
-        rows = [(name, *named) for name, named in zip(names, listed, strict=True)]
+        rows = [
+            (name, group, {**joined, **outside.get(name, {})})
+            for name, (group, joined) in zip(names, listed, strict=True)
+        ]
     else:
-        rows = [(path, {path: files[path]}, _NONE) for path in checkpoints]
+        rows = [(path, {path: files[path]}, outside.get(path, {})) for path in checkpoints]
     lines = chain.from_iterable(_lines(repo, *row, parameters=args.params) for row in rows)
     output_of(args).result({"checkpoints": data, "models": described}, lines)
     return 0
+
+
+def _outside(
+    repo: Repository, output: Output, rev: str | None, files: Mapping[str, Manifest]
+) -> dict[str, dict[str, Other]]:
+    """Return the tensors that files have in other ones, or for other ones, by file and name."""
+    from git_theta_ext.checkpoint.external_data import has_external_data
+    from git_theta_ext.operations.external_data import tensors_outside
+    from git_theta_ext.operations.workspace import Workspace
+
+    folders = {posixpath.dirname(path) for path, manifest in files.items() if has_external_data(manifest.format)}
+    found: dict[str, dict[str, Other]] = {}
+    if folders:
+        with Workspace(repo, output) as workspace:
+            for path, manifest in files.items():
+                with suppress(ThetaError):
+                    if posixpath.dirname(path) in folders:
+                        version = ModelVersion({path: manifest})
+                        found[path] = {**tensors_outside(workspace, f"{rev or ''}:{path}", version)}
+    return found
 
 
 def _named_as_in_model(
@@ -121,8 +155,16 @@ def _whole(manifest: Manifest, joined: Mapping[str, JoinedTensor]) -> dict[str, 
     return {name: parameter for name, parameter in manifest.parameters.items() if name not in pieces}
 
 
+def shown(manifest: Manifest, others: Mapping[str, Other]) -> Manifest:
+    """Return a file without the parameters that others are made of: pieces, and the chunks of external data."""
+    if any(isinstance(other, ExternalTensor) for other in others.values()) and manifest.format == "opaque":
+        return replace(manifest, parameters={})
+    joined = {name: other for name, other in others.items() if isinstance(other, JoinedTensor)}
+    return replace(manifest, parameters=_whole(manifest, joined)) if joined else manifest
+
+
 def describe(
-    path: str, manifest: Manifest, *, parameters: bool, joined: Mapping[str, JoinedTensor] = _NONE
+    path: str, manifest: Manifest, *, parameters: bool, others: Mapping[str, Other] = _NONE
 ) -> dict[str, object]:
     """Describe a checkpoint for JSON.
 
@@ -130,14 +172,14 @@ def describe(
         path: What it is called.
         manifest: Its parameters.
         parameters: Whether these are listed.
-        joined: Further ones, which are in several pieces.
+        others: Further ones, which are in several pieces, or in other files.
     """
     data: dict[str, object] = {
         "path": path,
         "format": manifest.format,
         "skeleton": manifest.skeleton.digest,
-        "parameter_count": len(manifest.parameters) + len(joined),
-        "tensor_bytes": tensor_bytes(manifest, joined),
+        "parameter_count": len(manifest.parameters) + len(others),
+        "tensor_bytes": tensor_bytes(manifest, others),
         "conflicted": manifest.conflicted,
     }
     if parameters:
@@ -147,20 +189,22 @@ def describe(
             {"name": name, "dtype": row.spec.dtype.name, "shape": list(row.spec.shape)}
             | _content(row)
             | homes.get(name, {})
-            for name, row in _rows(manifest, joined)
+            for name, row in _rows(manifest, others)
         ]
         data["units"] = [unit.to_dict() for unit in units]
     return data
 
 
-def _rows(manifest: Manifest, joined: Mapping[str, JoinedTensor]) -> Sequence[tuple[str, Parameter | JoinedTensor]]:
-    return sorted([*manifest.parameters.items(), *joined.items()]) if joined else list(manifest.parameters.items())
+def _rows(manifest: Manifest, others: Mapping[str, Other]) -> Sequence[tuple[str, Parameter | Other]]:
+    return sorted([*manifest.parameters.items(), *others.items()]) if others else list(manifest.parameters.items())
 
 
-def _content(row: Parameter | JoinedTensor) -> dict[str, object]:
+def _content(row: Parameter | Other) -> dict[str, object]:
     if isinstance(row, JoinedTensor):
         pieces = [{"name": piece.name, "digest": parameter.digest} for piece, parameter in row.pieces]
         return {"digest": None, "pieces": pieces}
+    if isinstance(row, ExternalTensor):
+        return {"digest": None, "file": row.file}
     return {"digest": row.digest}
 
 
@@ -169,41 +213,41 @@ def units_in(manifest: Manifest) -> list[Unit]:
     return quantised_weights({name: [parameter.spec] for name, parameter in manifest.parameters.items()})
 
 
-def tensor_bytes(manifest: Manifest, joined: Mapping[str, JoinedTensor] = _NONE) -> int:
+def tensor_bytes(manifest: Manifest, others: Mapping[str, Other] = _NONE) -> int:
     """Return the size of all tensors, without the rest of the file."""
-    return sum(row.spec.nbytes for _, row in _rows(manifest, joined))
+    return sum(row.spec.nbytes for _, row in _rows(manifest, others))
 
 
-def summary(manifest: Manifest, joined: Mapping[str, JoinedTensor] = _NONE) -> str:
+def summary(manifest: Manifest, others: Mapping[str, Other] = _NONE) -> str:
     """Describe a manifest in one line."""
     conflicts = ", CONFLICTED" if manifest.conflicted else ""
     # The chunks of an unknown format are stored like parameters, but are none.
-    count = plural(len(manifest.parameters) + len(joined), "chunk" if manifest.format == "opaque" else "parameter")
-    return f"{manifest.format}, {count}, {human_bytes(tensor_bytes(manifest, joined))}{conflicts}"
+    chunks = manifest.format == "opaque" and not others
+    count = plural(len(manifest.parameters) + len(others), "chunk" if chunks else "parameter")
+    return f"{manifest.format}, {count}, {human_bytes(tensor_bytes(manifest, others))}{conflicts}"
 
 
-def parameter_lines(manifest: Manifest, joined: Mapping[str, JoinedTensor] = _NONE) -> Iterator[str]:
+def parameter_lines(manifest: Manifest, others: Mapping[str, Other] = _NONE) -> Iterator[str]:
     """Yield a line for each parameter: name, element type, shape, digest, and the quantised weight it is a part of."""
-    rows = _rows(manifest, joined)
+    rows = _rows(manifest, others)
     width = max((len(name) for name, _ in rows), default=0)
     homes = one_row(units_in(manifest))
     for name, row in rows:
         unit = f"  {homes[name].label}" if name in homes else ""
-        content = f"in {len(row.pieces)} pieces" if isinstance(row, JoinedTensor) else row.digest[:16]
-        yield f"  {name:{width}}  {row.spec!s:20}  {content}{unit}"
+        yield f"  {name:{width}}  {row.spec!s:20}  {_place(row)}{unit}"
+
+
+def _place(row: Parameter | Other) -> str:
+    if isinstance(row, JoinedTensor):
+        return f"in {len(row.pieces)} pieces"
+    return f"in {row.file}" if isinstance(row, ExternalTensor) else row.digest[:16]
 
 
 def _lines(
-    repo: Repository,
-    name: str,
-    files: Mapping[str, Manifest],
-    joined: Mapping[str, JoinedTensor],
-    *,
-    parameters: bool,
+    repo: Repository, name: str, files: Mapping[str, Manifest], others: Mapping[str, Other], *, parameters: bool
 ) -> Iterator[str]:
-    manifest = together(list(files.values()))
-    whole = replace(manifest, parameters=_whole(manifest, joined))
+    listed = shown(together(list(files.values())), others)
     count = f"{len(files)} files, " if len(files) > 1 else ""
-    yield f"{repo.relative(name)}  ({count}{summary(whole, joined)})"
+    yield f"{repo.relative(name)}  ({count}{summary(listed, others)})"
     if parameters:
-        yield from parameter_lines(whole, joined)
+        yield from parameter_lines(listed, others)

@@ -10,20 +10,18 @@ import math
 import sys
 from dataclasses import replace
 from shlex import quote
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, summary, units_in
+from git_theta_ext.cli.commands._values import chunks_of, digest_of, everything, fetch_parameter, find_parameter
+from git_theta_ext.cli.commands.ls_files import describe, parameter_lines, shown, summary, units_in
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.comparison.words import human_bytes, plural
-from git_theta_ext.errors import MissingError, ThetaError, UsageError
+from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.merging.reporting.adapters import describe_adapter
-from git_theta_ext.model.tensor import TensorHasher
-from git_theta_ext.model.tensor_pieces import JoinedTensor
+from git_theta_ext.operations.external_data import tensors_outside
 from git_theta_ext.operations.model_names import find_version
-from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.util.streaming import Moments
-from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
     import argparse
@@ -31,16 +29,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_theta_ext.cli.commands.ls_files import Other
     from git_theta_ext.cli.output import Output
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.dtypes import Dtype
-    from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.model.model_version import ModelVersion
-    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.store.store import Store
-
-    _Found = TypeVar("_Found")
 
 GROUP = "daily"
 EXAMPLE = "git theta show HEAD:model.safetensors encoder.layer.0.attention.self.query.weight"
@@ -71,11 +64,12 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     version = find_version(repo, args.object, command="git theta show {}")
     sharded = len(version.shards) > 1
     manifest = version.as_one() if sharded else next(iter(version.shards.values()))
-    manifest = replace(manifest, parameters=version.whole) if version.joined else manifest
     if args.parameter is None:
         if args.raw:
             raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {quote(args.object)} PARAM")
-        data = describe(args.object, manifest, parameters=True, joined=version.joined)
+        others: dict[str, Other] = {**version.joined, **tensors_outside(workspace, args.object, version)}
+        manifest = shown(manifest, others)
+        data = describe(args.object, manifest, parameters=True, others=others)
         files = [
             f"  in {path}  ({plural(len(shard.parameters), 'parameter')})" for path, shard in version.shards.items()
         ]
@@ -83,8 +77,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         adapter = describe_adapter(version)
         data |= {} if adapter is None else {"adapter": adapter.to_dict()}
         described = [] if adapter is None else [f"  adapter: {adapter}"]
-        first = f"{args.object}  ({summary(manifest, version.joined)})"
-        lines = [first, *described, *(files if sharded else []), *parameter_lines(manifest, version.joined)]
+        first = f"{args.object}  ({summary(manifest, others)})"
+        lines = [first, *described, *(files if sharded else []), *parameter_lines(manifest, others)]
         output.result(data, lines)
         return 0
     unit = None if args.raw else next((u for u in units_in(manifest) if args.parameter == u.name), None)
@@ -92,7 +86,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         part = replace(manifest, parameters={name: manifest.parameters[name] for name in unit.members})
         output.result(unit.to_dict(), [unit.label, *parameter_lines(part)])
         return 0
-    parameter = find_parameter(everything(version), args.parameter, args.object)
+    parameter = find_parameter(everything(workspace, args.object, version), args.parameter, args.object)
     fetch_parameter(workspace, args.parameter, parameter)
     if args.raw:
         for chunk in chunks_of(workspace.store, parameter):
@@ -103,32 +97,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         "dtype": parameter.spec.dtype.name,
         "shape": list(parameter.spec.shape),
         "bytes": parameter.spec.nbytes,
-        "digest": _digest(workspace.store, parameter),
+        "digest": digest_of(workspace.store, parameter),
         **statistics(chunks_of(workspace.store, parameter), parameter.spec.dtype),
     }
     output.result(details, _lines(details))
     return 0
-
-
-def everything(version: ModelVersion) -> dict[str, Parameter | JoinedTensor]:
-    """Return the tensors of a version and the pieces of these, by name."""
-    return {**version.parameters, **version.joined}
-
-
-def chunks_of(store: Store, parameter: Parameter | JoinedTensor) -> Iterator[memoryview]:
-    """Yield a parameter's little-endian bytes, whether it is in pieces or not."""
-    if isinstance(parameter, JoinedTensor):
-        return (chunk for _, chunk in parameter.chunks(lambda _, piece: store.read(piece.digest, piece.spec)))
-    return store.stream(parameter.digest, parameter.spec)
-
-
-def _digest(store: Store, parameter: Parameter | JoinedTensor) -> Digest:
-    if not isinstance(parameter, JoinedTensor):
-        return parameter.digest
-    hasher = TensorHasher(parameter.spec)
-    for chunk in chunks_of(store, parameter):
-        hasher.update(chunk)
-    return hasher.digest()
 
 
 def statistics(chunks: Iterable[memoryview], dtype: Dtype) -> dict[str, Any]:
@@ -192,42 +165,6 @@ def _is_checkpoint(repo: Repository, rev: str, path: str) -> bool:
         return path in repo.manifests(rev)
     except ThetaError:
         return False
-
-
-def find_parameter(parameters: Mapping[str, _Found], name: str, place: str) -> _Found:
-    """Return a parameter.
-
-    Args:
-        parameters: The parameters by name.
-        name: What the user typed.
-        place: What has the parameters, as the user types it.
-
-    Raises:
-        UsageError: There is none of that name.
-    """
-    parameter = parameters.get(name)
-    if parameter is None:
-        near = similar(name, parameters)
-        raise UsageError(
-            f"{place} has no parameter {name!r}",
-            hint=f"git theta show {quote(place)} {quote(near)}"
-            if near
-            else f"git theta show {quote(place)} lists them",
-        )
-    return parameter
-
-
-def fetch_parameter(workspace: Workspace, name: str, parameter: Parameter | JoinedTensor) -> None:
-    """Fetch a parameter if it is not here.
-
-    Raises:
-        MissingError: No remote has it.
-    """
-    try:
-        digests = parameter.digests if isinstance(parameter, JoinedTensor) else {parameter.digest}
-        ensure_digests(workspace, digests)
-    except MissingError as error:
-        raise MissingError(f"{name}: {error.message}", hint=error.hint) from error
 
 
 def _lines(data: Mapping[str, Any]) -> Iterator[str]:

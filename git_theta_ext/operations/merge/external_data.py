@@ -5,21 +5,17 @@ Versions are merged by tensor if they have the same tensors at the same places, 
 
 from __future__ import annotations
 
-import posixpath
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.external_data import has_external_data, is_in_chunks
+from git_theta_ext.checkpoint.external_data import is_in_chunks
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.objects import read_manifests
-from git_theta_ext.operations.external_data import external_file, tables_of
-from git_theta_ext.operations.models import Directory
+from git_theta_ext.operations.external_data import external_file, tensors_in
 from git_theta_ext.operations.sync.fetch import ensure_digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from git_theta_ext.checkpoint.external_data import Known
-    from git_theta_ext.model.external_tensor import ExternalTensor
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.workspace import Workspace
 
@@ -48,7 +44,7 @@ def as_tensors(
     if not all(is_in_chunks(version) and not version.conflicted for version in versions):
         return None
     try:
-        tables = [_table(workspace, revision, path) for revision in revisions]
+        tables = [tensors_in(workspace, revision, path) for revision in revisions]
         if not tables or not tables[0] or any(table != tables[0] for table in tables):
             return None
         ensure_digests(workspace, (chunk.digest for version in versions for chunk in version.parameters.values()))
@@ -61,16 +57,3 @@ def as_tensors(
     except ThetaError:
         return None
     return (None if base is None else made[-1]), made[: len(sides)]
-
-
-def _table(workspace: Workspace, revision: str, path: str) -> list[ExternalTensor]:
-    """Return the tensors of a file that another file of its directory names; that of the first path counts."""
-    folder, name = posixpath.split(path)
-    files = Directory.of(workspace.repo, revision, folder).files
-    manifests = read_manifests(workspace.repo, {oid: file for file, oid in files.items()})
-    for _, oid in sorted(files.items()):
-        if oid in manifests and has_external_data(manifests[oid].format):
-            tensors = tables_of(workspace, manifests[oid]).get(name)
-            if tensors:
-                return tensors
-    return []
