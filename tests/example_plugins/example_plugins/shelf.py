@@ -60,7 +60,7 @@ class Shelf:
         return layout if facts == self.facts(layout) else None
 
     def partial(self, layout: Layout) -> Mapping[str, str]:
-        """Return which tensors ``git theta export --to`` refuses, and why. The reason follows the name."""
+        """Return which tensors are not exported in other formats, and why. The reason follows the name."""
         vectors = _read(memoryview(_head(layout)))
         return {vector.name: "is in reverse order" for vector in vectors if vector.reverse and not vector.file}
 
