@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="all",
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
         "what merged models know, transfers by ssh and to an LFS server, the migration of a history of git-lfs, "
-        "each file format, a model in shards, many small checkpoints, the commands that show a history, or how the "
-        "time of commands grows",
+        "each file format, a model in shards, many small checkpoints, the commands that show a history, how the "
+        "time of commands grows, single tensors in Python, or what other tools answer about a change",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--update", action="append", metavar="NAME", help="gc: how versions differ (all ways)")
     parser.add_argument("--files", type=Path, metavar="DIR", help="formats: these files")
     add_options(parser.add_argument_group("scale"))
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="answers: virtual environments of other tools")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
     arguments = parser.parse_args(argv)
@@ -260,6 +261,31 @@ def _diffs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _open(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import opening
+
+    rows: list[dict[str, Any]] = []
+    for name in arguments.family or ["bf16"]:
+        found = opening.measure(FAMILIES[name], folder / f"open-{name}", arguments.repeat)
+        print(opening.table(found), flush=True)
+        rows += found
+    return rows
+
+
+def _answers(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from benchmarks import answers, lfs
+
+    (folder / "answers").mkdir()
+    names = [f"{name}_{arguments.dtype}.safetensors" for name in ("base", "ft_last2")]
+    if arguments.models is not None:
+        base, tuned = (arguments.models / name for name in names)
+    else:
+        base, tuned = lfs.versions(None, arguments.dtype, FAMILIES["minilm"], folder / "answers")
+    rows = answers.measure((base, tuned), arguments.peers, folder / "answers")
+    print(answers.report(rows), flush=True)
+    return rows
+
+
 def _gc(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     from benchmarks import collection
 
@@ -286,6 +312,8 @@ OTHERS = {
     "shards": _shards,
     "small": _small,
     "log": _log,
+    "open": _open,
+    "answers": _answers,
     "gc": _gc,
     "scale": _scale,
 }
