@@ -64,7 +64,10 @@ class Model(Mapping[str, Tensor], Generic[Tensor]):
             ThetaError: A tensor is neither here nor on a remote, or damaged.
         """
         wanted = list(self if names is None else dict.fromkeys(names))
-        found = {name: self._tensor(name, data) for name, data in self._reader.read(wanted)}
+        found = {}
+        for name, data in self._reader.read(wanted):
+            found[name] = self._tensor(name, data)
+            del data  # another device has it now; the next one is read meanwhile
         return {name: found[name] for name in wanted}
 
     @explained()

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from bounds import memory_of
 from git import Repo
 from helpers import EMBEDDING, MLP, MODEL, model, safetensors, tensors
 from helpers import Repo as Bare
@@ -22,6 +23,9 @@ from git_theta_ext.store.packs import reader
 ROWS, COLUMNS = 6, 1 << 18
 CHUNK_ROWS = 2
 """Rows of the large tensor in one chunk."""
+SIZE = 24 << 20
+AHEAD = 16 << 20
+"""The most bytes that two threads decode ahead of the caller: 6 chunks of a mebibyte, and what decoders hold."""
 
 
 def same(found, expected):
@@ -45,6 +49,19 @@ def deltas(module_repo):
     module_repo.git("tag", "old", "HEAD~")
     module_repo.git("theta", "gc")
     return module_repo, torch.from_numpy(versions[1].view("<i2")).view(torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def large(module_repo):
+    """Return a repository with two tensors of ``SIZE`` bytes, which reads in two threads."""
+    values = (np.arange(SIZE // 2, dtype="<u4") & 0x3FFF).astype("<u2")
+    shape = (1 << 10, values.size >> 10)
+    content = {name: ("BF16", shape, (values + at).tobytes()) for at, name in enumerate("ab")}
+    module_repo.write(safetensors(content), "large.safetensors")
+    module_repo.commit("large")
+    module_repo.git("config", "theta.threads", "2")
+    yield module_repo
+    module_repo.git("config", "--unset", "theta.threads")
 
 
 @pytest.fixture
@@ -112,6 +129,25 @@ class TestWhatIsRead:
             for read in (lambda: opened["large"], lambda: opened.get_slice("large")[0], opened.fetch):
                 with pytest.raises(MissingError, match=r"^(large|other|small): \d of \d tensors are not in the store"):
                     read()
+
+
+class TestMemory:
+    @pytest.fixture
+    def opened(self, large):
+        with git_theta_ext.open("large.safetensors", repository=large.path) as opened:
+            opened.get_slice("a")[0]  # what is imported and kept
+            yield opened
+
+    def test_a_slice_takes_chunks(self, opened):
+        assert memory_of(lambda: opened.get_slice("b")[0, 0]) < AHEAD
+        assert memory_of(lambda: opened.get_slice("b")[:, 7]) < AHEAD
+
+    def test_a_tensor_takes_its_size(self, opened):
+        assert SIZE <= memory_of(lambda: opened["b"]) < SIZE + AHEAD
+
+    def test_several_are_held_only_by_the_caller(self, large):
+        with git_theta_ext.open("large.safetensors", repository=large.path, device="meta") as opened:
+            assert memory_of(opened.get_tensors) < SIZE + AHEAD
 
 
 class TestKindsOfTensors:
