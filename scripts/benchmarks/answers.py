@@ -41,8 +41,8 @@ class Asked:
         add: Commands that store a version of the model and commit it.
         changed: Commands that say what the last commit changed.
         one: The command that returns one tensor of the version before; the whole file if there is no such command.
-        one_is_whole: Whether ``one`` returns the whole file.
         stores: Directories of what is stored.
+        tidy: The command that compacts what is stored, if there is one.
         peer: Directory of a virtual environment in that of the peers.
         variables: Added to the environment.
     """
@@ -53,8 +53,8 @@ class Asked:
     add: tuple[Command, ...]
     changed: tuple[Command, ...]
     one: str
-    one_is_whole: bool
     stores: tuple[str, ...]
+    tidy: Command = ()
     peer: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,8 +70,8 @@ TOOLS = (
         _ADD,
         (("git", "theta", "diff", "HEAD~1", "HEAD"), ("git", "theta", "blame", MODEL)),
         f"git theta cat HEAD~1:{MODEL} {TENSOR}",
-        one_is_whole=False,
         stores=(".git/theta/packs", ".git/objects"),
+        tidy=("git", "theta", "gc"),
     ),
     Asked(
         "git",
@@ -80,8 +80,8 @@ TOOLS = (
         _ADD,
         (("git", "diff", "--stat", "HEAD~1", "HEAD"), ("git", "diff", "HEAD~1", "HEAD")),
         f"git cat-file blob HEAD~1:{MODEL}",
-        one_is_whole=True,
         stores=(".git/objects",),
+        tidy=("git", "gc", "--quiet", "--prune=now"),
     ),
     Asked(
         "git-lfs",
@@ -90,7 +90,6 @@ TOOLS = (
         _ADD,
         (("git", "diff", "HEAD~1", "HEAD"),),
         f"git cat-file blob HEAD~1:{MODEL} | git lfs smudge",
-        one_is_whole=True,
         stores=(".git/lfs", ".git/objects"),
     ),
     Asked(
@@ -100,7 +99,6 @@ TOOLS = (
         (("dvc", "add", "--quiet", MODEL), *_ADD),
         (("dvc", "diff", "HEAD~1", "HEAD"), ("git", "diff", "HEAD~1", "HEAD")),
         f"dvc get --quiet --rev HEAD~1 --out ../out . {MODEL} && cat ../out",
-        one_is_whole=True,
         stores=(".dvc/cache", ".git/objects"),
         peer="dvc",
     ),
@@ -111,7 +109,6 @@ TOOLS = (
         _ADD,
         (("git", "diff", "HEAD~1", "HEAD"),),
         f"git cat-file --filters HEAD~1:{MODEL}",
-        one_is_whole=True,
         stores=(".git/lfs", ".git/theta", ".git/objects"),
         peer="theta",
         variables={"GIT_THETA_CHECKPOINT_TYPE": "safetensors"},
@@ -144,12 +141,22 @@ def report(rows: list[dict[str, Any]]) -> str:
             row["tool"],
             *(f"{row[key] / 1e6:.1f} MB" for key in ("first", "change")),
             *(_time(row[key]) for key in ("add", "add_again")),
+            f"{row['tidy']['change'] / 1e6:.1f} MB, {_time(row['tidy'])}" if "tidy" in row else "",
             _time(row["changed"][0]),
             f"{_time(row['one'])}, {row['one_bytes'] / 1e6:.1f} MB",
         ]
         for row in rows
     ]
-    head = ["", "stored", "stored for the change", "add, commit", "again, changed", "what changed?", "one old tensor"]
+    head = [
+        "",
+        "stored",
+        "stored for the change",
+        "add, commit",
+        "again, changed",
+        "after gc",
+        "what changed?",
+        "one old tensor",
+    ]
     text = [markdown(head, cells)]
     for row in rows:
         text += [f"### {row['tool']}\n", *(_shown(answer) for answer in row["changed"])]
@@ -172,7 +179,8 @@ class _Work:
         self._tool = tool
         self._folder = folder / "repository"
         self._folder.mkdir()
-        self._env = environment(folder / "home") | tool.variables
+        home = folder / "home"
+        self._env = environment(home) | {"GIT_CONFIG_GLOBAL": str(home / ".gitconfig"), **tool.variables}
         if tool.peer and peers is not None:
             self._env["PATH"] = f"{peers / tool.peer / 'bin'}{os.pathsep}{self._env['PATH']}"
         found = shutil.which(tool.program, path=self._env["PATH"])
@@ -192,6 +200,8 @@ class _Work:
             outputs: list[str] = []
             timed = self._timed(lambda command=command, outputs=outputs: outputs.append(self._run(command, fail=False)))
             row["changed"].append(timed | {"command": " ".join(command), "output": outputs[0]})
+        if self._tool.tidy:
+            row["tidy"] = self._timed(lambda: self._run(self._tool.tidy)) | {"change": self._stored() - row["first"]}
         target = self._folder.parent / "one"
         row["one"] = self._timed(lambda: self._run(("sh", "-c", f"{self._tool.one} > {target}")))
         row["one_bytes"] = target.stat().st_size
