@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--update", action="append", metavar="NAME", help="gc: how versions differ (all ways)")
     parser.add_argument("--files", type=Path, metavar="DIR", help="formats: these files")
     add_options(parser.add_argument_group("scale"))
-    parser.add_argument("--peers", type=Path, metavar="DIR", help="answers: virtual environments of other tools")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="answers: environments of other tools")
     _add_history_options(parser.add_argument_group("history, recode and merge"))
     _add_quality_options(parser.add_argument_group("quality"))
     arguments = parser.parse_args(argv)
@@ -261,31 +262,6 @@ def _diffs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _open(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    from benchmarks import opening
-
-    rows: list[dict[str, Any]] = []
-    for name in arguments.family or ["bf16"]:
-        found = opening.measure(FAMILIES[name], folder / f"open-{name}", arguments.repeat)
-        print(opening.table(found), flush=True)
-        rows += found
-    return rows
-
-
-def _answers(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    from benchmarks import answers, lfs
-
-    (folder / "answers").mkdir()
-    names = [f"{name}_{arguments.dtype}.safetensors" for name in ("base", "ft_last2")]
-    if arguments.models is not None:
-        base, tuned = (arguments.models / name for name in names)
-    else:
-        base, tuned = lfs.versions(None, arguments.dtype, FAMILIES["minilm"], folder / "answers")
-    rows = answers.measure((base, tuned), arguments.peers, folder / "answers")
-    print(answers.report(rows), flush=True)
-    return rows
-
-
 def _gc(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     from benchmarks import collection
 
@@ -312,8 +288,8 @@ OTHERS = {
     "shards": _shards,
     "small": _small,
     "log": _log,
-    "open": _open,
-    "answers": _answers,
+    "open": lambda arguments, folder: import_module("benchmarks.opening").run(arguments, folder),
+    "answers": lambda arguments, folder: import_module("benchmarks.answers").run(arguments, folder),
     "gc": _gc,
     "scale": _scale,
 }

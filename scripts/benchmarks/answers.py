@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import lfs
+from benchmarks.checkpoints import FAMILIES
 from benchmarks.report import markdown
 from benchmarks.tools import MODEL, environment
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping
 
     Command = tuple[str, ...]
@@ -114,6 +117,18 @@ TOOLS = (
         variables={"GIT_THETA_CHECKPOINT_TYPE": "safetensors"},
     ),
 )
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Measure the fine-tune that the command line names, or one of random weights, and print the report."""
+    (folder / "answers").mkdir()
+    if arguments.models is not None:
+        base, tuned = (arguments.models / f"{name}_{arguments.dtype}.safetensors" for name in ("base", "ft_last2"))
+    else:
+        base, tuned = lfs.versions(None, arguments.dtype, FAMILIES["minilm"], folder / "answers")
+    rows = measure((base, tuned), arguments.peers, folder / "answers")
+    print(report(rows), flush=True)
+    return rows
 
 
 def measure(versions: tuple[Path, Path], peers: Path | None, folder: Path) -> list[dict[str, Any]]:

@@ -11,16 +11,28 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.checkpoints import write
+from benchmarks.checkpoints import FAMILIES, write
 from benchmarks.lfs_host import LfsHost
 from benchmarks.report import markdown
 from benchmarks.tools import MODEL, THETA, Repository, environment
 
 if TYPE_CHECKING:
+    import argparse
+
     from benchmarks.checkpoints import Family
 
 OLD = "HEAD~1"
 _STEP = 1e-4
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Measure the families of the command line, and print the figures."""
+    rows: list[dict[str, Any]] = []
+    for name in arguments.family or ["bf16"]:
+        found = measure(FAMILIES[name], folder / f"open-{name}", arguments.repeat)
+        print(table(found), flush=True)
+        rows += found
+    return rows
 
 
 def measure(family: Family, folder: Path, repetitions: int) -> list[dict[str, Any]]:
