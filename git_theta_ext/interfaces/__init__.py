@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from git_theta_ext.coding.dense import decode_dense, encode_dense
     from git_theta_ext.coding.planes import payload_size
     from git_theta_ext.coding.residual import decode_residual, encode_residual
+    from git_theta_ext.interfaces.arrays import Array, array_namespace, astype
     from git_theta_ext.interfaces.containers import Container, Target
     from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
     from git_theta_ext.interfaces.external_data import ExternalDataFormat
@@ -78,6 +79,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_DIMENSIONS",
     "SIGNS_PER_FRAME",
+    "Array",
     "Base",
     "Checksum",
     "ChecksumField",
@@ -141,6 +143,8 @@ __all__ = [
     "UpdateKind",
     "UpdateTensor",
     "WantedObject",
+    "array_namespace",
+    "astype",
     "check_factor",
     "check_float_parameter",
     "check_key",
@@ -195,6 +199,7 @@ _MODULES = (
     "util.text",
     "interfaces.prediction",
     "interfaces.merges",
+    "interfaces.arrays",
     "interfaces.statistics",
     "interfaces.parameter_names",
     "interfaces.updates",

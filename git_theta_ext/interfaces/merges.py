@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
+    from git_theta_ext.interfaces.arrays import Array
 
 Scratch = Callable[[Sequence[int], int], float]
 """From a shape and the number of branches to a count of numbers; see ``MergeContract.scratch``."""
@@ -86,6 +86,8 @@ class MergeContract:
         version: Increased with every change that may change a bit of a result. A replay refuses another version than
             the merge had.
         reference: The URL of the publication.
+        arrays: Whether the method takes arrays of numpy as well as tensors of torch. If it does, it gets arrays on the
+            CPU, and torch need not be installed. Otherwise it always gets tensors.
     """
 
     needs_base: bool
@@ -102,6 +104,7 @@ class MergeContract:
     scratch: Scratch = _SCRATCH
     version: int = 1
     reference: str = ""
+    arrays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +122,10 @@ class Trim:
 
 @dataclass(frozen=True)
 class Piece:
-    """Values to merge, all of one shape and type and on one device.
+    """Values to merge, all of one shape and type and on one device: tensors, or arrays if the contract takes them.
 
     Numbers are float32, or float64 if an input has 64-bit floats. Complex numbers are reals with one more dimension of
-    two; integers, if the contract allows them, are int64. Tensors must not be modified.
+    two; integers, if the contract allows them, are int64. None of them may be modified.
 
     Attributes:
         name: The name of the parameter.
@@ -138,15 +141,15 @@ class Piece:
     """
 
     name: str
-    base: torch.Tensor | None
-    branches: tuple[torch.Tensor, ...]
+    base: Array | None
+    branches: tuple[Array, ...]
     options: Mapping[str, float | str] = field(default_factory=dict)
     weights: tuple[float, ...] = ()
     trims: tuple[Trim, ...] = ()
     majority: int = 1
     keys: tuple[int, ...] = ()
     start: int = 0
-    sidecars: Mapping[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    sidecars: Mapping[str, tuple[Array, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +162,9 @@ class Elected:
         ties: The number of elements whose sign is ``Piece.majority``, a tensor of one int64.
     """
 
-    value: torch.Tensor
-    votes: torch.Tensor
-    ties: torch.Tensor
+    value: Array
+    votes: Array
+    ties: Array
 
 
 class MergeMethod(Protocol):
@@ -175,7 +178,7 @@ class MergeMethod(Protocol):
     name: str
     contract: MergeContract
 
-    def __call__(self, piece: Piece) -> torch.Tensor | Elected:
+    def __call__(self, piece: Piece) -> Array | Elected:
         """Merge one piece.
 
         Returns:
@@ -198,8 +201,8 @@ class Pair:
         scale: Alpha over the rank, or over its root with rsLoRA.
     """
 
-    a: torch.Tensor
-    b: torch.Tensor
+    a: Array
+    b: Array
     scale: float
 
 

@@ -10,15 +10,16 @@ import pytest
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Elected, Piece, Trim
+from git_theta_ext.merging.devices.methods import merge_by
 from git_theta_ext.registry import find_statistics
 from git_theta_ext.testing.statistics import observed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
 
-    from git_theta_ext.interfaces import MergeContract, MergeMethod
+    from git_theta_ext.interfaces import Array, MergeContract, MergeMethod
 
 _SHAPES = ((), (0,), (1,), (7,), (3, 5), (2, 3, 4))
 _COUNTS = (2, 3, 5)
@@ -28,6 +29,8 @@ _EXACTLY = Trim(0x3C000000, 1)
 _LARGER = ((4096,), (70, 70), (300, 16), (16, 300), (30, 12, 10))
 _SMALL = 1 << 10
 """Bytes that are of no consequence."""
+_BUFFERS = 1 << 17
+"""Bytes in which numpy converts operands of operations on several types, whatever their size."""
 
 
 class MergeMethodTests:
@@ -148,6 +151,28 @@ class MergeMethodTests:
         merged = _merged(method, replace(piece, base=None if piece.base is None else branches[0], branches=branches))
         assert str(merged.dtype) == "torch.int64"
 
+    def test_arrays_give_the_bits_of_tensors(self, method: MergeMethod) -> None:
+        """On the CPU a method gets arrays if its contract says so."""
+        if not method.contract.arrays:
+            pytest.skip("the method takes tensors only")
+        pieces = [drawn(method.contract, shape, _allowed(method, count)) for shape in _SHAPES for count in _COUNTS]
+        for values in (*pieces, *map(_wide, pieces)):
+            merged = merge_by(method, _with_arrays(values))
+            array, tensor = merged.value if isinstance(merged, Elected) else merged, _merged(method, values)
+            assert array.dtype.name == str(tensor.dtype).removeprefix("torch.")
+            assert array.shape == tensor.shape
+            assert not method.contract.exact or array.tobytes() == _bits(tensor)
+
+    def test_a_call_with_arrays_holds_no_more_than_the_contract_says(self, method: MergeMethod) -> None:
+        """Arrays are counted as tensors are."""
+        if not method.contract.arrays:
+            pytest.skip("the method takes tensors only")
+        shape = (256, 256)
+        piece = drawn(method.contract, shape, _allowed(method, 3))
+        most = method.contract.scratch(shape, len(piece.branches))
+        assert array_scratch_bytes(method, piece) <= 4 * most + _BUFFERS
+        assert array_scratch_bytes(method, _wide(piece)) <= 8 * most + _BUFFERS
+
 
 def drawn(contract: MergeContract, shape: tuple[int, ...], count: int) -> Piece:
     """Return a piece of normal numbers that has all that a contract asks for, at the options' defaults."""
@@ -165,7 +190,7 @@ def drawn(contract: MergeContract, shape: tuple[int, ...], count: int) -> Piece:
         weights=(1.0,) * count,
         trims=(_EVERYTHING,) * count if contract.trims else (),
         keys=tuple(range(1, count + 1)) if contract.stochastic else (),
-        sidecars={kind: tensors for kind, tensors in statistics.items() if None not in tensors},  # type: ignore[misc]
+        sidecars={kind: tensors for kind, tensors in statistics.items() if None not in tensors},
     )
 
 
@@ -173,17 +198,36 @@ def scratch_bytes(method: MergeMethod, piece: Piece) -> int:
     """Return the most bytes that a method holds besides a piece and its result, whatever words its options have."""
     from git_theta_ext.testing.memory import Watch
 
-    contract = method.contract
     peaks: list[int] = []
-    weights = [piece.weights, *([tuple(2.0 + n for n in range(len(piece.branches)))] if contract.weighted else [])]
-    trims = [piece.trims, *([(_EXACTLY,) * len(piece.branches)] if contract.trims else [])]
-    words = [{}, *({name: word} for name, option in contract.options.items() for word in option.choices)]
-    for branch_weights, kept, chosen in product(weights, trims, words):
-        variant = replace(piece, weights=branch_weights, trims=kept, options={**piece.options, **chosen})
+    for variant in _variants(method.contract, piece):
         with Watch(_tensors(variant)) as watch:
             result = _merged(method, variant)
         peaks.append(watch.peak - result.numel() * result.element_size())
     return max(peaks)
+
+
+def array_scratch_bytes(method: MergeMethod, piece: Piece) -> int:
+    """Return the same as ``scratch_bytes`` for arrays of numpy."""
+    import tracemalloc
+
+    peaks: list[int] = []
+    for variant in map(_with_arrays, _variants(method.contract, piece)):
+        merge_by(method, variant)  # what it imports does not count
+        tracemalloc.start()
+        merged = merge_by(method, variant)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        peaks[-1] -= (merged.value if isinstance(merged, Elected) else merged).nbytes
+    return max(peaks)
+
+
+def _variants(contract: MergeContract, piece: Piece) -> Iterator[Piece]:
+    """Yield a piece with all words of its options, with weights and without, and with both kinds of trims."""
+    weights = [piece.weights, *([tuple(2.0 + n for n in range(len(piece.branches)))] if contract.weighted else [])]
+    trims = [piece.trims, *([(_EXACTLY,) * len(piece.branches)] if contract.trims else [])]
+    words = [{}, *({name: word} for name, option in contract.options.items() for word in option.choices)]
+    for branch_weights, kept, chosen in product(weights, trims, words):
+        yield replace(piece, weights=branch_weights, trims=kept, options={**piece.options, **chosen})
 
 
 def _statistics(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor | None:
@@ -228,9 +272,18 @@ def _cut(piece: Piece, start: int, end: int) -> Piece:
     )
 
 
-def _merged(method: MergeMethod, piece: Piece) -> torch.Tensor:
+def _merged(method: MergeMethod, piece: Piece) -> Array:
     merged = method(piece)
     return merged.value if isinstance(merged, Elected) else merged
+
+
+def _with_arrays(piece: Piece) -> Piece:
+    return replace(
+        piece,
+        base=None if piece.base is None else piece.base.numpy(),
+        branches=tuple(branch.numpy() for branch in piece.branches),
+        sidecars={kind: tuple(tensor.numpy() for tensor in tensors) for kind, tensors in piece.sidecars.items()},
+    )
 
 
 def _bits(tensor: torch.Tensor) -> bytes:

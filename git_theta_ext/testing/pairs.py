@@ -11,9 +11,7 @@ from git_theta_ext.interfaces import Pair
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import torch
-
-    from git_theta_ext.interfaces import PairMethod
+    from git_theta_ext.interfaces import Array, PairMethod
 
 _OUTPUTS, _INPUTS = 14, 11
 _RANKS = ((2, 2), (1, 3), (4, 2, 3))
@@ -125,5 +123,5 @@ def _merged(method: PairMethod, pairs: Sequence[Pair]) -> tuple[Pair, float]:
     return method(pairs, [1.0] * len(pairs), defaults(method))
 
 
-def _product(pair: Pair) -> torch.Tensor:
+def _product(pair: Pair) -> Array:
     return pair.scale * pair.b.double() @ pair.a.double()

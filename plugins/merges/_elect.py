@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import Elected
+from git_theta_ext.interfaces import Elected, array_namespace, astype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
+    from git_theta_ext.interfaces import Array
 
 MASS, COUNT = "mass", "count"
 
 _TINY = 1e-30
 
 
-def elect(vectors: Sequence[torch.Tensor], weights: Sequence[float], majority: int, votes_by: str = MASS) -> Elected:
+def elect(vectors: Sequence[Array], weights: Sequence[float], majority: int, votes_by: str = MASS) -> Elected:
     """Combine the vectors that agree with the elected sign of each element.
 
     The sign of an element is that of the vectors' sum, or of the sum of their signs; if that is zero, it is the
@@ -28,21 +28,32 @@ def elect(vectors: Sequence[torch.Tensor], weights: Sequence[float], majority: i
         majority: 1 or -1.
         votes_by: ``mass`` or ``count``.
     """
-    import torch
-
+    xp = array_namespace(vectors[0])
     # Separate sums for each sign, and numbers as masks: selecting by booleans takes several times as long.
-    total, above, below, plus, minus = (torch.zeros_like(vectors[0]) for _ in range(5))
+    total, above, below, plus, minus = (xp.zeros_like(vectors[0]) for _ in range(5))
+    signs, part = xp.empty_like(total), xp.empty_like(total)
     for vector, weight in zip(vectors, weights, strict=True):
-        signs = vector.sign()
+        xp.sign(vector, out=signs)
         total += vector if votes_by == MASS else signs
-        above += vector.clamp_min(0)
-        below += vector.clamp_max(0)
-        plus += signs.clamp_min(0).mul_(weight)
-        minus += signs.clamp_max_(0).mul_(-weight)
-    elected = total.sign_()
-    votes = elected.sum(dtype=torch.float64)
-    ties = (plus + minus).sign_().sum(dtype=torch.float64) - elected.abs().sum(dtype=torch.float64)
-    positive = elected.add_(majority / 2).sign_().clamp_min_(0)
-    chosen = above.div_(plus.clamp_min_(_TINY)).mul_(positive)
-    chosen += below.div_(minus.clamp_min_(_TINY)).mul_(1 - positive)
-    return Elected(chosen, votes.to(torch.int64), ties.to(torch.int64))
+        above += xp.clip(vector, 0, None, out=part)
+        below += xp.clip(vector, None, 0, out=part)
+        xp.clip(signs, 0, None, out=part)
+        part *= weight
+        plus += part
+        xp.clip(signs, None, 0, out=part)
+        part *= -weight
+        minus += part
+    elected = xp.sign(total, out=total)
+    votes = elected.sum(dtype=xp.float64)
+    xp.sign(xp.add(plus, minus, out=part), out=part)
+    ties = part.sum(dtype=xp.float64) - xp.abs(elected, out=signs).sum(dtype=xp.float64)
+    elected += majority / 2
+    positive = xp.clip(xp.sign(elected, out=elected), 0, None, out=elected)
+    above /= xp.clip(plus, _TINY, None, out=plus)
+    above *= positive
+    positive *= -1
+    positive += 1
+    below /= xp.clip(minus, _TINY, None, out=minus)
+    below *= positive
+    above += below
+    return Elected(above, astype(votes, xp.int64), astype(ties, xp.int64))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import Option
+from git_theta_ext.interfaces import Option, array_namespace, astype
+
+from ._arrays import positions
 
 if TYPE_CHECKING:
-    import torch
+    from git_theta_ext.interfaces import Array
 
 SEED = Option(0, 0, 2**53, whole=True)
 """The seed: the keys depend on it."""
@@ -21,24 +23,27 @@ _SHIFTS = (30, 27, 31)
 _BITS = 24
 
 
-def uniform(key: int, start: int, like: torch.Tensor) -> torch.Tensor:
+def uniform(key: int, start: int, like: Array) -> Array:
     """Return uniform numbers from [0, 1), multiples of 2^-24.
 
     Args:
         key: 64 bits.
         start: Index of the first element.
-        like: A tensor with the shape and the device of the result; indices count in its flattened order.
+        like: An array with the shape and the device of the result; indices count in its flattened order.
 
     Returns:
-        A float32 tensor.
+        A float32 array.
     """
-    import torch
-
-    places = torch.arange(start + 1, start + 1 + like.numel(), dtype=torch.int64, device=like.device)
-    mixed = places.mul_(_signed(_STEP)).add_(_signed(key))
+    xp = array_namespace(like)
+    mixed = positions(start + 1, like)
+    mixed *= _signed(_STEP)
+    mixed += _signed(key)
     for multiplier, shift in zip((*_MULTIPLIERS, 1), _SHIFTS, strict=True):
-        mixed = (mixed ^ _shifted(mixed, shift)).mul_(_signed(multiplier))
-    return _shifted(mixed, 64 - _BITS).to(torch.float32).mul_(2.0**-_BITS).reshape(like.shape)
+        mixed ^= _shifted(mixed, shift)
+        mixed *= _signed(multiplier)
+    numbers = astype(_shifted(mixed, 64 - _BITS), xp.float32)
+    numbers *= 2.0**-_BITS
+    return numbers.reshape(like.shape)
 
 
 def _signed(number: int) -> int:
@@ -47,6 +52,8 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def _shifted(bits: torch.Tensor, by: int) -> torch.Tensor:
+def _shifted(bits: Array, by: int) -> Array:
     """Shift right, filling with zeros."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+    shifted = bits >> by
+    shifted &= (1 << (64 - by)) - 1
+    return shifted

@@ -52,7 +52,7 @@ def factors(rows: int, columns: int) -> int:
 
 def is_matrix(piece: Piece) -> bool:
     """Return whether a tensor has two dimensions and is not empty."""
-    return piece.branches[0].dim() == _MATRIX and piece.branches[0].numel() > 0
+    return len(piece.branches[0].shape) == _MATRIX and math.prod(piece.branches[0].shape) > 0
 
 
 def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
+from git_theta_ext.interfaces import array_namespace, astype
 
-from ._division import divided
+from ._arrays import divide
 from ._spectral import is_matrix
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 _HINT = "git theta stats collect CHECKPOINT --with MODULE:FUNCTION for every side"
 
 
-def of_all(piece: Piece, kind: str) -> tuple[torch.Tensor, ...]:
+def of_all(piece: Piece, kind: str) -> tuple[Array, ...]:
     """Return one kind of statistics of every branch.
 
     Raises:
@@ -31,7 +30,7 @@ def of_all(piece: Piece, kind: str) -> tuple[torch.Tensor, ...]:
     return tensors
 
 
-def grams(piece: Piece, kind: str, side: int) -> list[torch.Tensor] | None:
+def grams(piece: Piece, kind: str, side: int) -> list[Array] | None:
     """Return one kind of Gram matrices of every branch in float64; None if the parameter is not the weight of a Linear.
 
     Args:
@@ -42,22 +41,18 @@ def grams(piece: Piece, kind: str, side: int) -> list[torch.Tensor] | None:
     Raises:
         MergeError: Their size does not match the weight.
     """
-    import torch
-
     tensors = piece.sidecars.get(kind)
     if tensors is None or not is_matrix(piece):
         return None
     size = piece.branches[0].shape[side]
     if any(tensor.shape != (size, size) for tensor in tensors):
         raise MergeError(f"the {kind} statistics are not {size} x {size} matrices", hint=_HINT)
-    return [tensor.to(torch.float64) for tensor in tensors]
+    return [astype(tensor, array_namespace(tensor).float64) for tensor in tensors]
 
 
-def mean(piece: Piece) -> torch.Tensor:
+def mean(piece: Piece) -> Array:
     """Return the mean of the branches, which these methods use for all parameters but the weights of a Linear."""
-    import torch
-
-    result = piece.branches[0].to(torch.float64, copy=True)
+    result = astype(piece.branches[0], array_namespace(piece.branches[0]).float64)
     for branch in piece.branches[1:]:
         result += branch
-    return divided(result, len(piece.branches)).to(piece.branches[0].dtype)
+    return astype(divide(result, len(piece.branches)), piece.branches[0].dtype)

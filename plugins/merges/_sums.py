@@ -1,7 +1,7 @@
 """Inner products and linear combinations in float64, in a fixed order.
 
-Only elementwise operations are used, which round the same on every device: the reductions of torch add in an order that
-depends on the device and the CPU. Tensors are processed in blocks, so that only a small part is held in float64.
+Only elementwise operations are used, which round the same on every device: the reductions of libraries add in an
+order that depends on the device and the CPU. Arrays are processed in blocks, so that only a small part is in float64.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
+from git_theta_ext.interfaces import array_namespace, astype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
-    from git_theta_ext.interfaces import Scratch
+    from git_theta_ext.interfaces import Array, Scratch
 
 _BLOCK = 1 << 20
 """Number of elements; results depend on it, because another number gives other last bits."""
@@ -33,7 +32,7 @@ def scratch(vectors: int) -> Scratch:
     return numbers
 
 
-def fixed_sum(values: torch.Tensor) -> torch.Tensor:
+def fixed_sum(values: Array) -> Array:
     """Sum along the first dimension in float64, adding the second half to the first until one is left.
 
     Args:
@@ -42,9 +41,7 @@ def fixed_sum(values: torch.Tensor) -> torch.Tensor:
     Returns:
         A float64 tensor with one dimension less; zeros if there is nothing to add.
     """
-    import torch
-
-    sums = values.to(torch.float64)
+    sums = astype(values, array_namespace(values).float64, copy=False)
     while len(sums) > 1:
         half = len(sums) // 2
         folded = sums[:half] + sums[half : 2 * half]
@@ -54,28 +51,26 @@ def fixed_sum(values: torch.Tensor) -> torch.Tensor:
     return sums[0] if len(sums) else sums.sum(0)
 
 
-def _blocks(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    import torch
+def _blocks(values: Array) -> list[Array]:
+    flat = values.reshape(-1)
+    return [flat[start : start + _BLOCK] for start in range(0, max(len(flat), 1), _BLOCK)]
 
-    return torch.split(values.reshape(-1), _BLOCK)
 
-
-def _products(vectors: Sequence[torch.Tensor], pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
-    import torch
-
+def _products(vectors: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> Array:
+    xp = array_namespace(vectors[0])
     sums = []
     for blocks in zip(*map(_blocks, vectors), strict=True):
-        wide = [block.to(torch.float64) for block in blocks]
-        sums.append(torch.stack([fixed_sum(wide[one] * wide[other]) for one, other in pairs]))
-    return fixed_sum(torch.stack(sums))
+        wide = [astype(block, xp.float64, copy=False) for block in blocks]
+        sums.append(xp.stack([fixed_sum(wide[one] * wide[other]) for one, other in pairs]))
+    return fixed_sum(xp.stack(sums))
 
 
-def dot(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def dot(one: Array, other: Array) -> Array:
     """Return the inner product of two tensors of one shape, as a float64 tensor without dimensions."""
     return _products((one, other), [(0, 1)])[0]
 
 
-def gram(vectors: Sequence[torch.Tensor]) -> list[list[float]]:
+def gram(vectors: Sequence[Array]) -> list[list[float]]:
     """Return the inner products of tensors of one shape with each other.
 
     Raises:
@@ -89,14 +84,13 @@ def gram(vectors: Sequence[torch.Tensor]) -> list[list[float]]:
     return [[products[min(one, other), max(one, other)] for other in numbers] for one in numbers]
 
 
-def combined(vectors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
+def combined(vectors: Sequence[Array], factors: Sequence[float]) -> Array:
     """Return a linear combination of tensors of one shape and type, added in order and rounded once."""
-    import torch
-
-    result = torch.empty_like(vectors[0], memory_format=torch.contiguous_format)
+    xp = array_namespace(vectors[0])
+    result = xp.empty_like(vectors[0].reshape(-1))
     for room, *blocks in zip(*map(_blocks, (result, *vectors)), strict=True):
-        total = torch.zeros_like(room, dtype=torch.float64)
+        total = xp.zeros_like(room, dtype=xp.float64)
         for block, factor in zip(blocks, factors, strict=True):
-            total += block.to(torch.float64) * factor
-        room.copy_(total)
-    return result
+            total += astype(block, xp.float64) * factor
+        room[:] = total
+    return result.reshape(vectors[0].shape)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import Option
+from git_theta_ext.interfaces import Option, array_namespace, astype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
-
-    from git_theta_ext.interfaces import Trim
+    from git_theta_ext.interfaces import Array, Trim
 
 OPTIONS: Mapping[str, Option] = {
     "density": Option(0.2, 1e-9, 1.0),
@@ -21,15 +21,15 @@ OPTIONS: Mapping[str, Option] = {
 """Options of methods that trim: the share to keep, of what, and whether to keep more if magnitudes are equal."""
 
 
-def trim(vector: torch.Tensor, threshold: Trim) -> torch.Tensor:
+def trim(vector: Array, threshold: Trim) -> Array:
     """Set elements that a threshold does not keep to zero, in place."""
-    import torch
-
-    size = vector.to(torch.float32).abs()
-    least = torch.full((), threshold.bits, dtype=torch.int32, device=vector.device).view(torch.float32)
+    xp = array_namespace(vector)
+    size = abs(astype(vector, xp.float32, copy=False))
+    (least,) = struct.unpack("<f", struct.pack("<I", threshold.bits))
     kept = size >= least
-    if threshold.equal < vector.numel():
+    if threshold.equal < math.prod(vector.shape):
         equal = (size == least).reshape(-1)
-        late = (equal.cumsum(0, dtype=torch.int64) > threshold.equal) & equal
+        late = (equal.cumsum(0, dtype=xp.int64) > threshold.equal) & equal
         kept &= ~late.reshape(kept.shape)
-    return vector.mul_(kept.to(vector.dtype))  # faster than filling by a mask
+    vector *= astype(kept, vector.dtype)  # faster than filling by a mask
+    return vector

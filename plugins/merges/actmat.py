@@ -10,9 +10,7 @@ from ._spectral import is_matrix, pseudo_inverse, scratch
 from ._vectors import LAMBDA, added, mean_change, task_vectors
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 _LARGEST = 20_000
 
@@ -41,7 +39,7 @@ class ActMat:
         reference="https://arxiv.org/abs/2604.01329",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         import torch
 

@@ -6,16 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import MergeContract
+from git_theta_ext.interfaces import MergeContract, array_namespace, astype
 
-from ._division import divided
+from ._arrays import divide
+from ._ascending import ascending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 _PAIR = 2
 
@@ -32,11 +31,12 @@ class Average:
         needs_base=False,
         symmetric=True,
         weighted=True,
+        arrays=True,
         scratch=_numbers,
         reference="https://arxiv.org/abs/2203.05482",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Return the mean of the branches.
 
         The sum is in float64, so that the mean of n equal values is that value, and float32 values do not overflow.
@@ -46,21 +46,21 @@ class Average:
         Raises:
             MergeError: All weights are zero.
         """
-        import torch
-
         divisor = sum(sorted(piece.weights))
         if not divisor:
             raise MergeError("all branches that changed it have weight 0")
-        terms: Iterator[torch.Tensor] = (
-            branch if weight == 1 else branch.to(torch.float64) * weight
+        xp = array_namespace(piece.branches[0])
+        terms = [
+            branch if weight == 1 else astype(branch, xp.float64) * weight
             for branch, weight in zip(piece.branches, piece.weights, strict=True)
-        )
-        if len(piece.branches) > _PAIR:
-            terms = iter(torch.stack([term.to(torch.float64) for term in terms]).sort(dim=0).values.unbind())
-        total = next(terms).to(torch.float64, copy=True)
-        for term in terms:
+        ]
+        if len(terms) > _PAIR:
+            alike = len({term.dtype for term in terms}) == 1
+            terms = ascending(terms if alike else [astype(term, xp.float64, copy=False) for term in terms])
+        total = astype(terms[0], xp.float64)
+        for term in terms[1:]:
             total += term
-        return divided(total, divisor).to(piece.branches[0].dtype)
+        return astype(divide(total, divisor), piece.branches[0].dtype, copy=False)
 
 
 METHOD = Average()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option, pieces
+from git_theta_ext.interfaces import MergeContract, Option, array_namespace, pieces
 
+from ._arrays import clear, kth_smallest
 from ._vectors import LAMBDA, added, task_vectors, total, weighted
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 class Breadcrumbs:
@@ -24,31 +24,45 @@ class Breadcrumbs:
         granularity="matrix",
         options={"density": Option(0.9, 1e-9, 1.0), "gamma": Option(0.01, 0.0, 1.0), "lambda": LAMBDA},
         weighted=True,
+        arrays=True,
         scratch=pieces(7, 1),
         reference="https://arxiv.org/abs/2312.06795",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         density, gamma = (float(piece.options[name]) for name in ("density", "gamma"))
         vectors = [masked(vector, density, gamma) for vector in task_vectors(piece)]
         return added(piece, total(weighted(vectors, piece.weights)), float(piece.options["lambda"]))
 
 
-def masked(vector: torch.Tensor, density: float, gamma: float) -> torch.Tensor:
+def masked(vector: Array, density: float, gamma: float) -> Array:
     """Keep a share of the elements: the largest ones after dropping another share, of the largest of all.
 
     If the two shares exceed all elements, fewer of the largest are dropped. Equal elements rank by their index.
     """
-    import torch
-
-    count = vector.numel()
+    count = math.prod(vector.shape)
     kept = int(density * count)
-    first = min(int(gamma * count), count - kept)
-    order = vector.abs().reshape(-1).argsort(descending=True, stable=True)
-    mask = torch.zeros(count, dtype=torch.bool, device=vector.device)
-    mask[order[first : first + kept]] = True
-    return vector.masked_fill_(~mask.reshape(vector.shape), 0.0)
+    dropped = min(int(gamma * count), count - kept)
+    sizes = abs(vector).reshape(-1)
+    mask = _largest(sizes, dropped + kept)
+    mask ^= _largest(sizes, dropped)
+    return clear(vector, ~mask.reshape(vector.shape))
+
+
+def _largest(sizes: Array, count: int) -> Array:
+    """Return a mask of the largest elements; of those equal to the smallest of them, the first ones."""
+    if not count:
+        return sizes < 0
+    xp = array_namespace(sizes)
+    least = kth_smallest(sizes, len(sizes) - count)
+    mask = sizes >= least
+    surplus = int(xp.count_nonzero(mask)) - count
+    if surplus:
+        equal = sizes == least
+        mask &= ~equal
+        mask[xp.where(equal)[0][:-surplus]] = True
+    return mask
 
 
 METHOD = Breadcrumbs()

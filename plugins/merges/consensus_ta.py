@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MAX_BRANCHES, MergeContract, Option, pieces
+from git_theta_ext.interfaces import MAX_BRANCHES, MergeContract, Option, array_namespace, pieces
 
+from ._arrays import clear
 from ._vectors import added, task_vectors, total, weighted
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 class ConsensusTaskArithmetic:
@@ -30,21 +29,20 @@ class ConsensusTaskArithmetic:
             "alpha": Option(1.0, -100.0, 100.0),
         },
         weighted=True,
+        arrays=True,
         scratch=pieces(4, 1),
         reference="https://arxiv.org/abs/2405.07813",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
-        import torch
-
+        xp = array_namespace(piece.branches[0])
         vectors = weighted(task_vectors(piece), piece.weights)
         change = total(vectors)
-        users = torch.zeros_like(change, dtype=torch.int32)
+        users = xp.zeros_like(change, dtype=xp.int32)
         for vector in vectors:
-            users += vector.abs() > (change - vector).abs_() * float(piece.options["lambda"])
-        change = change.masked_fill(users < int(piece.options["k"]), 0.0)
-        return added(piece, change, float(piece.options["alpha"]))
+            users += abs(vector) > abs(change - vector) * float(piece.options["lambda"])
+        return added(piece, clear(change, users < int(piece.options["k"])), float(piece.options["alpha"]))
 
 
 METHOD = ConsensusTaskArithmetic()

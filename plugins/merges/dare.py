@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from git_theta_ext.interfaces import MergeContract, Option, pieces
 
 from . import _random
-from ._division import divided
+from ._arrays import clear, divide
 from ._elect import elect
 from ._vectors import LAMBDA, added, task_vectors, total, weighted
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 _LINEAR, _TIES = "linear", "ties"
 
@@ -33,28 +31,28 @@ class Dare:
             "seed": _random.SEED,
         },
         weighted=True,
+        arrays=True,
         stochastic=True,
         scratch=pieces(7, 1),
         reference="https://arxiv.org/abs/2311.03099",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
         kept = float(piece.options["density"])
         vectors = [
             dropped(vector, key, piece.start, kept) for vector, key in zip(task_vectors(piece), piece.keys, strict=True)
         ]
-        weighted(vectors, piece.weights)
+        vectors = weighted(vectors, piece.weights)
         elects = piece.options["election"] == _TIES
         change = elect(vectors, piece.weights, piece.majority).value if elects else total(vectors)
         return added(piece, change, float(piece.options["lambda"]))
 
 
-def dropped(vector: torch.Tensor, key: int, start: int, kept: float) -> torch.Tensor:
+def dropped(vector: Array, key: int, start: int, kept: float) -> Array:
     """Set randomly chosen elements to zero, in place, and divide the others by the probability to be kept."""
     if kept < 1:
-        vector.masked_fill_(_random.uniform(key, start, vector) >= kept, 0.0)
-        divided(vector, kept)
+        return divide(clear(vector, _random.uniform(key, start, vector) >= kept), kept)
     return vector
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option, pieces
+from git_theta_ext.interfaces import MergeContract, Option, array_namespace, astype, pieces
 
 from . import _random
+from ._arrays import clear, positions, stable_order
 from ._elect import elect
 from ._vectors import LAMBDA, added, task_vectors, weighted
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 class Della:
@@ -35,36 +35,39 @@ class Della:
             "seed": _random.SEED,
         },
         weighted=True,
+        arrays=True,
         stochastic=True,
         scratch=pieces(14, 2),
         reference="https://arxiv.org/abs/2406.11617",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
         density, epsilon = (float(piece.options[name]) for name in ("density", "epsilon"))
         vectors = []
         for vector, key in zip(task_vectors(piece), piece.keys, strict=True):
             kept = keeping(vector, density, epsilon)
-            vectors.append((vector / kept).masked_fill_(_random.uniform(key, piece.start, vector) >= kept, 0.0))
+            vectors.append(clear(vector / kept, _random.uniform(key, piece.start, vector) >= kept))
         elected = elect(weighted(vectors, piece.weights), piece.weights, piece.majority)
         return added(piece, elected.value, float(piece.options["lambda"]))
 
 
-def keeping(vector: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
+def keeping(vector: Array, density: float, epsilon: float) -> Array:
     """Return the probability to keep each element, between zero and one; equal elements rank by their index."""
-    import torch
-
-    if not vector.numel():
+    count = math.prod(vector.shape)
+    if not count:
         return vector
-    rows = vector.abs().reshape(vector.shape[0] if vector.dim() > 1 else 1, -1)
+    xp = array_namespace(vector)
+    rows = abs(vector).reshape(vector.shape[0] if len(vector.shape) > 1 else 1, -1)
     columns = rows.shape[1]
-    order = rows.argsort(dim=1, stable=True)
-    ranks = torch.empty_like(rows).scatter_(
-        1, order, torch.arange(columns, dtype=rows.dtype, device=rows.device).expand_as(rows)
-    )
+    places = stable_order(rows)
+    places += positions(0, rows[:, 0]).reshape(-1, 1) * columns
+    ranks = xp.empty_like(rows.reshape(-1))
+    ranks[places.reshape(-1)] = xp.broadcast_to(astype(positions(0, rows[0]), ranks.dtype), rows.shape).reshape(-1)
     spread = 2 * epsilon / max(columns - 1, 1)
-    return (ranks * spread + (density - epsilon if columns > 1 else density)).clamp_(1e-3, 1.0).reshape(vector.shape)
+    ranks *= spread
+    ranks += density - epsilon if columns > 1 else density
+    return xp.clip(ranks, 1e-3, 1.0).reshape(vector.shape)
 
 
 METHOD = Della()

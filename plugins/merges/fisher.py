@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, pieces
+from git_theta_ext.interfaces import MergeContract, array_namespace, astype, pieces
 
 from ._statistics import of_all
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 KIND = "fisher"
 _FLOOR = 1e-8
@@ -28,22 +26,22 @@ class Fisher:
         needs_base=False,
         symmetric=False,
         weighted=True,
+        arrays=True,
         sidecars=(KIND,),
         scratch=pieces(9),
         reference="https://arxiv.org/abs/2111.09832",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
-        import torch
-
-        above = torch.zeros_like(piece.branches[0], dtype=torch.float64)
-        below = torch.zeros_like(above)
+        xp = array_namespace(piece.branches[0])
+        above = xp.zeros_like(piece.branches[0], dtype=xp.float64)
+        below = xp.zeros_like(above)
         for branch, information, weight in zip(piece.branches, of_all(piece, KIND), piece.weights, strict=True):
-            factor = information.to(torch.float64).clamp_min(_FLOOR) * weight
+            factor = xp.clip(astype(information, xp.float64, copy=False), _FLOOR, None) * weight
             above += factor * branch
             below += factor
-        return (above / below).to(piece.branches[0].dtype)
+        return astype(above / below, piece.branches[0].dtype, copy=False)
 
 
 METHOD = Fisher()

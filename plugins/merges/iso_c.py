@@ -10,9 +10,7 @@ from ._spectral import factors, is_matrix, rank, scratch, svd
 from ._vectors import added, mean_change, task_vectors, total
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 def _numbers(rows: int, columns: int, branches: int) -> float:
@@ -37,7 +35,7 @@ class IsotropicCommon:
         reference="https://arxiv.org/abs/2502.04959",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         if not is_matrix(piece):
             return mean_change(piece)

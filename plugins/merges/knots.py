@@ -13,7 +13,7 @@ from ._vectors import LAMBDA, added, mean_change, task_vectors, weighted
 if TYPE_CHECKING:
     import torch
 
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 def _numbers(rows: int, columns: int, branches: int) -> float:
@@ -42,7 +42,7 @@ class Knots:
         reference="https://arxiv.org/abs/2410.19735",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         import torch
 

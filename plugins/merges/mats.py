@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 INPUTS, OUTPUTS = "gram", "grad_gram"
 
@@ -45,20 +45,20 @@ class Mats:
         reference="https://arxiv.org/abs/2312.04339",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         inputs, outputs = grams(piece, INPUTS, 1), grams(piece, OUTPUTS, 0)
         if inputs is None or outputs is None:
             return mean(piece)
         sides = list(zip(inputs, outputs, strict=True))
 
-        def image(values: torch.Tensor) -> torch.Tensor:
+        def image(values: torch.Tensor) -> Array:
             return total([a @ values @ b for a, b in sides])
 
         goal = total([a @ w.T.double() @ b for (a, b), w in zip(sides, piece.branches, strict=True)])
         start = (base_of(piece) + total(task_vectors(piece))).T.double()
         iterations, tolerance = int(piece.options["iterations"]), float(piece.options["tolerance"])
-        solution = conjugate_gradients(image, goal, start, iterations, tolerance)
+        solution: torch.Tensor = conjugate_gradients(image, goal, start, iterations, tolerance)
         return solution.T.to(piece.branches[0].dtype)
 
 

@@ -12,9 +12,7 @@ from ._sums import combined, gram, scratch
 from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 _OPPOSED = 1e-8
 """If the divisor is not larger, the branches cancel each other out, and the result is the base."""
@@ -31,12 +29,13 @@ class ModelStock:
         needs_base=True,
         symmetric=False,
         granularity="matrix",
+        arrays=True,
         branches=(2, MAX_BRANCHES),
         scratch=scratch(1),
         reference="https://arxiv.org/abs/2403.19522",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = task_vectors(piece)
         count = len(vectors)

@@ -11,9 +11,7 @@ from ._sums import combined, gram, scratch
 from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 class MultiSlerp:
@@ -24,9 +22,11 @@ class MultiSlerp:
     """
 
     name = "multislerp"
-    contract = MergeContract(needs_base=True, symmetric=False, granularity="matrix", weighted=True, scratch=scratch(1))
+    contract = MergeContract(
+        needs_base=True, symmetric=False, granularity="matrix", arrays=True, weighted=True, scratch=scratch(1)
+    )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = task_vectors(piece)
         return added(piece, combined(vectors, mean_direction(gram(vectors), piece.weights)), 1.0)

@@ -11,9 +11,7 @@ from ._sums import combined, gram, scratch
 from ._vectors import added, task_vectors
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 class NuSlerp:
@@ -21,10 +19,16 @@ class NuSlerp:
 
     name = "nuslerp"
     contract = MergeContract(
-        needs_base=True, symmetric=False, granularity="matrix", weighted=True, branches=(2, 2), scratch=scratch(1)
+        needs_base=True,
+        symmetric=False,
+        granularity="matrix",
+        arrays=True,
+        weighted=True,
+        branches=(2, 2),
+        scratch=scratch(1),
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = task_vectors(piece)
         factors = slerp(gram(vectors), shares(piece.weights)[1])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import MergeContract, Option
 
-from ._division import divided
+from ._arrays import divide
 from ._spectral import scratch
 from ._statistics import grams, mean
 from ._vectors import total
@@ -15,7 +15,7 @@ from ._vectors import total
 if TYPE_CHECKING:
     import torch
 
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 KIND = "gram"
 
@@ -47,7 +47,7 @@ class RegMean:
         reference="https://arxiv.org/abs/2212.09849",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         import torch
 
@@ -56,7 +56,7 @@ class RegMean:
             return mean(piece)
         alpha = float(piece.options["alpha"])
         shrunk = [gram * alpha + torch.diag(gram.diagonal() * (1 - alpha)) for gram in gram_matrices]
-        middle = divided(total([branch.double() for branch in piece.branches]), len(piece.branches))
+        middle = divide(total([branch.double() for branch in piece.branches]), len(piece.branches))
         goal = total([gram @ (branch - middle).T for gram, branch in zip(shrunk, piece.branches, strict=True)])
         return (middle + solved(total(shrunk), goal).T).to(piece.branches[0].dtype)
 

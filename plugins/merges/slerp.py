@@ -10,9 +10,7 @@ from ._geometry import slerp
 from ._sums import combined, gram, scratch
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 class Slerp:
@@ -23,13 +21,14 @@ class Slerp:
         needs_base=False,
         symmetric=False,
         granularity="matrix",
+        arrays=True,
         options={"t": Option(0.5, 0.0, 1.0)},
         branches=(2, 2),
         scratch=scratch(0),
         reference="https://doi.org/10.1145/325334.325242",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         return combined(piece.branches, slerp(gram(piece.branches), float(piece.options["t"])))
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract
+from git_theta_ext.interfaces import MergeContract, array_namespace
 
+from ._ascending import ascending
 from ._integers import check_sum
+from ._vectors import total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 _PAIR = 2
 
@@ -30,25 +30,18 @@ class Sum:
     """Computes the elementwise sum of the branches, also of integers and booleans."""
 
     name = "sum"
-    contract = MergeContract(needs_base=False, symmetric=True, integers=True, scratch=_numbers)
+    contract = MergeContract(needs_base=False, symmetric=True, integers=True, arrays=True, scratch=_numbers)
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``.
 
         With three or more branches, the values of each element are added in ascending order, so that the order of the
         branches does not matter.
         """
-        import torch
-
-        first, *rest = piece.branches
-        if not (first.is_floating_point() or first.is_complex()):
-            check_sum([(1, branch) for branch in piece.branches])
-        if len(piece.branches) > _PAIR:
-            first, *rest = torch.stack(piece.branches).sort(dim=0).values.unbind()
-        result = first.clone()
-        for branch in rest:
-            result += branch
-        return result
+        terms = list(piece.branches)
+        if terms[0].dtype == array_namespace(terms[0]).int64:
+            check_sum([(1, term) for term in terms])
+        return total(ascending(terms) if len(terms) > _PAIR else terms)
 
 
 METHOD = Sum()

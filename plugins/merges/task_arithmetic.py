@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import MergeContract, pieces
+from git_theta_ext.interfaces import MergeContract, array_namespace, pieces
 
 from ._integers import check_sum
 from ._vectors import LAMBDA, added, base_of, task_vectors, total, weighted
 
 if TYPE_CHECKING:
-    import torch
-
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 class TaskArithmetic:
@@ -25,16 +23,17 @@ class TaskArithmetic:
         symmetric=False,
         options={"lambda": LAMBDA},
         weighted=True,
+        arrays=True,
         integers=True,
         scratch=pieces(0, 1),
         reference="https://arxiv.org/abs/2212.04089",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = task_vectors(piece)
         scale = float(piece.options["lambda"])
-        if not vectors[0].is_floating_point():
+        if vectors[0].dtype == array_namespace(vectors[0]).int64:
             if {scale, *piece.weights} != {1.0}:
                 raise MergeError("integer parameters take no weights, and lambda must be 1")
             check_sum([(1 - len(vectors), base_of(piece)), *((1, branch) for branch in piece.branches)])

@@ -27,6 +27,7 @@ class Ties:
         symmetric=False,
         options={**_trim.OPTIONS, "lambda": LAMBDA, "majority": Option(MASS, choices=(MASS, COUNT))},
         weighted=True,
+        arrays=True,
         trims=True,
         scratch=pieces(6, 1),
         reference="https://arxiv.org/abs/2306.01708",
@@ -35,7 +36,7 @@ class Ties:
     def __call__(self, piece: Piece) -> Elected:
         """Merge one piece; see ``git_theta_ext.interfaces.MergeMethod``."""
         vectors = [_trim.trim(v, threshold) for v, threshold in zip(task_vectors(piece), piece.trims, strict=True)]
-        weighted(vectors, piece.weights)
+        vectors = weighted(vectors, piece.weights)
         elected = elect(vectors, piece.weights, piece.majority, str(piece.options["majority"]))
         return Elected(added(piece, elected.value, float(piece.options["lambda"])), elected.votes, elected.ties)
 

@@ -12,7 +12,7 @@ from ._vectors import added, mean_change, task_vectors
 if TYPE_CHECKING:
     import torch
 
-    from git_theta_ext.interfaces import Piece
+    from git_theta_ext.interfaces import Array, Piece
 
 
 def _numbers(rows: int, columns: int, branches: int) -> float:
@@ -37,7 +37,7 @@ class TaskSingularVectors:
         reference="https://arxiv.org/abs/2412.00081",
     )
 
-    def __call__(self, piece: Piece) -> torch.Tensor:
+    def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         import torch
 

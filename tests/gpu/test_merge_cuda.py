@@ -141,7 +141,7 @@ def test_values_go_there_and_come_back_unchanged(device, kind, elements):
     for _ in range(2):  # through slabs that were used before
         with device.lane() as lane:
             there = lane.load(data, dtype(kind), wide=wide)
-            assert torch.equal(there.cpu(), Cpu().load(data, dtype(kind), wide=wide))
+            assert torch.equal(there.cpu(), torch.from_numpy(Cpu().load(data, dtype(kind), wide=wide)))
             lane.save(there, dtype(kind), room)
         assert room == data
 
@@ -155,7 +155,7 @@ def test_numbers_are_rounded_as_on_the_processor(device, kind, wide):
     single = patterns[(patterns & 0x7F800000) != 0x7F800000].view(np.float32)
     numbers = torch.from_numpy(single.astype(np.float64) * (1 + 1e-9) if wide else single.copy())
     rooms = [bytearray(numbers.numel() * dtype(kind).bits // 8) for _ in range(2)]
-    Cpu().save(numbers, dtype(kind), rooms[0])
+    Cpu().save(numbers.numpy(), dtype(kind), rooms[0])
     with device.lane() as lane:
         lane.save(numbers.cuda(), dtype(kind), rooms[1])
     assert rooms[0] == rooms[1]
@@ -265,7 +265,7 @@ def test_what_the_device_runs_out_of_memory_over_is_merged_on_the_processor(devi
 def test_devices_by_name():
     count = torch.cuda.device_count()
     every = tuple(f"cuda:{number}" for number in range(count))
-    assert device_names("auto") == device_names("auto", guess=True) == device_names("cuda") == every
+    assert device_names("auto") == device_names("cuda") == every
     assert device_names(every[-1]) == every[-1:]
     assert device_names("cpu") == ("cpu",)
     assert isinstance(open_devices("auto").spare, Cpu)

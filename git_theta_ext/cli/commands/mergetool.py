@@ -24,7 +24,6 @@ from git_theta_ext.operations.merge.conflicted_model import find_models, paths_i
 from git_theta_ext.operations.merge.inputs import fetch_values
 from git_theta_ext.operations.merge.resolve import conflicted_units
 from git_theta_ext.operations.merge.resolve_preview import moved, preview
-from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class _Session:
         """Ask about a group until it is resolved, skipped or split."""
         measures = None
         quantised = conflicts[0].name in one_row(self._units)  # the distance between integers says nothing
-        if is_installed("torch") and not quantised:
+        if not quantised:
             try:
                 with self._output.progress("measuring", 0):
                     measures = moved(self._workspace.store, self._device(), conflicts)

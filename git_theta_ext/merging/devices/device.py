@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    import torch
     from typing_extensions import Buffer
 
+    from git_theta_ext.interfaces import Array
     from git_theta_ext.model.dtypes import Dtype
 
 CPU, CUDA = "cpu", "cuda"
@@ -19,14 +19,14 @@ CPU, CUDA = "cpu", "cuda"
 class Lane(Protocol):
     """The part of a device that computes one piece."""
 
-    def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
+    def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> Array:
         """Return elements as float32, as float64 if ``wide``, and integers as int64; one-dimensional.
 
         The result may share ``data``.
         """
         ...
 
-    def save(self, values: torch.Tensor, dtype: Dtype, room: Buffer) -> None:
+    def save(self, values: Array, dtype: Dtype, room: Buffer) -> None:
         """Round numbers to an element type, and write their bytes."""
         ...
 
@@ -45,14 +45,14 @@ class Device(Protocol):
     span: int
 
     def lane(self) -> AbstractContextManager[Lane]:
-        """Let this thread compute on the device; tensors created in the context must not be used after it."""
+        """Let this thread compute on the device; arrays created in the context must not be used after it."""
         ...
 
     def free(self) -> int | None:
         """Return the bytes of memory that are free for tensors; None for the memory of the host."""
         ...
 
-    def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
+    def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> Array:
         """Return elements as numbers, as ``Lane.load`` does, with no limit on their lifetime."""
         ...
 

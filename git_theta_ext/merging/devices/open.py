@@ -7,29 +7,30 @@ from pathlib import Path
 from git_theta_ext.errors import ConfigError
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import CPU, CUDA, Devices
-from git_theta_ext.util.libraries import require
+from git_theta_ext.util.libraries import is_installed, require
 
 _DRIVERS = ("nvidiactl", "dxg", "kfd", "nvhost-ctrl", "nvmap")
 """Torch can only find a CUDA device if /dev has one of these (of NVIDIA, Windows, AMD, and two of Tegra)."""
 
 
-def device_names(setting: str, *, guess: bool = False) -> tuple[str, ...]:
+def device_names(setting: str) -> tuple[str, ...]:
     """Return the names of the devices that ``theta.merge.device`` names.
 
     Args:
         setting: ``auto`` (all CUDA devices, or the CPU if there are none), ``cpu``, ``cuda`` or ``cuda:N``.
-        guess: Whether to conclude from a missing driver that there is no CUDA device, without loading torch.
 
     Raises:
         ConfigError: The setting has another value, or there is no such device.
-        LibraryError: Torch is not installed.
+        LibraryError: Torch is not installed, and CUDA devices are asked for.
     """
     kind, _, number = setting.partition(":")
     if setting not in ("auto", CPU, CUDA) and (kind != CUDA or not number.isdecimal()):
         raise ConfigError(f"theta.merge.device is {setting!r}", hint="git config theta.merge.device auto")
-    if setting == CPU or (setting == "auto" and guess and not any(Path("/dev", name).exists() for name in _DRIVERS)):
+    if setting == CPU or (setting == "auto" and not any(Path("/dev", name).exists() for name in _DRIVERS)):
         return (CPU,)
-    require("torch", "a merge method")
+    if setting == "auto" and not is_installed("torch"):
+        return (CPU,)
+    require("torch", f"theta.merge.device {setting!r}")
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu, one_thread
 from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.devices.methods import require_torch
 from git_theta_ext.merging.devices.one_core import SMALL, one_core
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.execution.journal import Journal
@@ -24,8 +25,8 @@ from git_theta_ext.merging.planning.plan import scope_of
 from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
 from git_theta_ext.merging.thresholds.search import search
 from git_theta_ext.model.manifest import Manifest, Parameter
+from git_theta_ext.registry import find_pair
 from git_theta_ext.store.batches import Batches
-from git_theta_ext.util.libraries import require
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -51,9 +52,6 @@ class Engine:
         advance: Called with the size in bytes of each tensor that is done, from any thread.
         results: Where to store the results; by default in ``store``.
         announce: Called with an estimate of what the merge takes, before it starts.
-
-    Raises:
-        LibraryError: Torch is not installed.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default
@@ -66,7 +64,6 @@ class Engine:
         results: TensorStore | None = None,
         announce: Callable[[Budget], None] | None = None,
     ) -> None:
-        require("torch", "a merge method")
         self._store = store
         self._scheduler = DeviceScheduler(devices or Devices((Cpu(),)), store.threads)
         self._journal = journal or Journal(None)
@@ -84,6 +81,7 @@ class Engine:
         """Compute all values that a plan asks for; they are durable on return.
 
         Raises:
+            LibraryError: A method needs torch, which is not installed.
             MergeError: A device that was asked for by name has too little memory for a tensor.
             PluginError: A method is not installed, or violates its contract.
             StoreError: The store cannot be written.
@@ -94,6 +92,8 @@ class Engine:
         if self._announce is not None and budget.parameters:
             self._announce(budget)
         computed.notes += self._scheduler.note(available)
+        require_torch([task.method.contract for task in available])
+        require_torch([find_pair(pair.choice.method).contract for pair in plan.pairs])
         plain = [task for task in available if not task.method.contract.trims]
         self._take(self._run(self._scheduler, [task for task in plain if not task.streams], SignElection()), computed)
         with one_thread():  # pieces are merged in parallel

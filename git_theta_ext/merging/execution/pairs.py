@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
-from git_theta_ext.interfaces import Pair
+from git_theta_ext.interfaces import Pair, array_namespace
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import give_back_memory, is_out_of_memory
 from git_theta_ext.merging.devices.device import CPU
+from git_theta_ext.merging.devices.methods import merge_pairs_by
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.registry import find_pair
@@ -18,8 +19,7 @@ from git_theta_ext.registry import find_pair
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    import torch
-
+    from git_theta_ext.interfaces import Array
     from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.model.manifest import Manifest
@@ -101,23 +101,21 @@ def _reported(store: TensorStore, device: Device, pair: PairDecision, sides: Seq
 
 
 def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
-    import torch
-
     wide = any(is_wide(spec.dtype) for spec in decision.specs.values())
 
     scales = dict(zip(decision.changed_by, decision.scales, strict=False))
 
-    def values(number: int, name: str) -> torch.Tensor:
+    def values(number: int, name: str) -> Array:
         parameter = sides[number].parameters[name]
         loaded = lane.load(store.read(parameter.digest, parameter.spec), parameter.spec.dtype, wide=wide)
-        if not bool(loaded.isfinite().all()):
+        if not bool(array_namespace(loaded).isfinite(loaded).all()):
             raise MergeError(f"{name} has NaN or infinite values")
         return loaded.reshape(parameter.spec.shape)
 
-    def factors(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def factors(number: int) -> tuple[Array, Array]:
         """Return the factors as matrices; those of a convolution have more dimensions."""
         a, b = (values(number, name) for name in decision.names)
-        return a.flatten(1), b.flatten(1)
+        return _as_matrix(a), _as_matrix(b)
 
     def pair(number: int) -> Pair:
         a, b = factors(number)
@@ -128,13 +126,14 @@ def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Seque
     choice_weights = decision.choice.weights
     weights = [choice_weights[number] if choice_weights else 1.0 for number in decision.changed_by]
     method = find_pair(decision.choice.method)
-    merged, lost = method([pair(number) for number in decision.changed_by], weights, decision.choice.options)
+    pairs = [pair(number) for number in decision.changed_by]
+    merged, lost = merge_pairs_by(method, pairs, weights, decision.choice.options)
     tensors = dict(zip(decision.names, _padded(merged, decision), strict=True))
     specs = dict(decision.specs)
     notes = []
     if decision.alpha is not None:
         alpha = sides[decision.changed_by[0]].parameters[decision.alpha].spec
-        tensors[decision.alpha] = torch.full((alpha.elements,), float(merged.a.shape[0]), device=merged.a.device)
+        tensors[decision.alpha] = _full((alpha.elements,), float(merged.a.shape[0]), merged.a)
         specs[decision.alpha] = alpha
     if lost > _NOTABLE:
         notes.append(f"{decision.names[0]!r}: {method.name} to rank {merged.a.shape[0]} lost {lost:.2%} of the energy")
@@ -142,20 +141,36 @@ def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Seque
     return MergedPair(decision, values_of, tuple(notes))
 
 
-def _padded(merged: Pair, decision: PairDecision) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(merged: Pair, decision: PairDecision) -> tuple[Array, Array]:
     """Return the factors padded to the rank of the configuration, which may exceed that of the update."""
+    rank, shown = merged.a.shape[0], decision.specs[decision.names[0]].shape[0]
+    if shown <= rank:
+        return merged.a, merged.b
+    a = _full((shown, merged.a.shape[1]), 0.0, merged.a)
+    b = _full((merged.b.shape[0], shown), 0.0, merged.b)
+    a[:rank] = merged.a
+    b[:, :rank] = merged.b
+    return a, b
+
+
+def _full(shape: tuple[int, ...], value: float, like: Array) -> Array:
+    import numpy as np
+
+    if isinstance(like, np.ndarray):
+        return np.full(shape, value, like.dtype)
     import torch
 
-    missing = decision.specs[decision.names[0]].shape[0] - merged.a.shape[0]
-    if missing <= 0:
-        return merged.a, merged.b
-    return torch.nn.functional.pad(merged.a, (0, 0, 0, missing)), torch.nn.functional.pad(merged.b, (0, missing))
+    return torch.full(shape, value, dtype=like.dtype, device=like.device)
 
 
-def _bytes(lane: Lane, name: str, values: torch.Tensor, spec: TensorSpec) -> bytearray:
-    if values.numel() != spec.elements:
+def _as_matrix(values: Array) -> Array:
+    return values.reshape(values.shape[0], -1)
+
+
+def _bytes(lane: Lane, name: str, values: Array, spec: TensorSpec) -> bytearray:
+    if math.prod(values.shape) != spec.elements:
         raise MergeError(f"{name}: the method returned {list(values.shape)}, not {list(spec.shape)}")
-    if not bool(values.isfinite().all()) or float(values.abs().max()) > largest(spec.dtype):
+    if not float(abs(values).max()) <= largest(spec.dtype):
         raise MergeError(f"{name}: the result does not fit {spec.dtype.name}")
     data = bytearray(spec.nbytes)
     lane.save(values, spec.dtype, data)

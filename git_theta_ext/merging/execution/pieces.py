@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import PluginError
-from git_theta_ext.interfaces import Elected, Piece
+from git_theta_ext.interfaces import Elected, Piece, array_namespace, astype
+from git_theta_ext.merging.devices.methods import merge_by
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.model.floats import largest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Trim
+    from git_theta_ext.interfaces import Array, Trim
     from git_theta_ext.merging.devices.device import Lane
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.model.dtypes import Dtype
@@ -55,13 +55,13 @@ class Checks:
     """
 
     words: list[tuple[str, float, float]] = field(default_factory=list)
-    extremes: list[torch.Tensor] = field(default_factory=list)
+    extremes: list[Array] = field(default_factory=list)
 
-    def add(self, words: str, values: torch.Tensor, least: float, most: float) -> None:
+    def add(self, words: str, values: Array, least: float, most: float) -> None:
         """Check that all numbers of a tensor are within bounds."""
-        if values.numel():
+        if math.prod(values.shape):
             self.words.append((words, least, most))
-            self.extremes += values.aminmax()
+            self.extremes += [values.min(), values.max()]
 
     def fault(self) -> str:
         """Wait for the device, and return the message about the first tensor out of bounds, or an empty string."""
@@ -76,7 +76,7 @@ class Checks:
 class Values:
     """The inputs of a piece, in the order of ``Task.members``, and the checks that they are finite."""
 
-    tensors: list[torch.Tensor]
+    tensors: list[Array]
     checks: Checks
 
 
@@ -100,7 +100,7 @@ def loaded(task: Task, lane: Lane, chunks: Sequence[Buffer], shapes: Sequence[Se
     return Values(tensors, checks)
 
 
-def _loaded(task: Task, lane: Lane, member: Parameter, chunk: Buffer) -> torch.Tensor:
+def _loaded(task: Task, lane: Lane, member: Parameter, chunk: Buffer) -> Array:
     return lane.load(chunk, member.spec.dtype, wide=task.wide)
 
 
@@ -150,7 +150,7 @@ def merge_piece(  # noqa: PLR0913, PLR0917 - a piece consists of these
         start=start * task.numbers,
         sidecars={kind: tuple(rest.pop(0) for _ in tensors) for kind, tensors in task.sidecars.items()},
     )
-    merged = task.method(piece)
+    merged = merge_by(task.method, piece)
     value = merged.value if isinstance(merged, Elected) else merged
     if value.shape != branches[0].shape or value.dtype != branches[0].dtype:
         raise PluginError(f"method {task.method.name!r} did not return a tensor of the branches' shape and type")
@@ -193,7 +193,7 @@ def copy_piece(task: Task, lane: Lane, member: int, chunk: Buffer, room: Buffer)
     return MergedPiece(_written(task, lane, value, checks, room))
 
 
-def _written(task: Task, lane: Lane, value: torch.Tensor, checks: Checks, room: Buffer) -> str:
+def _written(task: Task, lane: Lane, value: Array, checks: Checks, room: Buffer) -> str:
     """Write rounded numbers; return what is wrong with them or with the inputs, or an empty string."""
     result = Checks()
     result.add(f"the result does not fit {task.spec.dtype.name}", value, *_range(task.spec.dtype))
@@ -201,11 +201,9 @@ def _written(task: Task, lane: Lane, value: torch.Tensor, checks: Checks, room: 
     return checks.fault() or result.fault()
 
 
-def _on_host(numbers: Sequence[torch.Tensor]) -> list[float]:
-    """Return the numbers of tensors of one number and one type; this is the only wait for the device."""
-    import torch
-
-    return torch.stack(list(numbers)).tolist() if numbers else []
+def _on_host(numbers: Sequence[Array]) -> list[float]:
+    """Return the numbers of arrays of one number and one type; this is the only wait for the device."""
+    return array_namespace(numbers[0]).stack(list(numbers)).tolist() if numbers else []
 
 
 def _range(dtype: Dtype) -> tuple[float, float]:
@@ -219,9 +217,8 @@ def _range(dtype: Dtype) -> tuple[float, float]:
     return -largest(dtype), largest(dtype)
 
 
-def equals(branch: torch.Tensor, base: torch.Tensor | None, trim: Trim) -> int:
+def equals(branch: Array, base: Array | None, trim: Trim) -> int:
     """Return the number of elements of a branch's task vector that equal its threshold."""
-    import torch
-
-    vector = (branch - base if base is not None else branch).to(torch.float32)
-    return int(((vector.view(torch.int32) & 0x7FFFFFFF) == trim.bits).sum())
+    xp = array_namespace(branch)
+    vector = astype(branch - base if base is not None else branch, xp.float32, copy=False)
+    return int(((vector.view(xp.int32) & 0x7FFFFFFF) == trim.bits).sum())

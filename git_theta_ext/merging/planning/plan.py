@@ -121,18 +121,20 @@ class Plan:
                 for parameter in counted(decision):
                     yield parameter.digest
 
-    def postponed(self, reason: Reason, *, exact: bool = True) -> Plan:
+    def postponed(self, reason: Reason, methods: Collection[str] | None = None) -> Plan:
         """Return a plan that leaves in conflict, for a reason, what this plan computes.
 
         Args:
             reason: Why the parameters are in conflict.
-            exact: Whether this includes what is computed without a merge method.
+            methods: If given, only what is computed by these methods.
         """
-        rows = tuple(
-            row.in_conflict(reason) if row.computed and (exact or row.action == "compute") else row
-            for row in self.decisions
-        )
-        return replace(self, decisions=rows, pairs=(), complete=False)
+
+        def is_meant(row: Decision) -> bool:
+            return row.computed and (methods is None or (row.action == "compute" and row.choice.method in methods))
+
+        rows = tuple(row.in_conflict(reason) if is_meant(row) else row for row in self.decisions)
+        pairs = tuple(pair for pair in self.pairs if methods is not None and pair.choice.method not in methods)
+        return replace(self, decisions=rows, pairs=pairs, complete=False)
 
     def without(self, names: Collection[str]) -> Plan:
         """Return a plan that leaves some parameters in conflict, with the other parameters of their LoRAs."""

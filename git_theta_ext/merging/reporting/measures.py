@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from git_theta_ext.interfaces import array_namespace, astype
 from git_theta_ext.merging.execution.stream import read_parameters
 from git_theta_ext.model.floats import is_wide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import torch
-
-    from git_theta_ext.interfaces import Trim
+    from git_theta_ext.interfaces import Array, Trim
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.read_ahead import DecodedPiece
@@ -166,26 +165,25 @@ def measure(
 
 
 def _piece(device: Device, versions: MergedVersions, chunks: Sequence[memoryview]) -> Measures:
-    import torch
-
     members = versions.members
     wide = any(is_wide(member.spec.dtype) for member in members)
     load = partial(device.load, wide=wide)
     values = [load(chunk, member.spec.dtype) for member, chunk in zip(members, chunks, strict=True)]
-    base = values.pop(0) if versions.base is not None else torch.zeros_like(values[0])
+    xp = array_namespace(values[0])
+    base = values.pop(0) if versions.base is not None else xp.zeros_like(values[0])
     moved = [value - base for value in values]
     merged = moved.pop() if versions.merged is not None else None
-    signs = torch.stack([vector.sign() for vector in moved])
-    moved_by, direction = signs.abs().sum(0), signs.sum(0).abs()
+    signs = xp.stack([xp.sign(vector) for vector in moved])
+    moved_by, direction = abs(signs).sum(0), abs(signs.sum(0))
     common = moved_by > 1
     kept = [_kept(vector, trim) for vector, trim in zip(moved, versions.trims, strict=True)] if versions.trims else None
     return Measures(
-        base.numel(),
+        math.prod(base.shape),
         _dot(base, base),
         tuple(tuple(_dot(one, other) for other in moved) for one in moved),
-        tuple(int(count) for count in signs.count_nonzero(1)),
+        tuple(int(count) for count in (signs != 0).sum(1)),
         None if kept is None else tuple(kept),
-        int(moved_by.count_nonzero()),
+        int((moved_by > 0).sum()),
         int(common.sum()),
         int((common & (direction < moved_by)).sum()),
         None if merged is None else _dot(merged, merged),
@@ -193,15 +191,15 @@ def _piece(device: Device, versions: MergedVersions, chunks: Sequence[memoryview
     )
 
 
-def _dot(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float(one.double() @ other.double())
+def _dot(one: Array, other: Array) -> float:
+    wide = array_namespace(one).float64
+    return float(astype(one, wide, copy=False) @ astype(other, wide, copy=False))
 
 
-def _kept(vector: torch.Tensor, trim: Trim) -> int:
+def _kept(vector: Array, trim: Trim) -> int:
     """Return the number of non-zero elements that a threshold keeps."""
-    import torch
-
-    bits = vector.to(torch.float32).view(torch.int32) & 0x7FFFFFFF
+    xp = array_namespace(vector)
+    bits = astype(vector, xp.float32, copy=False).view(xp.int32) & 0x7FFFFFFF
     equal = int((bits == trim.bits).sum()) if trim.bits else 0
     return int((bits > trim.bits).sum()) + min(equal, trim.equal)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from git_theta_ext.interfaces import Array
+
 ALL_EQUALS = 1 << 62
 """For ``Trim.equal``: all of them."""
 
@@ -29,37 +31,45 @@ _SIGN = 1 << 15
 _LOW = 0xFFFF
 
 
-def counts(vector: torch.Tensor, within: int) -> torch.Tensor:
+def counts(vector: Array, within: int) -> NDArray[np.int64]:
     """Count the magnitudes of a task vector.
 
     Args:
-        vector: Float32, on any device.
+        vector: Float32, an array of numpy or a tensor of torch on any device.
         within: In the second pass the bin of the threshold; -1 in the first pass.
 
     Returns:
         The number of elements by their upper 16 bits, including the sign; in the second pass the number of elements in
         the bin by sign and lower 16 bits.
     """
+    import numpy as np
+
+    if not isinstance(vector, np.ndarray):
+        return _counted_by_torch(vector, within)
+    bits = vector.reshape(-1).view(np.uint32)
+    if within < 0:  # the sign is the highest bit of these
+        return np.bincount(bits >> HALF_BITS, minlength=1 << HALF_BITS)
+    chosen = np.compress((bits >> HALF_BITS) & (_SIGN - 1) == within, bits)
+    return np.bincount(_signed(chosen), minlength=1 << (HALF_BITS + 1))
+
+
+def _counted_by_torch(vector: torch.Tensor, within: int) -> NDArray[np.int64]:
     import torch
 
     bits = vector.reshape(-1).view(torch.int32)
     upper = bits >> HALF_BITS
-    if within < 0:  # the sign is the highest bit of these
-        return torch.bincount(upper & _LOW, minlength=1 << HALF_BITS).cpu()
-    chosen = _chosen(bits, (upper.to(torch.int16) & (_SIGN - 1)) == within)
-    # The sign on top, so that both halves of the histogram are one sign's.
-    signed = (chosen & _LOW) | ((chosen >> (HALF_BITS - 1)) & (1 << HALF_BITS))
-    return torch.bincount(signed, minlength=1 << (HALF_BITS + 1)).cpu()
+    if within < 0:
+        numbers, least = upper & _LOW, 1 << HALF_BITS
+    else:
+        chosen = bits[(upper.to(torch.int16) & (_SIGN - 1)) == within]
+        numbers, least = _signed(chosen), 1 << (HALF_BITS + 1)
+    counted: NDArray[np.int64] = torch.bincount(numbers, minlength=least).cpu().numpy()
+    return counted
 
 
-def _chosen(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    if values.device.type != "cpu":
-        return values[mask]
-    import numpy as np
-    import torch
-
-    # On the CPU torch takes five times as long for the same.
-    return torch.from_numpy(np.compress(mask.numpy(), values.numpy()))
+def _signed(bits: Array) -> Array:
+    """Return lower halves with the sign on top, so that both halves of a histogram are one sign's."""
+    return (bits & _LOW) | ((bits >> (HALF_BITS - 1)) & (1 << HALF_BITS))
 
 
 @dataclass
@@ -73,8 +83,8 @@ class Selection:
 
     keep: int
     zeros: int = 0
-    _counts: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
-    _alone: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
+    _counts: list[NDArray[np.int64] | None] = field(default_factory=lambda: [None, None])
+    _alone: list[NDArray[np.int64] | None] = field(default_factory=lambda: [None, None])
 
     def __post_init__(self) -> None:
         self._search = KthLargest(self.keep)
@@ -84,7 +94,7 @@ class Selection:
         """The bin of the threshold; -1 in the first pass."""
         return self._search.bin
 
-    def add(self, counted: torch.Tensor, *, alone: bool) -> None:
+    def add(self, counted: NDArray[np.int64], *, alone: bool) -> None:
         """Add the counts of a piece, in the first or the second pass.
 
         Args:
@@ -131,11 +141,11 @@ class Selection:
         return total
 
     @staticmethod
-    def _folded(counts: torch.Tensor | None, bits: int, zeros: int) -> NDArray[np.int64]:
+    def _folded(counts: NDArray[np.int64] | None, bits: int, zeros: int) -> NDArray[np.int64]:
         """Return the counts of magnitudes, both signs together, with zeros that were not read."""
         import numpy as np
 
         half = 1 << (bits - 1)
-        folded = np.zeros(half, np.int64) if counts is None else (counts[:half] + counts[half:]).numpy()
+        folded = np.zeros(half, np.int64) if counts is None else counts[:half] + counts[half:]
         folded[0] += zeros
         return folded

@@ -6,8 +6,10 @@ from functools import partial
 from math import floor
 from typing import TYPE_CHECKING
 
+from git_theta_ext.interfaces import array_namespace, astype
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import is_out_of_memory
+from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.stream import read_parameters
@@ -18,8 +20,10 @@ from git_theta_ext.model.floats import is_wide
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    import torch
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from git_theta_ext.interfaces import Array
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.execution.scheduler import DeviceScheduler
     from git_theta_ext.merging.execution.tasks import Task
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.tensor_store import TensorStore
 
     # The indices of the sides that changed a piece, and the counts of each.
-    Counted = tuple[list[int], list[torch.Tensor]]
+    Counted = tuple[list[int], list[NDArray[np.int64]]]
 
 
 def search(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
@@ -69,6 +73,10 @@ def counting_bytes(change: Changed, elements: int) -> int:
     return elements * (4 * width + SCRATCH_BYTES) + histogram_bytes(change)
 
 
+def _single(vector: Array) -> Array:
+    return astype(vector, array_namespace(vector).float32, copy=False)
+
+
 def _nbytes(group: Changed) -> int:
     base, values = group
     return base.spec.nbytes + sum(value.spec.nbytes for value in values.values())
@@ -84,9 +92,8 @@ def _counted(  # noqa: PLR0913 - all but one named
     second_pass: bool,
 ) -> Generator[Counted, None, None]:
     """Count the magnitudes of changes, piece by piece; the values are verified in the first pass."""
-    import torch
 
-    def counted(where: Device, group: Changed, chunks: Sequence[memoryview]) -> list[torch.Tensor]:
+    def counted(where: Device, group: Changed, chunks: Sequence[memoryview]) -> list[NDArray[np.int64]]:
         base, values = group
         wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
         histograms = []
@@ -94,14 +101,14 @@ def _counted(  # noqa: PLR0913 - all but one named
             start = lane.load(chunks[0], base.spec.dtype, wide=wide)
             for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
                 vector = lane.load(chunk, value.spec.dtype, wide=wide) - start
-                histograms.append(counts(vector.to(torch.float32), bins[number]))
+                histograms.append(counts(_single(vector), bins[number]))
         return histograms
 
-    def count(piece: DecodedPiece) -> list[torch.Tensor]:
+    def count(piece: DecodedPiece) -> list[NDArray[np.int64]]:
         try:
             return counted(device, groups[piece.group], piece.chunks)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if device.name == CPU or not is_out_of_memory(error):
                 raise
         return counted(Cpu(), groups[piece.group], piece.chunks)  # to the same counts
 

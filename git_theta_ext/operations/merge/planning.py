@@ -12,6 +12,7 @@ from git_theta_ext.merging.planning.casts import Casts, find_casts, values_to_re
 from git_theta_ext.merging.planning.plan import UNREAD, plan
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.registry import find_merge
 from git_theta_ext.statistics.sidecar import is_statistics
 from git_theta_ext.util.libraries import absent, is_installed
 
@@ -62,10 +63,11 @@ def plan_checkpoint(  # noqa: PLR0913 - named, and the last ones have defaults
 
 
 def without_torch(planned: Plan) -> Plan:
-    """Return a plan that does not need torch if torch is not installed: parameters to compute are left in conflict."""
-    methods = sorted({decision.choice.method for decision in planned.decisions if decision.action == "compute"})
+    """Return a plan without what methods need torch for if torch is not installed: it is left in conflict."""
+    used = {decision.choice.method for decision in planned.decisions if decision.action == "compute"}
+    methods = sorted(name for name in used if not find_merge(name).contract.arrays)
     if not methods or is_installed("torch"):
         return planned
     error = absent("torch", f"merging by {listed(methods)}")
-    postponed = planned.postponed(Reason.of(ConflictCode.FAILED, error.message), exact=False)
+    postponed = planned.postponed(Reason.of(ConflictCode.FAILED, error.message), methods)
     return replace(postponed, notes=(*planned.notes, f"{error.message}: {error.hint}"))

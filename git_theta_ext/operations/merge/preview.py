@@ -97,7 +97,7 @@ def _preview(
     plan = inputs.plan
     if all(decision.action != "compute" for decision in plan.decisions):
         return MergePreview(plan, None)
-    names = device_names(inputs.device, guess=True)
+    names = device_names(inputs.device)
     threads = threads_each(thread_count(workspace.settings.threads), len(names))
     tasks = single_tasks(plan, inputs.statistics)
     return MergePreview(plan, budget(plan, tasks, [DeviceMemory.of(name, threads) for name in names]))

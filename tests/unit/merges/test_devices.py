@@ -16,13 +16,26 @@ EXACT = [
 ]
 
 # IEEE 754 rounds each of these, or they round nothing.
-ARITHMETIC = {"abs", "add", "clamp", "clamp_max", "clamp_min", "div", "maximum", "mul", "rsub", "sign", "sub"}
-BITS = {"__and", "__rshift", "bitwise_and", "bitwise_not", "bitwise_xor", "ge", "gt", "lt"}
-ORDER = {"argsort", "cumsum", "sort"}  # cumsum of counts; sorts are stable, or of values alone
+ARITHMETIC = {
+    "abs",
+    "add",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "div",
+    "maximum",
+    "minimum",
+    "mul",
+    "rsub",
+    "sign",
+    "sub",
+}
+BITS = {"__and", "__iand", "__ixor", "__rshift", "bitwise_and", "bitwise_not", "bitwise_xor", "ge", "gt", "lt"}
+ORDER = {"argsort", "cumsum", "kthvalue", "nonzero", "sort"}  # cumsum of counts; sorts are stable, or of values alone
 PLACES = {"_unsafe_view", "arange", "as_strided", "cat", "clone", "copy", "detach", "empty", "empty_like", "expand"}
 PLACES |= {"full", "index_put", "lift_fresh", "masked_fill", "new_empty", "select", "scatter", "slice", "split"}
 PLACES |= {"stack", "unbind", "view", "zeros", "zeros_like", "_to_copy"}
-HOST = {"_local_scalar_dense"}
+HOST = {"_local_scalar_dense", "count_nonzero"}
 
 
 class Watched(TorchDispatchMode):

@@ -1,0 +1,72 @@
+"""On the CPU, methods that take arrays are computed without torch, and others get tensors."""
+
+import subprocess
+import sys
+
+import numpy as np
+import torch
+
+from git_theta_ext.interfaces import Piece
+from git_theta_ext.merging.devices.methods import merge_by
+from git_theta_ext.registry import built_in, find_merge
+
+TENSORS_ONLY = {"actmat", "iso_c", "knots", "lora_concat", "lora_svd", "mats", "regmean", "tsv_m"}
+
+SCRIPT = """
+import sys
+import numpy as np
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.devices.open import open_devices
+from git_theta_ext.merging.execution.engine import Engine
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
+from git_theta_ext.model.manifest import Manifest, Skeleton
+from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.store.memory import MemoryStore
+
+store = MemoryStore()
+rng = np.random.default_rng(0)
+SPECS = {name: TensorSpec.of(name, (6, 5)) for name in ("F32", "BF16", "F16", "F64", "F8_E5M2")}
+
+def version():
+    row = {}
+    for name, spec in SPECS.items():
+        data = rng.integers(0x30, 0x3C, (30, spec.dtype.bits // 8), np.uint8).tobytes()
+        row[name] = store.add(spec, data)
+    return Manifest("safetensors", Skeleton("0" * 64, 9), row)
+
+base, ours, theirs = version(), version(), version()
+for name in sys.argv[1:]:
+    start = lambda: Engine(store, open_devices("cpu"))
+    outcome = apply(plan(base, (ours, theirs), Rules.only(name)), store, start)
+    assert outcome.manifest.parameters != ours.parameters, name
+    assert not outcome.conflicts, (name, outcome.manifest.conflicts)
+    assert "torch" not in sys.modules, name
+"""
+
+
+def test_only_methods_that_decompose_matrices_need_torch():
+    assert {name for name in built_in("merges") if not find_merge(name).contract.arrays} == TENSORS_ONLY
+
+
+def test_merges_on_the_processor_do_not_import_torch():
+    needing_statistics = {"fisher"}
+    names = sorted(set(built_in("merges")) - TENSORS_ONLY - needing_statistics)
+    subprocess.run([sys.executable, "-c", SCRIPT, *names], check=True)
+
+
+class _Mean:
+    """A method from before there were arrays."""
+
+    name = "mean"
+    contract = find_merge("iso_c").contract
+
+    def __call__(self, piece):
+        return torch.stack(piece.branches).mean(dim=0)
+
+
+def test_a_method_that_does_not_say_that_it_takes_arrays_gets_tensors():
+    piece = Piece("w", np.zeros(3, np.float32), (np.ones(3, np.float32), np.full(3, 2, np.float32)))
+    merged = merge_by(_Mean(), piece)
+    assert isinstance(merged, np.ndarray)
+    assert merged.tolist() == [1.5, 1.5, 1.5]
