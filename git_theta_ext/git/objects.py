@@ -108,6 +108,22 @@ def object_infos(git: Git, oids: Iterable[str]) -> dict[str, ObjectInfo]:
     return infos
 
 
+def named_objects(git: Git, names: Sequence[str]) -> list[tuple[str, ObjectInfo] | None]:
+    """Return the id, type and size of the objects with some names, such as ``HEAD:path``; None if there is none.
+
+    Args:
+        git: The repository.
+        names: The names, without line feeds.
+    """
+    wanted = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
+    found: list[tuple[str, ObjectInfo] | None] = []
+    for line in git.run("cat-file", "--batch-check", "--buffer", input=wanted).split(b"\n")[:-1]:
+        oid, _, rest = line.decode(errors="surrogateescape").partition(" ")
+        kind, _, nbytes = rest.partition(" ")
+        found.append((oid, ObjectInfo(kind, int(nbytes))) if nbytes.isdigit() else None)
+    return found
+
+
 def local_blobs(git: Git) -> list[str]:
     """Return the ids of all local blobs, reachable or not; a partial clone fetches none of the others.
 

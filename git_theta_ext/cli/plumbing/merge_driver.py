@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
+from git_theta_ext.git.remembering import RememberingRepository
 from git_theta_ext.operations.merge.driver import run as run_driver
 from git_theta_ext.operations.workspace import Workspace
 
@@ -29,5 +30,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge."""
     words = (args.ancestor, args.ours, args.theirs, args.size, args.path)
-    with Workspace.discover(output_to_git()) as workspace:
+    found = Workspace.discover(output_to_git())
+    with Workspace(RememberingRepository.of(found.repo), found.reporter) as workspace:
         return run_driver(words, workspace)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.objects import manifest_blobs, object_infos
+from git_theta_ext.git.objects import manifest_blobs, named_objects, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
@@ -203,11 +203,12 @@ def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str],
 
 def adapter_files(repo: Repository, path: str, commits: Sequence[str]) -> AdapterFiles:
     """Return the adapter configurations in the directory of a checkpoint in some commits."""
-    return AdapterFiles(
-        sides=tuple(config_in_commit(repo, path, commit) for commit in commits),
-        ancestors=tuple(config_in_commit(repo, path, base) for base in merge_bases(repo, commits)),
-        head=config_in_commit(repo, path, "HEAD"),
-    )
+    revs = [*commits, *merge_bases(repo, commits), "HEAD"]
+    names = [] if "\n" in path else [f"{rev}:{posixpath.join(posixpath.dirname(path), CONFIG)}" for rev in revs]
+    # Most checkpoints have none, which one process can tell for all commits.
+    absent = bool(names) and not any(named_objects(repo, names))
+    configs = [None if absent else config_in_commit(repo, path, rev) for rev in revs]
+    return AdapterFiles(tuple(configs[: len(commits)]), tuple(configs[len(commits) : -1]), configs[-1])
 
 
 def _statistics_beside(
