@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding.kernels import join_exponents, split_exponents
 from git_theta_ext.coding.planes import (
     RAW,
     SMALL,
@@ -104,28 +105,13 @@ def _has_split_exponent(spec: TensorSpec) -> bool:
 
 def _split(values: Any, *, split: bool) -> tuple[int, list[Any]]:
     """Return the arrangement and the planes of an array of unsigned integers."""
-    import numpy as np
-
     if not split:
         return _BYTES, list(byte_planes(values))
-    high, low = values, []
-    if values.itemsize == 4:  # noqa: PLR2004 - bytes of a float32
-        shifted = scratch("shifted", values.size, "<u4")
-        np.right_shift(values, 16, out=shifted)
-        high = scratch("high", values.size, "<u2")
-        np.copyto(high, shifted, casting="unsafe")
-        low = [np.empty(values.size, np.uint16)]
-        np.copyto(low[0], values, casting="unsafe")
-    # Rotating the sign into the lowest bit moves the eight exponent bits into the upper byte.
-    rotated, sign = scratch("rotated", values.size, "<u2"), scratch("sign", values.size, "<u2")
-    np.left_shift(high, 1, out=rotated)
-    np.right_shift(high, 15, out=sign)
-    np.bitwise_or(rotated, sign, out=rotated)
-    top = [byte_plane(rotated, 8), byte_plane(rotated, 0)]
+    exponents, tops, *low = split_exponents(values)
     if low and not looks_random(low[0].data.cast("B")):
         # The values are most likely cast from a narrower type, so that the lower bytes differ in distribution.
-        return _SPLIT_BYTES, [*top, byte_plane(low[0], 8), byte_plane(low[0], 0)]
-    return _SPLIT, [*top, *low]
+        return _SPLIT_BYTES, [exponents, tops, byte_plane(low[0], 8), byte_plane(low[0], 0)]
+    return _SPLIT, [exponents, tops, *low]
 
 
 def _by_place(data: memoryview, width: int) -> list[Buffer]:
@@ -161,27 +147,9 @@ def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[
 
 
 def _join(arrangement: int, planes: Sequence[Buffer], out: Any) -> None:
-    import numpy as np
-
-    wide = out.itemsize == 4  # noqa: PLR2004 - bytes of a float32
-    high = scratch("high", out.size, "<u2") if wide else out
-    rotated, sign = scratch("rotated", out.size, "<u2"), scratch("sign", out.size, "<u2")
-    join_bytes(planes[:2], rotated)
-    np.right_shift(rotated, 1, out=sign)
-    np.left_shift(rotated, 15, out=rotated)
-    np.bitwise_or(rotated, sign, out=high)
-    if wide:
-        _join_low(arrangement, planes[2:], high, out)
-
-
-def _join_low(arrangement: int, planes: Sequence[Buffer], high: Any, out: Any) -> None:
-    import numpy as np
-
-    np.copyto(out, high)
-    np.left_shift(out, 16, out=out)
-    low = scratch("rotated", out.size, "<u2")
-    if arrangement == _SPLIT:
-        low.view(np.uint8)[:] = as_integers(planes[0], 1)  # which may begin at any byte of its pack
-    else:
-        join_bytes(planes, low)
-    np.bitwise_or(out, low, out=out)
+    exponents, tops, *low = planes
+    if arrangement == _SPLIT_BYTES:
+        joined = scratch("low", out.size, "<u2")
+        join_bytes(low, joined)
+        low = [joined]
+    join_exponents(exponents, tops, low[0] if low else b"", out)

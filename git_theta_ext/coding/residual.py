@@ -17,6 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.coding.dense import decode_dense, encode_dense
+from git_theta_ext.coding.kernels import put, take
 from git_theta_ext.coding.planes import (
     as_integers,
     block_width,
@@ -85,8 +86,9 @@ def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[B
     stripes = plan(missed, keys)
     order, parts = group(keys, stripes)
     if order is not None:
-        # No index is out of range, and the mode "clip" avoids a copy of the whole array.
-        missed = np.take(missed, order, out=scratch("ordered", missed.size, missed.dtype.str), mode="clip")
+        ordered = scratch("ordered", missed.size, missed.dtype.str)
+        take(missed, order, ordered)
+        missed = ordered
     stripes, coded = encode_stripes(stripes, parts, missed)
     records = [_RECORD.pack(s.last, s.low, s.bits, s.wide, s.excesses) for s in stripes]
     return [bytes([flags | len(stripes)]) + b"".join(records), *runs_map, *write_planes(b"", coded)]
@@ -151,7 +153,7 @@ def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, k
     if order is None:
         return missed
     ordered = scratch("ordered", keys.size, kind.str)
-    ordered[order] = missed
+    put(missed, order, ordered)
     return ordered
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding.kernels import order_by_key
 from git_theta_ext.coding.planes import as_integers, byte_plane, code_all, join_bytes, scratch
 from git_theta_ext.errors import CorruptError
 
@@ -57,18 +58,14 @@ class Stripe:
 
 
 def group(keys: Any, stripes: Sequence[Stripe]) -> tuple[Any, list[slice]]:
-    """Return the order that sorts elements by key, and the slice of each stripe in it.
+    """Return the order that sorts elements by key, for ``kernels.take``, and the slice of each stripe in it.
 
     The order is None for a single stripe, whose elements are not reordered.
     """
-    import numpy as np
-
     if len(stripes) == 1:
         return None, [slice(0, keys.size)]
-    order = np.argsort(keys, kind="stable")
-    lasts = np.array([stripe.last for stripe in stripes], np.uint8)
-    ends = np.searchsorted(keys, lasts, side="right", sorter=order).tolist()
-    return order, [slice(*pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
+    order, ends = order_by_key(keys, [stripe.last for stripe in stripes])
+    return order, _slices(ends)
 
 
 def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: Any) -> tuple[list[Stripe], list[Coded]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sources() -> list[str]:
     """Return the files that git tracks or would track; in an unpacked source distribution, all files."""
     if not (PROJECT / ".git").exists():
-        return [path.relative_to(PROJECT).as_posix() for path in PROJECT.rglob("*") if path.is_file()]
+        paths = (path for path in PROJECT.rglob("*") if path.is_file() and path.suffix != ".so")  # built since
+        return [path.relative_to(PROJECT).as_posix() for path in paths]
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listed, cwd=PROJECT, capture_output=True, check=True).stdout.split(b"\0")
     return [os.fsdecode(name) for name in names if name and (PROJECT / os.fsdecode(name)).is_file()]
@@ -65,6 +67,12 @@ def test_wheel_holds_code_plugins_hooks_and_type_marker(wheel: Path) -> None:
         "git_theta_plugins/formats/safetensors.py",
         "git_theta_plugins/remotes/directory.py",
     } <= names
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_wheel_brings_the_compiled_kernels(wheel: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("git_theta_ext/coding/_kernels")]
+    assert any(name.endswith(".so") for name in names)
 
 
 def test_wheel_brings_the_man_page_and_the_completions(wheel: Path) -> None:

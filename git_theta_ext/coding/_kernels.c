@@ -1,0 +1,252 @@
+/* Elementwise kernels of the coders in single passes. kernels.py has the same in numpy and chooses.
+
+   Integers are little-endian and may begin at any address, so they are read and written by memcpy, which compilers turn
+   into plain vector instructions. Every function checks the sizes of its buffers, and runs without the interpreter lock. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernels are for little-endian machines"
+#endif
+
+/* Vector instructions of newer processors are used if the processor has them. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define KERNEL __attribute__((target_clones("avx2", "default"), optimize("O3"))) static
+#else
+#define KERNEL static
+#endif
+
+#define LOAD(type, name, from, at) \
+    type name; \
+    memcpy(&name, (const char *)(from) + (at) * (Py_ssize_t)sizeof name, sizeof name)
+#define STORE(to, at, name) memcpy((char *)(to) + (at) * (Py_ssize_t)sizeof name, &name, sizeof name)
+
+KERNEL void split_two(const void *data, Py_ssize_t count, uint8_t *restrict exponent, uint8_t *restrict top) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        LOAD(uint16_t, value, data, i);
+        exponent[i] = (uint8_t)(value >> 7);
+        top[i] = (uint8_t)(value << 1 | value >> 15);
+    }
+}
+
+KERNEL void split_four(const void *data, Py_ssize_t count, uint8_t *restrict exponent, uint8_t *restrict top,
+                       uint8_t *restrict low) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        LOAD(uint32_t, value, data, i);
+        uint16_t rest = (uint16_t)value;
+        exponent[i] = (uint8_t)(value >> 23);
+        top[i] = (uint8_t)(value >> 15 & 0xfe) | (uint8_t)(value >> 31);
+        STORE(low, i, rest);
+    }
+}
+
+KERNEL void join_two(const uint8_t *exponent, const uint8_t *top, Py_ssize_t count, char *restrict out) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint16_t value = (uint16_t)(exponent[i] << 7 | top[i] >> 1 | top[i] << 15);
+        STORE(out, i, value);
+    }
+}
+
+KERNEL void join_four(const uint8_t *exponent, const uint8_t *top, const void *low, Py_ssize_t count,
+                      char *restrict out) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        LOAD(uint16_t, rest, low, i);
+        uint32_t value = (uint32_t)top[i] << 31 | (uint32_t)exponent[i] << 23 | (uint32_t)(top[i] >> 1) << 16 | rest;
+        STORE(out, i, value);
+    }
+}
+
+/* Count each byte; four tables, because a processor waits for a count that it has just written. */
+static void count_keys(const uint8_t *keys, Py_ssize_t count, Py_ssize_t *counts) {
+    Py_ssize_t tables[4][256];
+    Py_ssize_t i = 0;
+    memset(tables, 0, sizeof tables);
+    for (; i + 4 <= count; i += 4) {
+        tables[0][keys[i]]++;
+        tables[1][keys[i + 1]]++;
+        tables[2][keys[i + 2]]++;
+        tables[3][keys[i + 3]]++;
+    }
+    for (; i < count; i++)
+        tables[0][keys[i]]++;
+    for (int key = 0; key < 256; key++)
+        counts[key] = tables[0][key] + tables[1][key] + tables[2][key] + tables[3][key];
+}
+
+/* The position of the first element of each key. Counted up, these stay within the array unless another thread changes the
+   keys meanwhile, which no caller does; the loops below stop in that case. */
+static void first_positions(const uint8_t *keys, Py_ssize_t count, Py_ssize_t *next) {
+    Py_ssize_t start = 0;
+    count_keys(keys, count, next);
+    for (int key = 0; key < 256; key++) {
+        Py_ssize_t here = next[key];
+        next[key] = start;
+        start += here;
+    }
+}
+
+#define GROUPING(bits) \
+    static void group_##bits(const void *values, const uint8_t *keys, Py_ssize_t count, char *restrict out) { \
+        Py_ssize_t next[256]; \
+        first_positions(keys, count, next); \
+        for (Py_ssize_t i = 0; i < count; i++) { \
+            LOAD(uint##bits##_t, value, values, i); \
+            Py_ssize_t at = next[keys[i]]++; \
+            if (at >= count) \
+                return; \
+            STORE(out, at, value); \
+        } \
+    } \
+    static void ungroup_##bits(const void *values, const uint8_t *keys, Py_ssize_t count, char *restrict out) { \
+        Py_ssize_t next[256]; \
+        first_positions(keys, count, next); \
+        for (Py_ssize_t i = 0; i < count; i++) { \
+            Py_ssize_t at = next[keys[i]]++; \
+            if (at >= count) \
+                return; \
+            LOAD(uint##bits##_t, value, values, at); \
+            STORE(out, i, value); \
+        } \
+    }
+
+GROUPING(8)
+GROUPING(16)
+GROUPING(32)
+GROUPING(64)
+
+static void release(Py_buffer *buffers, int count) {
+    for (int i = 0; i < count; i++) {
+        if (buffers[i].obj != NULL)
+            PyBuffer_Release(&buffers[i]);
+    }
+}
+
+static PyObject *bad_sizes(Py_buffer *buffers, int count) {
+    release(buffers, count);
+    PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
+    return NULL;
+}
+
+static PyObject *split(PyObject *module, PyObject *args) {
+    Py_buffer b[4] = {{0}};
+    if (!PyArg_ParseTuple(args, "y*w*w*w*", &b[0], &b[1], &b[2], &b[3])) {
+        release(b, 4);
+        return NULL;
+    }
+    Py_ssize_t count = b[1].len, width = b[3].len ? 4 : 2;
+    if (b[2].len != count || b[0].len / width != count || b[0].len % width || (b[3].len && b[3].len / 2 != count) ||
+        b[3].len % 2)
+        return bad_sizes(b, 4);
+    Py_BEGIN_ALLOW_THREADS
+    if (width == 4)
+        split_four(b[0].buf, count, b[1].buf, b[2].buf, b[3].buf);
+    else
+        split_two(b[0].buf, count, b[1].buf, b[2].buf);
+    Py_END_ALLOW_THREADS
+    release(b, 4);
+    Py_RETURN_NONE;
+}
+
+static PyObject *join(PyObject *module, PyObject *args) {
+    Py_buffer b[4] = {{0}};
+    if (!PyArg_ParseTuple(args, "y*y*y*w*", &b[0], &b[1], &b[2], &b[3])) {
+        release(b, 4);
+        return NULL;
+    }
+    Py_ssize_t count = b[0].len, width = b[2].len ? 4 : 2;
+    if (b[1].len != count || b[3].len / width != count || b[3].len % width || (b[2].len && b[2].len / 2 != count) ||
+        b[2].len % 2)
+        return bad_sizes(b, 4);
+    Py_BEGIN_ALLOW_THREADS
+    if (width == 4)
+        join_four(b[0].buf, b[1].buf, b[2].buf, count, b[3].buf);
+    else
+        join_two(b[0].buf, b[1].buf, count, b[3].buf);
+    Py_END_ALLOW_THREADS
+    release(b, 4);
+    Py_RETURN_NONE;
+}
+
+static int fitting(Py_buffer *b, Py_ssize_t count, Py_ssize_t width) {
+    return (width == 1 || width == 2 || width == 4 || width == 8) && b[0].len / width == count &&
+           b[0].len % width == 0 && b[2].len == b[0].len;
+}
+
+static PyObject *group(PyObject *module, PyObject *args) {
+    Py_buffer b[3] = {{0}};
+    if (!PyArg_ParseTuple(args, "y*y*w*", &b[0], &b[1], &b[2])) {
+        release(b, 3);
+        return NULL;
+    }
+    Py_ssize_t count = b[1].len, width = count ? b[0].len / count : 1;
+    if (!fitting(b, count, width))
+        return bad_sizes(b, 3);
+    Py_BEGIN_ALLOW_THREADS
+    switch (width) {
+    case 1: group_8(b[0].buf, b[1].buf, count, b[2].buf); break;
+    case 2: group_16(b[0].buf, b[1].buf, count, b[2].buf); break;
+    case 4: group_32(b[0].buf, b[1].buf, count, b[2].buf); break;
+    default: group_64(b[0].buf, b[1].buf, count, b[2].buf);
+    }
+    Py_END_ALLOW_THREADS
+    release(b, 3);
+    Py_RETURN_NONE;
+}
+
+static PyObject *ungroup(PyObject *module, PyObject *args) {
+    Py_buffer b[3] = {{0}};
+    if (!PyArg_ParseTuple(args, "y*y*w*", &b[0], &b[1], &b[2])) {
+        release(b, 3);
+        return NULL;
+    }
+    Py_ssize_t count = b[1].len, width = count ? b[0].len / count : 1;
+    if (!fitting(b, count, width))
+        return bad_sizes(b, 3);
+    Py_BEGIN_ALLOW_THREADS
+    switch (width) {
+    case 1: ungroup_8(b[0].buf, b[1].buf, count, b[2].buf); break;
+    case 2: ungroup_16(b[0].buf, b[1].buf, count, b[2].buf); break;
+    case 4: ungroup_32(b[0].buf, b[1].buf, count, b[2].buf); break;
+    default: ungroup_64(b[0].buf, b[1].buf, count, b[2].buf);
+    }
+    Py_END_ALLOW_THREADS
+    release(b, 3);
+    Py_RETURN_NONE;
+}
+
+static PyObject *count(PyObject *module, PyObject *args) {
+    Py_buffer b[2] = {{0}};
+    Py_ssize_t counts[256];
+    if (!PyArg_ParseTuple(args, "y*w*", &b[0], &b[1])) {
+        release(b, 2);
+        return NULL;
+    }
+    if (b[1].len != (Py_ssize_t)(256 * sizeof(int64_t)))
+        return bad_sizes(b, 2);
+    Py_BEGIN_ALLOW_THREADS
+    count_keys(b[0].buf, b[0].len, counts);
+    for (int key = 0; key < 256; key++) {
+        int64_t here = counts[key];
+        STORE(b[1].buf, key, here);
+    }
+    Py_END_ALLOW_THREADS
+    release(b, 2);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"split", split, METH_VARARGS, "split(data, exponent, top, low)"},
+    {"join", join, METH_VARARGS, "join(exponent, top, low, out)"},
+    {"count", count, METH_VARARGS, "count(keys, counts)"},
+    {"group", group, METH_VARARGS, "group(values, keys, out)"},
+    {"ungroup", ungroup, METH_VARARGS, "ungroup(values, keys, out)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__kernels(void) { return PyModuleDef_Init(&definition); }

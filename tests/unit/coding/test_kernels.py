@@ -1,0 +1,158 @@
+"""The compiled kernels give the same bits as numpy, and no buffer of a wrong size gets past them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from git_theta_ext.coding import kernels
+from git_theta_ext.coding.dense import decode_dense, encode_dense
+from git_theta_ext.coding.residual import decode_residual, encode_residual
+from git_theta_ext.model import dtypes
+from git_theta_ext.model.tensor import TensorSpec
+
+compiled = kernels.compiled
+needs_compiled = pytest.mark.skipif(compiled is None, reason="the package was built without a C compiler")
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request, monkeypatch):
+    if request.param == "compiled" and compiled is None:
+        pytest.skip("the package was built without a C compiler")
+    monkeypatch.setattr(kernels, "compiled", compiled if request.param == "compiled" else None)
+
+
+def in_both_ways(work):
+    """Return what some work returns with the compiled module and without it."""
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (compiled, None):
+            patch.setattr(kernels, "compiled", module)
+            results.append(work())
+    return results
+
+
+def drawn(spec, seed, moved):
+    """Return the bytes of normal weights, and those of a fine-tune of them, for any element type."""
+    rng = np.random.default_rng(seed)
+    weights = (rng.standard_normal(-(-spec.nbytes // 4)) * 0.02).astype("<f4")
+    tuned = weights + (moved * rng.standard_normal(weights.size)).astype("<f4")
+    if spec.dtype.bits == 16:
+        weights, tuned = (np.repeat(values.view("<u4") >> 16, 2).astype("<u2") for values in (weights, tuned))
+    return tuple(values.tobytes()[: spec.nbytes] for values in (weights, tuned))
+
+
+def joined(pieces):
+    return b"".join(bytes(memoryview(piece).cast("B")) for piece in pieces)
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", [name for name, kind in dtypes._TABLE.items() if kind.bits % 8 == 0])
+@pytest.mark.parametrize("count", [1, 3, 63, 4097, 70_001])
+def test_payloads_are_the_same_with_and_without_the_compiled_module(name, count):
+    spec = TensorSpec.of(name, (count,))
+    parent, data = (memoryview(values) for values in drawn(spec, count, 1e-4))
+    for encode, decode in (
+        (lambda: joined(encode_dense(spec, data)), lambda payload, out: decode_dense(spec, payload, out)),
+        (
+            lambda: joined(encode_residual(spec, data, parent)),
+            lambda payload, out: decode_residual(spec, payload, parent, out),
+        ),
+    ):
+        payload, other = in_both_ways(encode)
+        assert payload == other
+
+        def decoded(decode=decode, payload=payload):
+            # The planes begin at an odd address, as they do in packs.
+            out = memoryview(bytearray(spec.nbytes))
+            decode(memoryview(b"x" + payload)[1:], out)
+            return bytes(out)
+
+        assert in_both_ways(decoded) == [data, data]
+
+
+@needs_compiled
+@given(data=st.binary(max_size=600), width=st.sampled_from([2, 4]))
+def test_any_values_are_split_and_joined_alike(data, width):
+    values = np.frombuffer(data[: len(data) // width * width], f"<u{width}")
+
+    def split():
+        return [np.asarray(plane).tobytes() for plane in kernels.split_exponents(values)]
+
+    planes, others = in_both_ways(split)
+    assert planes == others
+
+    def join():
+        out = np.empty(values.size, f"<u{width}")
+        kernels.join_exponents(planes[0], planes[1], planes[2] if width == 4 else b"", out)
+        return out.tobytes()
+
+    assert in_both_ways(join) == [values.tobytes()] * 2
+
+
+@needs_compiled
+@given(keys=st.binary(max_size=600), width=st.sampled_from([1, 2, 4, 8]), data=st.data())
+def test_any_values_are_ordered_alike(keys, width, data):
+    of_each = np.frombuffer(keys, np.uint8)
+    values = np.random.default_rng(len(keys)).integers(0, 1 << 8 * width, len(keys), f"<u{width}")
+    lasts = sorted({*data.draw(st.sets(st.integers(0, 254), max_size=4)), 255})
+
+    def taken():
+        order, ends = kernels.order_by_key(of_each, lasts)
+        ordered, back = np.empty_like(values), np.empty_like(values)
+        kernels.take(values, order, ordered)
+        kernels.put(ordered, order, back)
+        return ordered.tobytes(), back.tobytes(), ends
+
+    one, other = in_both_ways(taken)
+    assert one == other
+    assert one[1] == values.tobytes()
+
+
+def test_elements_of_equal_keys_stay_in_order(way):
+    keys = np.random.default_rng(0).integers(90, 130, 50_000).astype(np.uint8)
+    order, ends = kernels.order_by_key(keys, [100, 255])
+    positions = np.empty(keys.size, np.uint32)
+    kernels.take(np.arange(keys.size, dtype=np.uint32), order, positions)
+    assert positions.tolist() == np.argsort(keys, kind="stable").tolist()
+    assert ends == [int((keys <= 100).sum()), keys.size]
+
+
+WRONG = [
+    ("split", (8, 4, 3, 0)),
+    ("split", (7, 3, 3, 0)),
+    ("split", (8, 4, 4, 4)),
+    ("split", (16, 4, 4, 7)),
+    ("join", (4, 3, 0, 8)),
+    ("join", (4, 4, 0, 7)),
+    ("join", (4, 4, 6, 16)),
+    ("join", (4, 4, 8, 8)),
+    ("count", (4, 8 * 255)),
+    ("group", (8, 4, 7)),
+    ("group", (9, 4, 9)),
+    ("group", (12, 4, 12)),
+    ("group", (8, 0, 8)),
+    ("ungroup", (8, 4, 9)),
+    ("ungroup", (4, 8, 4)),
+]
+
+
+@needs_compiled
+@pytest.mark.parametrize(("name", "sizes"), WRONG)
+def test_buffers_of_wrong_sizes_are_refused(name, sizes):
+    buffers = [bytearray(size) for size in sizes]
+    with pytest.raises(ValueError, match="sizes of the buffers"):
+        getattr(compiled, name)(*buffers)
+    for buffer in buffers:
+        buffer.append(0)  # none of them is still in use
+
+
+@needs_compiled
+def test_what_is_no_buffer_or_cannot_be_written_is_refused():
+    held = bytearray(8)
+    for wrong in (bytes(4), 4, None):
+        with pytest.raises((TypeError, BufferError)):
+            compiled.split(held, wrong, bytearray(4), bytearray())
+    held.append(0)
