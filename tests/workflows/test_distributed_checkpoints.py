@@ -127,6 +127,10 @@ def test_a_tensor_of_which_some_processes_have_nothing_is_shown_and_exported_who
     _, tensors = lay_out(SAFETENSORS, (repo.path / "whole.safetensors").read_bytes())
     assert set(tensors) == {"layer.weight", "head.weight", "norm.bias", "step"}
     assert tensors["layer.weight"] == raw
+    done = repo.run("theta", "add", "ck", "--update", "sparse=whole.safetensors", check=False)
+    assert done.returncode == 2
+    assert "ck has its tensors in pieces, and an update applies to whole ones" in done.stderr
+    assert "git theta export --to safetensors HEAD:ck FILE" in done.stderr
 
 
 def _resharded(repo: Repo) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, UsageError
@@ -154,6 +155,12 @@ def _head(repo: Repository, paths: Sequence[str]) -> Mapping[str, Parameter]:
         models = (directory.model_with(path) for path in (*paths, model_name(paths[0])))
         found = next((model for model in models if model is not None), None)
         version = None if found is None else directory.version(found.name)
+        if version is not None and version.joined:
+            folder = posixpath.dirname(paths[0])
+            raise UsageError(
+                f"{folder or '.'} has its tensors in pieces, and an update applies to whole ones",
+                hint=f"git theta export --to safetensors {quote(f'HEAD:{folder}')} FILE, and update that",
+            )
         head = None if version is None else version.as_one()
     if head is None or head.conflicted:
         raise UsageError(
