@@ -109,15 +109,25 @@ def _body(
     groups: Sequence[GroupChange], width: int, numbers_of: Callable[[GroupChange], str]
 ) -> Iterator[tuple[str, str]]:
     cells = [(group.label, group.spec, what(group), numbers_of(group)) for group in groups]
-    widths = [max((len(cell[n]) for cell in cells), default=0) for n in range(3)]
-    if width:
-        # The numbers come last, where the terminal may cut them off; names are shortened first.
-        rest = 2 + 2 + widths[1] + 2 + widths[2] + 2 + max((len(cell[3]) for cell in cells), default=0)
-        widths[0] = min(widths[0], max(_LEAST_LABEL, width - rest))
+    widths = _widths(cells)
+    if 0 < width < _length(widths):
+        # The sign says what is modified, too. Then names are shortened. The numbers, which come last, are cut off last.
+        cells = [(label, spec, kind.removesuffix(Kind.MODIFIED.value).strip(), n) for label, spec, kind, n in cells]
+        widths = _widths(cells)
+        widths[0] = min(widths[0], max(_LEAST_LABEL, width - _length([0, *widths[1:]])))
     for group, (label, spec, kind, moved) in zip(groups, cells, strict=True):
         name = shorten(label, widths[0])
         sign = group.kind.sign
         yield sign, f"{sign} {name:<{widths[0]}}  {spec:<{widths[1]}}  {kind:<{widths[2]}}  {moved}".rstrip()
+
+
+def _widths(cells: Sequence[tuple[str, str, str, str]]) -> list[int]:
+    return [max((len(cell[n]) for cell in cells), default=0) for n in range(4)]
+
+
+def _length(widths: Sequence[int]) -> int:
+    """Return the length of the longest line: a sign, and columns with two spaces between them."""
+    return 2 + sum(widths) + 2 * (len(widths) - 1)
 
 
 def what(group: GroupChange) -> str:

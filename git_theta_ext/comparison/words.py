@@ -42,11 +42,11 @@ def plural(count: int, noun: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut the middle out of text that is longer than ``width`` characters."""
-    if len(text) <= width:
-        return text
-    left = (width - 1) // 2
-    return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"
+    """Cut off the beginning of a name that is longer than ``width`` characters.
+
+    Names of a model begin alike: cut in the middle, those of different modules would look the same.
+    """
+    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -146,9 +146,16 @@ def test_conflicts_are_listed_within_the_limit():
 
 
 def test_narrow_terminals_shorten_names():
-    found = lines(model(1), model(2), screen=Screen(64))
-    assert all(len(line) <= 64 for line in found[2:])
+    found = lines(model(1), model(2), screen=Screen(56))
+    assert all(len(line) <= 56 for line in found[2:])
     assert "…" in found[2]
+
+
+def test_short_names_keep_the_ends_by_which_they_differ():
+    names = [f"model.encoder.blocks.{part}.output.dense.weight" for part in ("attention", "feed_forward")]
+    found = lines(*(manifest({name: parameter(seed) for name in names}) for seed in (1, 2)), screen=Screen(40))
+    assert [line.split("  ")[0] for line in found[2:]] == ["~ …ion.output.dense.weight", "~ …ard.output.dense.weight"]
+    assert "modified" not in "".join(found[2:])  # as the sign says
 
 
 def test_colour_is_only_where_asked_for():
