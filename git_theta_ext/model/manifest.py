@@ -20,7 +20,7 @@ from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import MOST_SIDES, Conflict, LayoutConflict
 from git_theta_ext.model.fields import MAX_SKELETON
 from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest, skeleton_spec, tensor_digest
-from git_theta_ext.util.text import quoted, unquoted
+from git_theta_ext.util.text import quoted, shared, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,6 +35,8 @@ _LEAST_LINE = 10  # bytes, on average
 _LONGEST_SHAPE = 20 * MAX_DIMENSIONS  # characters
 _LEAST_COLUMNS = 4  # reason, base, ours, theirs
 _FORMAT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_ROW = re.compile(r'^"([ !#-\[\]-~]*)"\t([A-Z0-9_]+)\t(\[[0-9,]*\])\t([0-9a-f]{64})\n', re.MULTILINE)
+"""A line of a parameter whose name needs no escapes in JSON."""
 _SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\]")
 
 
@@ -177,7 +179,7 @@ class _Parser:
         if not _FORMAT.fullmatch(kind):
             raise self._bad("expected the name of a format")
         skeleton = self._read_skeleton(self._keyword("skeleton"))
-        parameters: dict[str, Parameter] = {}
+        parameters = self._plain_parameters() or {}
         last: str | None = None
         while self._at < len(self._lines) and self._lines[self._at] != "conflict":
             name, *columns = self._next().split("\t", 4)
@@ -185,6 +187,23 @@ class _Parser:
             parameters[last] = self._parameter(columns)
         layout_conflict, conflicts = self._conflict_section()
         return Manifest(kind, skeleton, parameters, layout_conflict, conflicts)
+
+    def _plain_parameters(self) -> dict[str, Parameter] | None:
+        """Return the parameters if the rest of the manifest consists of plain and valid lines, which takes little time.
+
+        Otherwise return None: the lines are read one by one, so that an error can name its line.
+        """
+        rest = self._lines[self._at :]
+        rows = _ROW.findall("\n".join([*rest, ""]))
+        names = [row[0] for row in rows]
+        if len(rows) != len(rest) or names != sorted(set(names)):
+            return None
+        try:
+            parameters = {shared(n): Parameter(parse_spec(kind, shape), Digest(d)) for n, kind, shape, d in rows}
+        except FormatError:
+            return None
+        self._at = len(self._lines)
+        return parameters
 
     def _conflict_section(self) -> tuple[LayoutConflict | None, tuple[Conflict, ...]]:
         if self._at == len(self._lines):

@@ -74,12 +74,19 @@ def quoted(text: str) -> str:
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
+def shared(name: str) -> str:
+    """Return the copy of a name that all manifests share.
+
+    A history's manifests name the same parameters over and over: keeping one of each halves the memory.
+    """
+    return intern(name)
+
+
 def unquoted(written: str) -> str | None:
     """Return the text of a name in canonical JSON quotes; None if it is not in that form."""
     inner = written[1:-1]
     if _SPECIAL.search(inner) is None:
-        # A history's manifests name the same parameters over and over: keeping one of each halves the memory.
-        return intern(inner) if written == f'"{inner}"' else None
+        return shared(inner) if written == f'"{inner}"' else None
     try:
         text = json.loads(written)
     except (ValueError, RecursionError):

@@ -48,6 +48,16 @@ def test_parsing_gives_the_manifest_back(manifest):
     assert Manifest.parse(data).to_bytes() == data
 
 
+def test_lines_are_read_alike_whether_all_names_are_plain_or_not():
+    plain = {f"layer.{number}": parameter(f"{number:064x}", shape=(number, 2)) for number in range(20)}
+    skeleton = Skeleton(A, 8)
+    special = {'a "quoted" name': plain["layer.3"], "é": plain["layer.4"]}
+    alone = Manifest.parse(Manifest("safetensors", skeleton, plain).to_bytes())
+    beside = Manifest.parse(Manifest("safetensors", skeleton, plain | special).to_bytes())
+    assert dict(alone.parameters) == plain
+    assert dict(beside.parameters) == plain | special
+
+
 def test_digests_come_with_their_sizes_skeleton_first():
     assert list(PLAIN.digests()) == [(C, 70), (B, 2), (A, 24)]
 
