@@ -49,6 +49,11 @@ class Inventory:
         self._roots = {str(path): path for path in (root, *alternates)}
         self._refreshed = -1
 
+    @property
+    def roots(self) -> list[Path]:
+        """The roots of this store and of its alternates."""
+        return list(self._roots.values())
+
     def pack_path(self, name: str) -> Path:
         """Return the path of a pack in this store, whether or not it exists."""
         return pack_path(self.root, name)

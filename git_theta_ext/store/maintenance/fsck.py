@@ -69,13 +69,14 @@ def check_packs(store: Store, advance: Callable[[int], None] = no_progress) -> I
         store: The store, with its alternates.
         advance: Called with the number of bytes read since the last call.
     """
+    damaged = {(root, name) for root in store.roots for name in store.verdicts.damaged(str(root))}
     for root, path in store.pack_files():
         try:
             size = path.stat().st_size
             wrong = _wrong_pack(root, path, size)
         except FileNotFoundError:  # another process recoded it
             continue
-        if wrong or path.name in store.verdicts.damaged(str(root)):
+        if wrong or (root, path.name) in damaged:
             store.doubt_pack(root, path.name)  # if it is intact now, it was repaired
         if wrong:
             yield Problem("corrupt", str(path), wrong, str(path))
@@ -209,7 +210,10 @@ def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str
     Returns:
         For each of the packs the parameters that have no other location, each with the name of its manifest.
     """
-    damaged = {(str(root), path.name): str(path) for root, path in store.pack_files() if str(path) in set(packs)}
+    if not packs:
+        return {}
+    wanted = set(packs)
+    damaged = {(str(root), path.name): str(path) for root, path in store.pack_files() if str(path) in wanted}
     every = store.index.all_locations()
     left = set(shallowest(filtered(usable(every), lambda _, location: location.pack_id not in damaged)))
     needed = {digest: _damage(digest, every, damaged) for digest in set(every) - left}
