@@ -40,6 +40,7 @@ class Cpu:
     name = CPU
     threads = sys.maxsize
     span = 1
+    block = 1 << 16
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:

@@ -8,6 +8,7 @@ reused by the same stream, after everything that still reads it.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class Cuda:
 
     threads = LANES
     span = SPAN
+    block = sys.maxsize
 
     def __init__(self, name: str) -> None:
         import torch

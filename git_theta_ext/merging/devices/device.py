@@ -38,11 +38,13 @@ class Device(Protocol):
         name: Its name in torch, such as ``cpu`` or ``cuda:1``.
         threads: Number of threads that can compute pieces at the same time.
         span: Number of chunks of the store in a piece.
+        block: Number of elements of a piece that a method gets at a time: as many as stay in the cache of a CPU.
     """
 
     name: str
     threads: int
     span: int
+    block: int
 
     def lane(self) -> AbstractContextManager[Lane]:
         """Let this thread compute on the device; arrays created in the context must not be used after it."""

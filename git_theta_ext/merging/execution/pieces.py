@@ -44,6 +44,9 @@ class MergedPiece:
     votes: int = 0
     ties: int = 0
 
+    def __add__(self, other: MergedPiece) -> MergedPiece:
+        return MergedPiece(self.fault or other.fault, self.votes + other.votes, self.ties + other.ties)
+
 
 @dataclass
 class Checks:

@@ -140,13 +140,19 @@ class TensorMerge:
             start: Index of its first element.
             chunks: The bytes of the piece in each member.
         """
-        count = chunks[0].nbytes * 8 // self._task.members[0].spec.dtype.bits
-        return self._merged(start, count, chunks, None)
+        task = self._task
+        count = chunks[0].nbytes * 8 // task.members[0].spec.dtype.bits
+        block = count if self._election.ordered or not task.method.contract.arrays else self._device.block
+        merged = MergedPiece()
+        for at in range(0, count, block):
+            sizes = [member.spec.dtype.bits // 8 for member in task.members]
+            parts = [chunk[at * size : (at + block) * size] for chunk, size in zip(chunks, sizes, strict=True)]
+            merged += self._merged(start + at, min(block, count - at), parts, None)
+        return merged
 
     def keep(self, part: MergedPiece) -> None:
         """Add the result of the next piece."""
-        before = self._sum
-        self._sum = MergedPiece(before.fault or part.fault, before.votes + part.votes, before.ties + part.ties)
+        self._sum += part
 
     def gather(self, member: int, start: int, chunk: memoryview) -> None:
         """Add the next chunk of a member of a tensor that does not stream; it starts at the element ``start``."""
