@@ -54,7 +54,7 @@ def framework_of(name: str, device: Any, dtype: Any) -> Framework[Any]:
         require("torch", f'framework="{name}"')
         return _Torch.of(device, dtype)
     if name not in _NUMPY:
-        raise UsageError(f"unknown framework {name!r}", hint=f"one of {', '.join((*_TORCH, *_NUMPY))}")
+        raise UsageError(f"unknown framework {name!r}", hint=f"use one of {', '.join((*_TORCH, *_NUMPY))}")
     if str(device) != "cpu":
         raise UsageError(f"numpy has no device {str(device)!r}", hint='framework="pt"')
     return _Numpy(None if dtype is None else _numpy_type(dtype))

@@ -235,6 +235,7 @@ _NOTHING_TO_TYPE = {
     "kinds are X",
     "leave it out",
     "pass one for each model, in the same order",
+    "read it whole: get_tensor",
     "remove it there",
     "rename your module",
     "return model, examples, loss",
