@@ -135,4 +135,4 @@ def test_what_needs_a_library_says_which_command_installs_it(bare: Repo) -> None
     assert "needs obstore" in bare.run("push", "cloud", "same").stderr  # commits that are there already: a warning
     code = "import git_theta_ext; git_theta_ext.load('HEAD:model.safetensors')"
     done = subprocess.run([sys.executable, "-c", code], cwd=bare.path, capture_output=True, text=True, check=False)
-    assert "LibraryError: git_theta_ext.load needs torch, which is not installed" in done.stderr
+    assert 'LibraryError: framework="pt" needs torch, which is not installed' in done.stderr
