@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
 
     Read = Callable[[str, Parameter], bytearray | memoryview]
     """Returns the bytes of a piece, given its name and what it holds."""
+
+
+PIECE = r"\[[0-9:,]+\]"
+"""Regular expression for what the name of a piece has after the name of its tensor."""
+
+_SUFFIX = re.compile(rf"{PIECE}\Z")
+
+
+def tensor_of(name: str) -> str:
+    """Return the name of the tensor that a parameter is a piece of; the parameter's own name if it is none."""
+    return _SUFFIX.sub("", name) if name.endswith("]") else name
 
 
 @dataclass(frozen=True, slots=True)

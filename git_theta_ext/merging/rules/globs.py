@@ -2,13 +2,16 @@
 
 ``*`` and ``?`` match within one part between dots, ``**`` also matches dots, ``[…]`` is a character class, and all
 other characters match themselves. For example, ``model.layers.*.mlp.**`` matches everything inside the mlp of every
-layer, and ``**.bias`` every bias.
+layer, and ``**.bias`` every bias. A tensor that a checkpoint has in pieces is matched by its name: ``**.bias`` matches
+``a.bias[0:3]``.
 """
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+
+from git_theta_ext.model.tensor_pieces import PIECE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +42,7 @@ def matcher(pattern: str) -> re.Pattern[str]:
         # The first match is the only one that is tried: what follows can start anywhere behind it.
         last = number == len(chunks) - 1
         text += piece if last else f"(?=(?P<g{number}>{piece}))(?P=g{number})"
-    return re.compile(text, re.DOTALL)
+    return re.compile(f"{text}(?:{PIECE})?", re.DOTALL)
 
 
 def _translated(chunk: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import PartialFormat
+from git_theta_ext.model.tensor_pieces import tensor_of
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.skeletons import read_skeleton
 
@@ -23,7 +23,6 @@ _OTHERS = {
     "tar": "is an archive, whose files are to be converted one by one",
     "zip": "is an archive, whose files are to be converted one by one",
 }
-_PIECE = re.compile(r"\[[0-9:,]+\]$")
 _IN_PIECES = frozenset({"hdf5", "keras", "torch_dcp"})
 
 
@@ -51,7 +50,7 @@ def refuse_parts(store: Store, version: ModelVersion, names: Collection[str], la
             in_model = {old: new for new, old in version.names_in_file(path).items()}
             reasons.update({in_model.get(name, name): reason for name, reason in found.partial(layout).items()})
         if manifest.format in _IN_PIECES:
-            reasons |= {name: "is a piece of an array" for name in manifest.parameters if _PIECE.search(name)}
+            reasons |= {name: "is a piece of an array" for name in manifest.parameters if tensor_of(name) != name}
         for name, reason in reasons.items():
             if name in names:
                 raise FormatError(

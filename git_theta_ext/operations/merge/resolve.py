@@ -19,6 +19,7 @@ from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.lora_names import lora_pairs
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.tensor_pieces import tensor_of
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.conflicted_files import together, with_values
 from git_theta_ext.registry import find_merge
@@ -136,12 +137,12 @@ def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[Conflict]:
         matching = [
             conflict
             for conflict in manifest.conflicts
-            if pattern in {conflict.name, homes.get(conflict.name)} or fnmatchcase(conflict.name, pattern)
+            for names in [{conflict.name, tensor_of(conflict.name)}]
+            if pattern in {*names, homes.get(conflict.name)} or any(fnmatchcase(name, pattern) for name in names)
         ]
         if not matching:
-            raise UsageError(
-                f"{pattern!r} matches no parameter in conflict", hint="git theta resolve PATH lists the conflicts"
-            )
+            hint = "git theta resolve PATH lists the conflicts"
+            raise UsageError(f"{pattern!r} matches no parameter in conflict", hint=hint)
         matched.update({conflict.name: conflict for conflict in matching})
     return _with_units(manifest, matched, units)
 

@@ -29,6 +29,13 @@ from git_theta_ext.merging.rules.globs import matcher
         ("[&&a]", "&", True),
         ("a+b(c)", "a+b(c)", True),
         ("**x**y**z", "axbycz", True),
+        ("*.weight", "x.weight[0:3]", True),
+        ("x.weight", "x.weight[0:3,2:4]", True),
+        ("**.weight", "weight[0,2]", True),
+        ("*.weight[[]0:3]", "x.weight[0:3]", True),
+        ("*.weight[[]0:3]", "x.weight[3:6]", False),
+        ("*.weight", "x.weight[a]", False),
+        ("*.weight", "x.weight[0:3].y", False),
     ],
 )
 def test_stars_stay_within_a_part_and_two_of_them_cross_parts(pattern, name, matches):
@@ -41,6 +48,9 @@ def test_patterns_that_are_too_much_or_make_no_sense_are_refused(pattern):
         matcher(pattern)
 
 
-@pytest.mark.parametrize(("pattern", "name"), [("**a" * 60, "a" * 5000 + "b"), ("**.a*a*a" * 20, ".aaaa" * 1000 + "c")])
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("**a" * 60, "a" * 5000 + "b"), ("**.a*a*a" * 20, ".aaaa" * 1000 + "c"), ("**0", "[0" * 50_000)],
+)
 def test_no_name_takes_time_out_of_proportion(pattern, name):
     assert not matcher(pattern).fullmatch(name + "\n.")  # without care it would never come to an end

@@ -70,6 +70,17 @@ def test_patterns_choose_and_the_rest_stays(store, conflicted):
     assert values(store, settled, "n") == [2]
 
 
+@pytest.mark.parametrize("pattern", ["x.weight", "*.weight", "x.weight[0:1]"])
+def test_a_tensor_in_pieces_is_chosen_by_its_name(store, pattern):
+    def pieces(first, second):
+        return made(store, **{"x.weight[0:1]": floats(first), "x.weight[1:2]": floats(second), "x.bias": floats(first)})
+
+    conflicted = apply(plan(pieces(0, 0), (pieces(1, 2), pieces(3, 4)), Rules.only("conflict")), store).manifest
+    settled = resolve(conflicted, store, choice("theirs"), [pattern])
+    left = ["x.bias", "x.weight[1:2]"] if pattern.endswith("]") else ["x.bias"]
+    assert [conflict.name for conflict in settled.conflicts] == left
+
+
 def test_what_belongs_together_is_settled_together(store):
     def quantised(weight, scale, zero):
         return made(store, **{"l.weight_scale": floats(scale), "l.input_scale": floats(zero), "l.bias": floats(weight)})
