@@ -176,7 +176,7 @@ def _block(
         elements = before.size // components(old_dtype)
         opposite: NDArray[Any] | None = None
         if old_dtype != new_dtype:
-            changed = _unequal(before, after)
+            changed = _unequal(before, after, components(old_dtype))
         elif is_real(old_dtype) and old_dtype.bits in _SIGNED:
             changed, opposite = _differing_bits(old, new, _SIGNED[old_dtype.bits])
         else:
@@ -250,10 +250,12 @@ def _norm(values: NDArray[Any]) -> float:
     return peak * math.sqrt(float(np.square(values / peak).sum()))
 
 
-def _unequal(before: NDArray[Any], after: NDArray[Any]) -> int:
+def _unequal(before: NDArray[Any], after: NDArray[Any], reals: int) -> int:
+    """Count elements of that many reals that differ; those that are NaN in both do not."""
     import numpy as np
 
-    return int(np.count_nonzero((before != after) & ~(np.isnan(before) & np.isnan(after))))
+    differs = (before != after) & ~(np.isnan(before) & np.isnan(after))
+    return int(np.count_nonzero(differs if reals == 1 else differs.reshape(-1, reals).any(axis=1)))
 
 
 def _differing_bits(old: memoryview, new: memoryview, kind: str) -> tuple[int, NDArray[Any]]:

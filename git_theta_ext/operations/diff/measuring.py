@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.comparison.measure import Measurement, common_rows, comparable, first_rows, measurable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from git_theta_ext.comparison.compare import Diff, ParameterVersions
     from git_theta_ext.comparison.distance import Distance
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.store import Store
@@ -85,7 +85,7 @@ def _measured(
     stored = {
         name: pair
         for name, pair in pairs.items()
-        if absent.isdisjoint((pair.old.digest, pair.new.digest)) and comparable(pair.old.spec, pair.new.spec)
+        if absent.isdisjoint((pair.old.digest, pair.new.digest)) and _in_equal_chunks(pair.old.spec, pair.new.spec)
     }
     others = {name: pair for name, pair in pairs.items() if name not in stored}
     import numpy as np  # noqa: F401 - only loaded libraries can be limited
@@ -94,6 +94,11 @@ def _measured(
     with threadpool_limits(1):
         yield from _from_store(store, stored)
         yield from _one_by_one(store, others, (old, new), absent)
+
+
+def _in_equal_chunks(old: TensorSpec, new: TensorSpec) -> bool:
+    """Return whether two tensors are comparable, and their chunks have the same elements; wide ones may have fewer."""
+    return comparable(old, new) and old.chunk_bytes * new.dtype.bits == new.chunk_bytes * old.dtype.bits
 
 
 def _from_store(store: Store, pairs: Mapping[str, ParameterVersions]) -> Iterator[tuple[str, tuple[Distance, bool]]]:
@@ -138,17 +143,14 @@ def _one_by_one(
         specs = [spec if rows is None else first_rows(spec, rows) for spec in (pair.old.spec, pair.new.spec)]
         measurement = Measurement(*specs)
         hashers = TensorHasher(pair.old.spec), TensorHasher(pair.new.spec)
+        sources = _hashed(before, hashers[0]), _hashed(after, hashers[1])
         first = 0
-        # Chunks have the same number of elements in both versions, of which one may have more chunks.
-        for chunks in zip_longest(before, after, fillvalue=memoryview(b"")):
-            for hasher, chunk in zip(hashers, chunks, strict=True):
-                hasher.update(chunk)
-            rest = specs[0].elements - first
-            both = [chunk[: rest * spec.dtype.bits // 8] for chunk, spec in zip(chunks, specs, strict=True)]
-            if all(both):
-                piece = measurement.piece(both[0], both[1], first)
-                measurement.add(piece)
-                first += piece.distance.elements
+        for old, new in _aligned(sources, (specs[0], specs[1])):
+            piece = measurement.piece(old, new, first)
+            measurement.add(piece)
+            first += piece.distance.elements
+        for source in sources:
+            deque(source, maxlen=0)  # rows that the other version lacks
         # A file may have been written since its digests were computed.
         sure = [hasher.digest() for hasher in hashers] == [pair.old.digest, pair.new.digest]
         return measurement.result(), sure
@@ -157,3 +159,29 @@ def _one_by_one(
         for name, found in zip(pairs, ordered_map(executor, work, pairs, window(store.threads)), strict=True):
             if found is not None:
                 yield name, found
+
+
+def _hashed(chunks: Iterator[memoryview], hasher: TensorHasher) -> Iterator[memoryview]:
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
+
+
+def _aligned(
+    sources: tuple[Iterator[memoryview], Iterator[memoryview]], specs: tuple[TensorSpec, TensorSpec]
+) -> Iterator[list[memoryview]]:
+    """Yield the same elements of two tensors at a time, whose chunks may have other elements.
+
+    Args:
+        sources: The chunks of both tensors, which may have more elements than are wanted.
+        specs: Of the first elements of both, as many as are wanted.
+    """
+    rests = [memoryview(b"")] * 2
+    left = specs[0].elements
+    while left and all(rests := [rest or next(source, rest) for rest, source in zip(rests, sources, strict=True)]):
+        whole = [rest.nbytes * 8 // spec.dtype.bits for rest, spec in zip(rests, specs, strict=True)]
+        elements = min(left, *whole)
+        sizes = [elements * spec.dtype.bits // 8 for spec in specs]
+        yield [rest[:size] for rest, size in zip(rests, sizes, strict=True)]
+        rests = [rest[size:] for rest, size in zip(rests, sizes, strict=True)]
+        left -= elements

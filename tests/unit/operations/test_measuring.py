@@ -85,3 +85,23 @@ def test_the_rows_that_both_have_are_measured(workspace, stored):
     expected = (after[:300_000].astype("f8") - before).ravel()
     assert found["w"].norm == pytest.approx(np.linalg.norm(expected), rel=1e-6)
     assert known(workspace, diff) == found
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("rows", [600, 700])
+def test_complex_values_of_another_width_have_chunks_of_other_elements_and_are_measured(workspace, stored, rows):
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(600, 1024)) + 1j * rng.normal(size=(600, 1024))
+    after = np.resize(before + 1, (rows, 1024)).astype(np.complex64)
+    sides = []
+    for values, kind in ((before, "C128"), (after, "C64")):
+        spec = TensorSpec.of(kind, values.shape)
+        sides.append((Parameter(spec, tensor_digest(spec, values.tobytes())), values.tobytes()))
+    if stored:
+        workspace.store.put([(parameter.spec, parameter.digest, data) for parameter, data in sides])
+    head = Skeleton(Digest("0" * 64), 9)
+    diff = compare(*(Manifest("npy", head, {"w": parameter}) for parameter, _ in sides))
+    found, notes = measure_modified(workspace, diff, *(InMemory(**({} if stored else {"w": d})) for _, d in sides))
+    assert (found["w"].elements, found["w"].changed, notes) == (600 * 1024, 600 * 1024, [])
+    assert found["w"].norm == pytest.approx(np.linalg.norm(after[:600] - before), rel=1e-6)
+    assert known(workspace, diff) == found
