@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _WHOLE = 0.9995
 _NEARLY_ONE = 0.999
+_TWO_DIGITS = 0.1
 
 
 def numbers(group: GroupChange) -> str:
@@ -92,8 +93,8 @@ def cosine(distance: Distance) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share; a change is never shown as ``0 %``."""
-    return f"{share * 100:.2g} %" if share else "0 %"
+    """Return a share with two digits; a change is never shown as ``0 %``."""
+    return f"{share * 100:.0f} %" if share >= _TWO_DIGITS or not share else f"{share * 100:.2g} %"
 
 
 def alarm(distance: Distance) -> str:

@@ -6,6 +6,7 @@ from git_theta_ext.comparison.changes import ModelChange
 from git_theta_ext.comparison.compare import compare
 from git_theta_ext.comparison.distance import Distance, Rank
 from git_theta_ext.comparison.markdown import render_markdown
+from git_theta_ext.comparison.numbers import percent
 from git_theta_ext.comparison.page import diff_page
 from git_theta_ext.comparison.schema import to_json
 from git_theta_ext.comparison.screen import Screen
@@ -78,6 +79,13 @@ def test_markdown_has_a_table_for_each_model():
     assert lines[4].startswith("| parameters | type |")
     assert lines[6].startswith("| `layers.{0-1}.w` | `F32 [4,4]` | `2 modified` | 1.0e-01 … 2.0e-01 | 0.988")
     assert lines[-1] == "Unmerged path `other.bin`"
+
+
+def test_shares_have_two_digits_and_large_ones_no_exponent():
+    shares = (0, 1e-7, 0.0123, 0.0996, 0.4, 0.994, 0.9997, 1)
+    assert [percent(share) for share in shares] == [
+        "0 %", "1e-05 %", "1.2 %", "10 %", "40 %", "99 %", "100 %", "100 %"
+    ]  # fmt: skip
     assert render_markdown([]) == "No parameters changed.\n"
 
 
