@@ -9,6 +9,7 @@ from git_theta_ext.api.frameworks import framework_of
 from git_theta_ext.api.opened import Model
 from git_theta_ext.api.versions import LOG, explained, folder_of, version_name, version_of
 from git_theta_ext.operations.model_reader import ModelReader
+from git_theta_ext.operations.tied import with_all_names
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.reporter import LogReporter
 
@@ -158,7 +159,7 @@ def _opened(  # noqa: PLR0913, PLR0917 - those of ``open_model``
     name = version_name(os.fspath(revision), rev)
     workspace = Workspace.discover(LogReporter(LOG), folder)
     try:
-        version = version_of(workspace.repo, name, folder)
+        version = with_all_names(workspace, version_of(workspace.repo, name, folder))
         return Model(name, ModelReader(workspace, name.partition(":")[0] or None, version), made)
     except BaseException:
         workspace.close()

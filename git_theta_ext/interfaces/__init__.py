@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces.containers import Container, Target
     from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
     from git_theta_ext.interfaces.external_data import ExternalDataFormat
-    from git_theta_ext.interfaces.formats import Format, NotedFields, NotSplittable, PartialFormat
+    from git_theta_ext.interfaces.formats import Format, NotedFields, NotSplittable, PartialFormat, TiedFormat
     from git_theta_ext.interfaces.locks import LockingRemote, Locks
     from git_theta_ext.interfaces.merges import (
         MAX_BRANCHES,
@@ -138,6 +138,7 @@ __all__ = [
     "TensorPiece",
     "TensorSource",
     "TensorSpec",
+    "TiedFormat",
     "Trim",
     "UpdateFile",
     "UpdateKind",

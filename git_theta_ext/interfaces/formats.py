@@ -96,3 +96,16 @@ class PartialFormat(Format, Protocol):
             FormatError: The layout is not one of this format.
         """
         ...
+
+
+@runtime_checkable
+class TiedFormat(Format, Protocol):
+    """A format in which a parameter may be a tensor under several names, such as tied weights."""
+
+    def tied(self, layout: Layout) -> Mapping[str, str]:
+        """Return the further names of tensors, each with the parameter that has the values.
+
+        Raises:
+            FormatError: The layout is not one of this format.
+        """
+        ...

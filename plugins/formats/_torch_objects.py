@@ -96,8 +96,8 @@ def read_objects(data: PickleStream) -> tuple[dict[str, Storage], Iterator[tuple
     """Read the pickle of a checkpoint. Nothing is executed: objects of any class are their arguments and their state.
 
     Returns:
-        The storages by key, and every storage and tensor once, with the first path to it, in the pickle's order. The
-        stream is at the byte after the pickle.
+        The storages by key, and what ``leaves_of`` yields, in the pickle's order. The stream is at the byte after the
+        pickle.
 
     Raises:
         FormatError: The pickle is damaged.
@@ -183,14 +183,19 @@ _Path = tuple["_Path | None", str]
 
 
 def leaves_of(root: object, budget: Budget) -> Iterator[tuple[str, Leaf]]:
-    """Yield every storage and tensor in an object once, with the first path to it."""
+    """Yield every storage in an object, with the first path to it, and every tensor, with the paths to it.
+
+    The paths into a container are those that begin with the first path to the container.
+    """
     # A loop and not recursion, because the file determines the depth.
     pending: list[tuple[_Path | None, object, Iterator[tuple[object, object]]]] = [(None, None, iter([(None, root)]))]
     seen: set[int] = set()
     while pending:
         path, parent, items = pending[-1]
         for key, value in items:
-            if not isinstance(value, (Node, list, tuple, Storage, Tensor)) or value == () or id(value) in seen:
+            if not isinstance(value, (Node, list, tuple, Storage, Tensor)) or value == ():
+                continue
+            if id(value) in seen and not isinstance(value, Tensor):
                 continue
             seen.add(id(value))
             budget.spend(NODE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import FormatError
@@ -27,11 +27,20 @@ class NamedStorage(NamedTuple):
 
 @dataclass(slots=True)
 class _Use:
-    """A storage, the first path to it, the first tensor that covers it, and the path to one that is a part of it."""
+    """A storage and the tensors in it.
+
+    Attributes:
+        storage: The storage.
+        path: The path to ``whole``, or the first path to the storage.
+        whole: The first tensor that covers it.
+        same: The paths to other tensors that are the same as ``whole``.
+        part: The path to a tensor that is a part of it.
+    """
 
     storage: Storage
     path: str
     whole: Tensor | None = None
+    same: list[str] = field(default_factory=list)
     part: str | None = None
 
     @property
@@ -50,12 +59,14 @@ class StorageNames:
 
     Attributes:
         partial: Why parameters are not one tensor each, by name.
+        tied: Further names of tensors, each with the parameter that has the values.
     """
 
     def __init__(self, *, swapped: bool) -> None:
         self._swapped = swapped
         self._names = FreeNames()
         self.partial: dict[str, str] = {}
+        self.tied: dict[str, str] = {}
 
     def name(
         self, storages: Mapping[str, Storage], leaves: Iterable[tuple[str, Leaf]], folder: str = "data"
@@ -78,6 +89,7 @@ class StorageNames:
             named.append(NamedStorage(name, use.storage, _spec(use, swapped=self._swapped)))
             if use.partial is not None:
                 self.partial[name] = use.partial
+            self.tied.update(dict.fromkeys(use.same, name))
         return named
 
 
@@ -93,6 +105,8 @@ def _uses(leaves: Iterable[tuple[str, Leaf]]) -> dict[str, _Use]:
                 use.part = use.part or path
             elif use.whole is None:
                 use.path, use.whole = path, leaf
+            elif (leaf.dtype, leaf.shape) == (use.whole.dtype, use.whole.shape):
+                use.same.append(path)
     return uses
 
 

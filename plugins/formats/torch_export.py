@@ -80,6 +80,10 @@ class TorchExportFormat:
         """Return the storages that are not one tensor each."""
         return _read(LiteralContent(layout))[1].partial
 
+    def tied(self, layout: Layout) -> Mapping[str, str]:
+        """Return the further names of tensors that share a storage."""
+        return _read(LiteralContent(layout))[1].tied
+
 
 FORMAT = TorchExportFormat()
 

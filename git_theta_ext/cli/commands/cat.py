@@ -13,6 +13,7 @@ from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.errors import FormatError
 from git_theta_ext.operations.conversion.npz_file import types, write_header
 from git_theta_ext.operations.model_names import find_version
+from git_theta_ext.operations.tied import with_all_names
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +38,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:  # noqa: ARG001 - has no result
     """Write a parameter."""
     version = find_version(workspace.repo, args.object, command="git theta cat {} PARAM")
-    parameter = find_parameter(everything(workspace, args.object, version), args.parameter, args.object)
+    values = everything(workspace, args.object, with_all_names(workspace, version))
+    parameter = find_parameter(values, args.parameter, args.object)
     kind = parameter.spec.dtype.name
     if args.npy and kind not in types():
         raise FormatError(

@@ -27,6 +27,7 @@ from git_theta_ext.operations.conversion.tensors import chosen
 from git_theta_ext.operations.export import export_files, files_below
 from git_theta_ext.operations.model_names import find_version, full_path
 from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.operations.tied import with_all_names
 from git_theta_ext.util.folders import temporary_folder
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
 def _converted(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     target = target_of(args.file) if args.to is None else named_target(args.to)
     version = find_version(workspace.repo, args.object, command=f"git theta export --to {target.name} {{}} FILE")
+    version = with_all_names(workspace, version)
     hint = f"git theta show {quote(args.object)}"
     names = chosen(version.specs, args.param, place=args.object, hint=hint)
     if str(args.file) == _STDOUT:

@@ -44,9 +44,10 @@ def refuse_parts(store: Store, version: ModelVersion, names: Collection[str], la
     """
     for path, manifest in version.shards.items():
         reasons: dict[str, str] = {}
-        found = find_format(version.in_files(path).format)
+        in_file = version.in_files(path)
+        found = find_format(in_file.format)
         if isinstance(found, PartialFormat):
-            layout = read_skeleton(store, manifest.skeleton, parameters=len(manifest.parameters), path=path)
+            layout = read_skeleton(store, in_file.skeleton, parameters=len(in_file.parameters), path=path)
             in_model = {old: new for new, old in version.names_in_file(path).items()}
             reasons.update({in_model.get(name, name): reason for name, reason in found.partial(layout).items()})
         if manifest.format in _IN_PIECES:
