@@ -112,6 +112,9 @@ def open_file(path: Path, label: str, argument: str = "") -> FileBytes:
 def open_checkpoint_file(path: Path, label: str = "", format_name: str | None = None) -> CheckpointFile:
     """Open a checkpoint file, whose tensors are required.
 
+    The content of a compressed file is unpacked into the file's directory, whose disk has space for large files, or
+    elsewhere if that is read-only.
+
     Args:
         path: Path of the file.
         label: Name of the file in messages; the path if empty.
@@ -127,7 +130,7 @@ def open_checkpoint_file(path: Path, label: str = "", format_name: str | None = 
     data = open_file(path, label)
     if not data.nbytes:
         raise FormatError(f"{label}: the file is empty", hint="save the checkpoint first")
-    scanned = scan(data, label, format_name)
+    scanned = scan(data, label, format_name, path.parent)
     if scanned.malformed is not None:
         raise scanned.malformed
     if scanned.format == "opaque":

@@ -24,7 +24,7 @@ def temporary(root: Path) -> Path:
 
 
 def spool(root: Path | None) -> IO[bytes]:
-    """Open an unnamed temporary file in the store's directory, or elsewhere if there is none or it is read-only."""
+    """Open an unnamed temporary file in a directory, such as the store's, or elsewhere if that is read-only or None."""
     import tempfile  # only few commands need it
 
     if root is not None:

@@ -163,5 +163,5 @@ def _side(
     content = manifests.get(version.oid)
     if content is not None:
         own = file if repo.worktree is not None and file == repo.worktree / path else None
-        return Side(Manifest.parse(content), own, format_name)
+        return Side(Manifest.parse(content), own, format_name, root=workspace.store.root)
     return side_of_file(workspace, file, path, format_name, cached=not version.stored)

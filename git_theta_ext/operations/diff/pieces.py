@@ -120,4 +120,6 @@ def _join(tree: Tree, tensors: Mapping[str, _Tensor], digests: Mapping[str, Dige
         kept = {name: value for name, value in side.manifest.parameters.items() if name not in pieces}
         whole = {name: Parameter(tensor.tensor.spec, digests[name]) for name, tensor in joined.items()}
         manifest = replace(side.manifest, parameters={**kept, **whole})
-        tree.checkpoints[path] = _JoinedSide(manifest, side.path, side.format_name, side.opened, side.names, joined)
+        tree.checkpoints[path] = _JoinedSide(
+            manifest, side.path, side.format_name, side.opened, side.names, side.root, joined
+        )

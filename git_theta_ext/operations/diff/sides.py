@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.git.blobs import BlobReader
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.model_version import in_model, renamed
+from git_theta_ext.store.temporary import spool
 from git_theta_ext.util.file_bytes import FileBytes, open_bytes
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Side:
         format_name: From the ``theta-format`` attribute.
         opened: The checkpoint, if it is open already.
         names: The name in the file of each parameter that has another name in the manifest.
+        root: Root of the store, for temporary files; None if there is none.
     """
 
     manifest: Manifest | None
@@ -44,6 +45,7 @@ class Side:
     format_name: str | None = None
     opened: CheckpointFile | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None
 
     @property
     def in_chunks(self) -> bool:
@@ -70,7 +72,7 @@ class Side:
         data = open_bytes(self.path)
         if is_manifest(data) or not data.nbytes:
             return None
-        return CheckpointFile.of(str(self.path), data, scan(data, str(self.path), self.format_name))
+        return CheckpointFile.of(str(self.path), data, scan(data, str(self.path), self.format_name, self.root))
 
     def values(self, name: str, parameter: Parameter) -> Iterator[memoryview] | None:
         """Return a parameter's bytes from the file; see ``operations.diff.measuring.Values``."""
@@ -118,7 +120,7 @@ def side_of_file(workspace: Workspace, file: Path, path: str, format_name: str |
     """
     content = StatCache(workspace.store).get(file, format_name) if cached else None
     if content is not None:
-        return Side(Manifest.parse(content), file, format_name)
+        return Side(Manifest.parse(content), file, format_name, root=workspace.store.root)
     data = open_bytes(file)
     if is_manifest(data) and data.nbytes <= MAX_MANIFEST:
         return Side(Manifest.parse(bytes(data[:])))
@@ -138,7 +140,7 @@ def side_of_blob(workspace: Workspace, oid: str, path: str, format_name: str | N
         RepositoryError: Git does not have the blob.
         FormatError: The file breaks its format.
     """
-    with tempfile.TemporaryFile() as copy:
+    with spool(workspace.store.root) as copy:
         with BlobReader(workspace.repo) as blobs:
             blobs.copy(oid, copy)
         copy.flush()

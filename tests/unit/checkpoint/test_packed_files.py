@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tarfile
+import tempfile
 import tracemalloc
 import zipfile
 import zlib
@@ -194,6 +195,17 @@ def test_tensors_of_a_compressed_file_can_be_read(tmp_path):
     file = open_checkpoint_file(path)
     with np.load(path) as expected:
         assert bytes(file.value("w")) == expected["w"].tobytes()
+
+
+def test_a_compressed_file_is_unpacked_in_its_own_directory(tmp_path, monkeypatch):
+    def refuse():
+        raise FileNotFoundError("no temporary directory of the system")
+
+    monkeypatch.setattr(tempfile, "gettempdir", refuse)
+    path = tmp_path / "m.npz"
+    path.write_bytes(FILES["npz"][0])
+    assert open_checkpoint_file(path).specs
+    assert [file.name for file in tmp_path.iterdir()] == ["m.npz"]
 
 
 def test_a_layout_that_cannot_be_packed_is_an_error_and_no_file(store, tmp_path):
