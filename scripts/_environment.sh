@@ -23,7 +23,8 @@ ensure_environment() {
     command -v git >/dev/null || fail "git was not found" "on Debian: apt-get install git"
     [ -n "${VIRTUAL_ENV:-}" ] || make_environment
     stamp="$VIRTUAL_ENV/git-theta-ext.installed"
-    key="$PWD $(cat setup.cfg pyproject.toml constraints.txt | git hash-object --stdin)"
+    # What decides what is installed: the configuration, and the sources of the extension.
+    key="$PWD $(cat setup.cfg pyproject.toml constraints.txt setup.py git_theta_ext/coding/_kernels.c | git hash-object --stdin)"
     case $1 in # more extras include it
         "[all]") enough=("[all]" "[dev]" "[dev,oracles]" "[dev,oracles,giftless]" "[docs]") ;;
         "[dev]") enough=("[dev]" "[dev,oracles]" "[dev,oracles,giftless]") ;;
@@ -34,8 +35,9 @@ ensure_environment() {
     done
     printf 'Installing the project into %s …\n' "$VIRTUAL_ENV" >&2
     # The exact torch first: a range could bring gigabytes of GPU libraries.
-    pip install --quiet -c constraints.txt torch
-    pip install --quiet -c constraints.txt -e ".$1"
+    # The pip of this environment: in one without pip, another Python's would install the project there.
+    python -m pip install --quiet -c constraints.txt torch
+    python -m pip install --quiet -c constraints.txt -e ".$1"
     grep -qF -- "$key " "$stamp" 2>/dev/null || : >"$stamp"
     printf '%s\n' "$key $1" >>"$stamp"
 }
