@@ -54,9 +54,9 @@ def _section(change: ModelChange) -> Section:
 def _layout(change: ModelChange) -> Iterator[str]:
     diff = change.diff
     if diff.moved:
-        yield f"{len(diff.moved)} parameters moved between files"
+        yield f"{plural(len(diff.moved), 'parameter')} moved between files"
     if diff.conflicted:
-        yield f"{len(diff.conflicts) + (diff.layout_conflict is not None)} unresolved conflicts"
+        yield plural(len(diff.conflicts) + (diff.layout_conflict is not None), "unresolved conflict")
 
 
 def _blocks(change: ModelChange) -> Iterator[Block]:

@@ -59,7 +59,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that can be sorted, and filtered by the names in their first column.
+    """Rows that can be sorted.
 
     Attributes:
         title: Its heading.
@@ -67,6 +67,7 @@ class Table:
         rows: The cells of each row.
         shares: Share between 0 and 1 of some cells, which is drawn as a bar, by row and column.
         left_out: What says which rows were left out; empty if none were.
+        named: Whether rows are parameters, which the filter hides if the names in their first column do not match.
     """
 
     title: str
@@ -74,6 +75,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     shares: Mapping[tuple[int, int], float]
     left_out: str = ""
+    named: bool = True
 
 
 Block = Heatmap | Histogram | Table

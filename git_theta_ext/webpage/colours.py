@@ -8,7 +8,8 @@ LEVELS = 9
 ALARM = "x"
 UNKNOWN = "u"
 _EXPONENT = 10
-_LABELS = {2: "0.01 %", 4: "0.1 %", 6: "1 %", 8: "10 %"}
+_LABELS = {1: "below 0.01 %", 3: "to 0.1 %", 5: "to 1 %", 7: "to 10 %", 9: "above"}
+"""What the colours up to a level mean; each label is about those since the last one."""
 
 
 def level(value: float | None) -> str:

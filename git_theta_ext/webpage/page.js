@@ -2,7 +2,7 @@
 (() => {
   const filter = document.querySelector("#filter");
   const found = document.querySelector("#found");
-  const rows = [...document.querySelectorAll("tbody tr")];
+  const rows = [...document.querySelectorAll(".named tbody tr")];
   const cells = [...document.querySelectorAll("rect[role=gridcell]")];
   const nameOf = (cell) => cell.dataset.pattern ?? cell.textContent.slice(0, cell.textContent.lastIndexOf(": "));
 
@@ -20,8 +20,14 @@
       row.hidden = !matches((filter.value.includes("*") ? row.cells[0] : row).textContent);
       count += row.hidden ? 0 : 1;
     }
-    for (const cell of cells) cell.classList.toggle("dim", !matches(nameOf(cell)) && filter.value !== nameOf(cell));
-    found.textContent = filter.value ? `${count} of ${rows.length} rows` : `${rows.length} rows`;
+    let lit = 0;
+    for (const cell of cells) {
+      const dim = !matches(nameOf(cell)) && filter.value !== nameOf(cell);
+      cell.classList.toggle("dim", dim);
+      lit += dim ? 0 : 1;
+    }
+    const [shown, all, noun] = rows.length ? [count, rows.length, "rows"] : [lit, cells.length, "cells"];
+    found.textContent = filter.value ? `${shown} of ${all} ${noun}` : `${all} ${all === 1 ? noun.slice(0, -1) : noun}`;
   };
 
   const select = (text) => {
@@ -86,12 +92,15 @@
 
   const valueOf = (row, column) => {
     const text = row.cells[column].textContent.trim();
-    const number = Number.parseFloat(text.replace(/nan|inf|all new/, "Infinity"));  // alarms are the largest
-    return Number.isNaN(number) ? text : number;
+    if (/^(nan|inf|all new)/.test(text)) return Infinity;  // alarms are the largest
+    // A bound such as ≥ 48 is above all ranks that are known, which are at most as high. A date is text.
+    const number = /^(?:≥ )?([-+]?[\d.]+(?:e[-+]?\d+)?)(?: %)?$/.exec(text);
+    return number ? Number(number[1]) : text;
   };
+  const collator = new Intl.Collator("en", { numeric: true });  // layers.2 comes before layers.10
   const order = (a, b) => {
     if (typeof a === "number" && typeof b === "number") return a - b;
-    if (typeof a === typeof b) return a < b ? -1 : a > b ? 1 : 0;
+    if (typeof a === typeof b) return collator.compare(a, b);
     return typeof a === "number" ? 1 : -1;
   };
   for (const header of document.querySelectorAll("thead th")) {

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.webpage.blocks import Block, Page, Section
 
+_SHORT = 12
+"""Length of a cell that is not broken at its hyphens, such as a date."""
+
 _FILTER = Markup(
     '<p class="filter" hidden><label>Filter by name <input id="filter" type="search" autocomplete="off" '
     'spellcheck="false" placeholder="attn, or layers.3.*"></label> <output id="found" for="filter"></output></p>'
@@ -85,7 +88,8 @@ def _(block: Histogram) -> Markup:
 def _(block: Table) -> Markup:
     head = element("thead", element("tr", *(element("th", label, scope="col") for label in block.columns)))
     rows = [_row(block, number, row) for number, row in enumerate(block.rows)]
-    table = element("table", head, element("tbody", joined(rows)), aria_label=block.title)
+    kind = {"class_": "named"} if block.named else {}
+    table = element("table", head, element("tbody", joined(rows)), aria_label=block.title, **kind)
     more = [element("p", block.left_out)] if block.left_out else []
     return element("div", element("h3", block.title), element("div", table, class_="scroll"), *more)
 
@@ -95,7 +99,8 @@ def _row(table: Table, number: int, row: Sequence[str]) -> Markup:
     for column, text in enumerate(row):
         share = table.shares.get((number, column))
         bar = [] if share is None else [element("meter", value=share, aria_hidden="true")]
-        cells.append(element("td", *bar, escaped(text)))
+        whole = {"class_": "whole"} if column and "-" in text and len(text) <= _SHORT else {}
+        cells.append(element("td", *bar, escaped(text), **whole))
     return element("tr", *cells)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from git_theta_ext.webpage.blocks import Histogram, Page, Section, Table
+from git_theta_ext.webpage.blocks import Cell, Heatmap, Histogram, Page, Section, Table
 from git_theta_ext.webpage.layers import heatmap_of_layers
 from git_theta_ext.webpage.render import render
 
@@ -123,8 +123,42 @@ def test_tables_are_sorted_by_any_column(opened: Callable[[str], Chrome]) -> Non
     change.click()
     assert shown(browser)[0] == "embedding.weight"
     name.send_keys(Keys.ENTER)
-    assert shown(browser) == sorted(shown(browser))
+    names = shown(browser)
+    assert names[:2] == ["embedding.weight", "layers.0.attn.k.weight"]
+    assert names[-1] == "layers.5.norm.weight"
     assert change.find_element(By.XPATH, "..").get_attribute("aria-sort") is None
+
+
+def commits() -> Page:
+    chart = Heatmap(
+        "Changes", "parameters by commit", "Change", ["c1"], {"w": [Cell(0.1, "c1 w: 1 of 1 changed", "w")]}
+    )
+    rows = [
+        ("layers.10", "2026-01-09", "8"),
+        ("layers.9", "2026-01-10", "≥ 48"),
+        ("layers.2", "2025-12-31", ""),
+        ("layers.1", "2026-01-01", "12"),
+    ]
+    table = Table("Commits", ("commit", "date", "rank"), rows, {}, named=False)
+    return Page("Log", [], [Section("m.safetensors", [], [chart, table])])
+
+
+def test_names_with_numbers_dates_and_bounds_are_sorted_by_what_they_mean(opened: Callable[[str], Chrome]) -> None:
+    browser = opened(render(commits()))
+    name, date, rank = browser.find_elements(By.CSS_SELECTOR, "th button")
+    orders = []
+    for button in (name, date, rank):
+        button.click()
+        orders.append([row.removeprefix("layers.") for row in shown(browser)])
+    assert orders == [["1", "2", "9", "10"], ["9", "10", "1", "2"], ["9", "1", "10", "2"]]
+
+
+def test_rows_that_are_no_parameters_are_not_filtered_by_their_names(opened: Callable[[str], Chrome]) -> None:
+    browser = opened(render(commits()))
+    assert browser.find_element(By.ID, "found").text == "1 cell"
+    browser.find_element(By.ID, "filter").send_keys("other")
+    assert len(shown(browser)) == 4
+    assert browser.find_element(By.ID, "found").text == "0 of 1 cells"
 
 
 def test_a_report_without_scripts_has_all_rows(opened: Callable[[str], Chrome]) -> None:

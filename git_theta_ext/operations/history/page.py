@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.distance import combined
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.operations.history.words import SHORT, describe_merge, describe_model
 from git_theta_ext.webpage.blocks import Cell, Heatmap, Page, Section, Table
 from git_theta_ext.webpage.layers import pattern_of, without_numbers
@@ -51,7 +52,7 @@ def history_page(
 def _section(
     name: str, versions: Sequence[_Version], measured: Callable[[ChangedModel], ModelChange] | None
 ) -> Section:
-    facts = [f"{len(versions)} commits changed it."]
+    facts = [f"{plural(len(versions), 'commit')} changed it."]
     if len(versions) > _MOST_COLUMNS:
         facts.append(f"The map has the last {_MOST_COLUMNS}.")
     chart = _heatmap(versions[:_MOST_COLUMNS][::-1], measured)
@@ -106,4 +107,4 @@ def _table(versions: Sequence[_Version]) -> Table:
                 "; ".join([describe_model(model), *merges]),
             )
         )
-    return Table("Commits", _COLUMNS, rows, {})
+    return Table("Commits", _COLUMNS, rows, {}, named=False)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from git_theta_ext.webpage.blocks import Page, Section, Table
-from git_theta_ext.webpage.colours import level
+from git_theta_ext.webpage.colours import legend, level
 from git_theta_ext.webpage.layers import heatmap_of_layers
 from git_theta_ext.webpage.render import render
 
@@ -20,6 +20,27 @@ from git_theta_ext.webpage.render import render
 )  # fmt: skip
 def test_two_levels_are_a_factor_of_ten(value, expected):
     assert level(value) == expected
+
+
+def test_the_key_says_where_each_group_of_colours_ends():
+    groups = []
+    for name, label in legend():
+        groups.append(name if not groups or groups[-1][-1] == "/" else groups.pop() + name)
+        groups[-1] += f": {label}/" if label else ""
+    assert groups == [
+        "0: same/", "1: below 0.01 %/", "23: to 0.1 %/", "45: to 1 %/", "67: to 10 %/", "89: above/",
+        "x: NaN, inf or from zero/", "u: no number/",
+    ]  # fmt: skip
+    assert [level(limit * 0.99) for limit in (1e-4, 1e-3, 1e-2, 1e-1)] == ["1", "3", "5", "7"]
+
+
+def test_dates_are_not_broken_and_names_are():
+    table = Table(
+        "Commits", ("commit", "date"), [("a-b", "2026-11-29"), ("c", "a subject that is long - and so on")], {}
+    )
+    page = render(Page("Log", [], [Section("m", [], [table])]))
+    assert '<td>a-b</td><td class="whole">2026-11-29</td>' in page
+    assert "<td>a subject that is long - and so on</td>" in page
 
 
 def test_a_page_of_a_thousand_parameters_is_smaller_than_a_megabyte():
