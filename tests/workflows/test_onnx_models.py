@@ -138,6 +138,11 @@ def test_the_tensors_are_listed_and_shown_by_name(exported):
     assert [[row["name"] for row in file["parameters"]] for file in listed] == [NAMES, NAMES]
     assert listed[0]["parameters"][0]["file"] == "model.onnx.data"
     assert "1 chunk" in exported.git("theta", "ls-files", "main", "--", DATA)
+    alone = exported.git("theta", "ls-files", "--params", "main", "--", DATA)
+    assert "6 parameters, 1.57 MB" in alone
+    assert all(f"  {name}  F32 [64,1024]" in alone for name in NAMES)
+    shown = json.loads(exported.git("theta", "show", "--json", f"main:{DATA}", NAMES[1]))
+    assert shown["min"] == shown["max"] == 20.0
 
 
 def test_a_model_whose_data_is_not_tracked_says_so(exported):

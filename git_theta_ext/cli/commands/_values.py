@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from git_theta_ext.checkpoint.external_data import has_external_data
+from git_theta_ext.checkpoint.external_data import has_external_data, is_in_chunks
 from git_theta_ext.errors import MissingError, UsageError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.model.tensor_pieces import JoinedTensor
@@ -57,14 +57,23 @@ def everything(workspace: Workspace, place: str, version: ModelVersion) -> dict[
     Raises:
         ThetaError: External data is not tracked, or the file that describes it is neither here nor on a remote.
     """
-    outside: dict[str, Values] = {}
-    if has_external_data(version.format):
-        from git_theta_ext.operations.external_data import external_files
-
-        path, manifest = next(iter(version.shards.items()))
-        for file in external_files(workspace, place.partition(":")[0] or None, path, manifest):
-            outside |= {extent.name: Outside(extent.name, file) for extent in file.tensors}
+    outside = {
+        extent.name: Outside(extent.name, file) for file in _files(workspace, place, version) for extent in file.tensors
+    }
     return {**version.parameters, **version.joined, **outside}
+
+
+def _files(workspace: Workspace, place: str, version: ModelVersion) -> list[ExternalFile]:
+    """Return the external data of a version, or the version itself if it is external data."""
+    from git_theta_ext.operations.external_data import external_file, external_files, tensors_in
+
+    path, manifest = next(iter(version.shards.items()))
+    revision = place.partition(":")[0] or None
+    if has_external_data(manifest.format):
+        return external_files(workspace, revision, path, manifest)
+    tensors = tensors_in(workspace, revision, path) if is_in_chunks(manifest) else []
+    file = external_file(workspace, manifest, tensors) if tensors else None
+    return [] if file is None else [file]
 
 
 def chunks_of(store: Store, values: Values) -> Iterator[memoryview]:

@@ -69,16 +69,17 @@ def run(args: argparse.Namespace) -> int:
     repo = Repository.discover(env={name: value for name, value in os.environ.items() if name != "GIT_PREFIX"})
     rev, paths = _named(repo, args.words, getattr(args, "paths", None))
     places = [os.path.normpath(repo.prefix + path) for path in paths]
+    everything = {path: manifest for path, (_, manifest) in repo.manifests(rev).items()}
     checkpoints = {
         path: manifest
-        for path, (_, manifest) in repo.manifests(rev).items()
+        for path, manifest in everything.items()
         if path.startswith(repo.prefix) and (not places or any(is_within(path, place) for place in places))
     }
     models, indexes = indexed_models(repo, rev, checkpoints)
     groups = [{path: checkpoints[path] for path in model.shards} for model in models]
     listed = [_named_as_in_model(model, group, indexes) for model, group in zip(models, groups, strict=True)]
     files = {path: manifest for group, _ in listed for path, manifest in group.items()}
-    outside = _outside(repo, output_of(args), rev, files) if args.params else {}
+    outside = _outside(repo, output_of(args), rev, files, everything) if args.params else {}
     data = [
         describe(path, shown(files[path], others), parameters=args.params, others=others)
         for path in checkpoints
@@ -99,14 +100,31 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _outside(
-    repo: Repository, output: Output, rev: str | None, files: Mapping[str, Manifest]
+    repo: Repository,
+    output: Output,
+    rev: str | None,
+    files: Mapping[str, Manifest],
+    everything: Mapping[str, Manifest],
 ) -> dict[str, dict[str, Other]]:
-    """Return the tensors that files have in other ones, or for other ones, by file and name."""
+    """Return the tensors that files have in other ones, or for other ones, by file and name.
+
+    Args:
+        repo: The repository.
+        output: For warnings.
+        rev: A commit; None for the index.
+        files: The files that are listed.
+        everything: All checkpoints: those that others have tensors for need not be listed.
+    """
     from git_theta_ext.checkpoint.external_data import has_external_data
     from git_theta_ext.operations.external_data import tensors_outside
     from git_theta_ext.operations.workspace import Workspace
 
-    folders = {posixpath.dirname(path) for path, manifest in files.items() if has_external_data(manifest.format)}
+    near = set(map(posixpath.dirname, files))
+    folders = {
+        folder
+        for path, manifest in everything.items()
+        if (folder := posixpath.dirname(path)) in near and has_external_data(manifest.format)
+    }
     found: dict[str, dict[str, Other]] = {}
     if folders:
         with Workspace(repo, output) as workspace:
