@@ -9,7 +9,7 @@ import pytest
 from helpers import ATTENTION, EMBEDDING, Repo, WithHistory, model
 
 from git_theta_ext.model.manifest import MAGIC
-from git_theta_ext.operations.diff import driver_ahead
+from git_theta_ext.operations.diff import git_call
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -96,4 +96,4 @@ def test_what_a_call_reports_is_reported_by_the_call_for_the_file(with_history: 
     ids=" ".join,
 )
 def test_commands_whose_files_are_not_certain_are_left_alone(words: tuple[str, ...]) -> None:
-    assert driver_ahead._compared(words) is None
+    assert git_call.compared_by(words) is None

@@ -7,84 +7,24 @@ of the work tree; so what has an id is read by that, and only the rest from the 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changes import ModelChange
 from git_theta_ext.comparison.compare import compare
-from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import model_name
 from git_theta_ext.model.units import LORA
+from git_theta_ext.operations.diff.git_call import DiffCall
 from git_theta_ext.operations.diff.measuring import measure_modified
 from git_theta_ext.operations.diff.sides import Side, side_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from typing_extensions import Self
-
+    from git_theta_ext.operations.diff.git_call import Version
     from git_theta_ext.operations.workspace import Workspace
-
-_SHORT, _LONG = 7, 9
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version of a file, as git passes it.
-
-    Attributes:
-        file: A file with the content, relative to the top of the work tree; ``/dev/null`` if there is no such version.
-        oid: Object id; zeros for a file of the work tree.
-        mode: As ``100644``.
-    """
-
-    file: str
-    oid: str
-    mode: str
-
-    @property
-    def stored(self) -> bool:
-        """Whether git has the content as an object."""
-        return bool(self.oid.strip("0."))
-
-
-@dataclass(frozen=True)
-class DiffCall:
-    """Two versions of a checkpoint that git asks the diff driver to compare.
-
-    Attributes:
-        path: Path of the older version.
-        new_path: Path of the newer version.
-        old: The older version.
-        new: The newer version.
-        renamed: Whether git found that the file was renamed or copied.
-    """
-
-    path: str
-    new_path: str
-    old: Version
-    new: Version
-    renamed: bool
-
-    @classmethod
-    def of(cls, words: Sequence[str]) -> Self:
-        """Return a call.
-
-        Args:
-            words: As git gives them: path, old file, old id, old mode, new file, new id, new mode, and for a renamed
-                file its new path and git's own headline.
-
-        Raises:
-            UsageError: The number of words is none that git gives.
-        """
-        if len(words) not in (_SHORT, _LONG):
-            hint = "git diff calls this command itself"
-            raise UsageError(f"{len(words)} arguments; git passes 1, 7 or 9", hint=hint)
-        old, new = Version(*words[1:4]), Version(*words[4:7])
-        return cls(words[0], words[_SHORT] if words[_SHORT:] else words[0], old, new, bool(words[_SHORT:]))
 
 
 def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | None:

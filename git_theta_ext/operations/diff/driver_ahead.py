@@ -15,8 +15,9 @@ from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.answers import calling_git, diff_question, drop_answers, keep_text
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_commands
-from git_theta_ext.git.raw_diff import Compared, changes
-from git_theta_ext.operations.diff.driver import DiffCall, Version, compare_versions, manifests_of, sides_of
+from git_theta_ext.git.raw_diff import changes
+from git_theta_ext.operations.diff.driver import compare_versions, manifests_of, sides_of
+from git_theta_ext.operations.diff.git_call import DiffCall, call_for, compared_by, same
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.threads import no_progress
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from git_theta_ext.comparison.changes import ModelChange
-    from git_theta_ext.git.entries import TreeEntry
-    from git_theta_ext.git.raw_diff import FileChange
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.diff.sides import Side
     from git_theta_ext.util.reporter import Progress
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     """Returns what the driver prints, and its exit code."""
 
 _TOTAL = "GIT_DIFF_PATH_TOTAL"
-_CACHED = frozenset({"--cached", "--staged"})
-_SAME_FILES = frozenset({"-p", "-u", "--patch", "--ext-diff", "--color", "--no-color", "--exit-code", "-w", "-b"})
-"""Options of ``git diff`` that change neither which files differ nor what the driver prints."""
 _MOST_FILES = 32
 _MOST_BYTES = 1 << 26
 """Bytes that are read ahead: the reader of the diff waits for them, and may not want to see them."""
@@ -114,45 +110,12 @@ def compare_ahead(repo: Repository, words: Sequence[str], answer: Answer) -> Non
 
 def _next_calls(repo: Repository, call: DiffCall) -> Iterator[DiffCall]:
     """Yield the calls that follow a call, if ``git diff`` makes it and it is certain which ones these are."""
-    compared = _compared(next(calling_commands(os.getppid()), ()))
+    compared = compared_by(next(calling_commands(os.getppid()), ()))
     if compared is None:
         return
-    calls = [_call(change) for change in changes(repo, compared, repo.folder / repo.prefix).files]
-    found = next((number for number, one in enumerate(calls) if _same(one, call)), len(calls))
+    calls = [call_for(change) for change in changes(repo, compared, repo.folder / repo.prefix).files]
+    found = next((number for number, one in enumerate(calls) if same(one, call)), len(calls))
     yield from calls[found + 1 : found + 1 + _MOST_FILES]
-
-
-def _compared(words: Sequence[str]) -> Compared | None:
-    """Return what a command of git compares; None if it is not ``git diff``, or has options that are not known here."""
-    if words[:1] != ("diff",):
-        return None
-    count = words.index("--") if "--" in words else len(words)
-    options = {word for word in words[1:count] if word.startswith("-")}
-    if options - _CACHED - _SAME_FILES:
-        return None
-    revisions = tuple(word for word in words[1:count] if not word.startswith("-"))
-    return Compared(revisions, tuple(words[count + 1 :]), bool(options & _CACHED), separated="--" in words)
-
-
-def _call(change: FileChange) -> DiffCall:
-    paths = [entry.path for entry in (change.old, change.new) if entry is not None]
-    versions = [
-        Version(os.devnull, ".", ".") if entry is None else Version(_file(entry), entry.oid, entry.mode)
-        for entry in (change.old, change.new)
-    ]
-    return DiffCall(paths[0], paths[-1], versions[0], versions[1], paths[0] != paths[-1])
-
-
-def _file(entry: TreeEntry) -> str:
-    """Return the file with a version: the one in the work tree, or one that git will make for its call."""
-    return "" if entry.oid.strip("0") else entry.path
-
-
-def _same(one: DiffCall, other: DiffCall) -> bool:
-    keys = [
-        (call.path, call.new_path, call.old.oid, call.old.mode, call.new.oid, call.new.mode) for call in (one, other)
-    ]
-    return keys[0] == keys[1]
 
 
 def _words(call: DiffCall) -> list[str]:
