@@ -105,6 +105,29 @@ def test_a_file_that_was_exported_anew_is_compared_before_it_is_staged(exported)
     assert "chunk" not in diff
 
 
+@pytest.mark.parametrize("words", [["HEAD~", "HEAD"], ["HEAD~..HEAD", "--", DATA], ["--cached", "HEAD~", "--", "m"]])
+def test_git_diff_compares_by_tensor(exported, words):
+    diff = exported.git("diff", *words)
+    assert f"diff --theta {DATA}\n2 modified, 4 unchanged" in diff
+    assert "layer.{1,3}.weight  F32 [64,1024]  2 modified  rel. change" in diff
+    assert "chunk" not in diff
+
+
+def test_git_diff_reads_the_work_tree_and_the_model_that_changed_with_it(exported):
+    exported.write(_graph(*NAMES[::-1]), "m/model.onnx")
+    exported.write(_values({0: 6.0, 1: 5.0, 2: 40.0, 3: 3.0, 4: 20.0, 5: 9.0}), DATA)
+    diff = exported.git("diff", DATA)
+    assert f"diff --theta {DATA}\n1 modified, 5 unchanged" in diff
+    assert NAMES[0] in diff
+    exported.git("add", "m")
+    exported.git("commit", "--quiet", "--message", "another order")
+    assert exported.git("diff", "HEAD~", "--", DATA) == diff
+
+
+def test_another_command_compares_by_chunk(exported):
+    assert "chunk" in exported.git("show", "--ext-diff", "HEAD", "--", DATA)
+
+
 def test_other_places_are_a_conflict_of_the_file(exported):
     exported.switch("side")
     exported.write(_graph(*NAMES[::-1]), "m/model.onnx")

@@ -74,6 +74,10 @@ def sides_of(
 
 def compare_versions(workspace: Workspace, call: DiffCall, old: Side, new: Side) -> ModelChange | None:
     """Compare two versions of a checkpoint that were read; return None if they do not differ."""
+    if old.in_chunks or new.in_chunks:
+        from git_theta_ext.operations.diff.driver_external import by_tensors  # others start without it
+
+        old, new = by_tensors(workspace, call, old, new)
     diff = compare(old.manifest, new.manifest)
     if any(unit.kind == LORA for unit in diff.units):
         from git_theta_ext.operations.diff.loras import LoraSide, with_lora_updates  # others start without it

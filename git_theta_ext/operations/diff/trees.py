@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
@@ -56,13 +57,19 @@ class Tree:
                     self.checkpoints[shard] = self.checkpoints[shard].in_model(shard, index)
 
 
-def read_trees(workspace: Workspace, compared: Compared, files: Sequence[FileChange]) -> tuple[Tree, Tree]:
+def read_trees(
+    workspace: Workspace,
+    compared: Compared,
+    files: Sequence[FileChange],
+    known: Mapping[TreeEntry, Side] = MappingProxyType({}),
+) -> tuple[Tree, Tree]:
     """Read both sides of a diff.
 
     Args:
         workspace: The repository and its store.
         compared: Which versions are compared.
         files: All files that differ in some directories, which are read.
+        known: Versions that were read already.
 
     Raises:
         ManifestError: A manifest is broken.
@@ -76,7 +83,7 @@ def read_trees(workspace: Workspace, compared: Compared, files: Sequence[FileCha
     manifests = read_manifests(repo, oids | {oid: path for path, oid in unchanged.items()})
     formats = theta_paths(repo.run, sorted({*old, *new}))
     tracked = {path for side in (old, new) for path, entry in side.items() if entry.oid in manifests} | set(formats)
-    reader = _Reader(workspace, manifests, tracked, formats)
+    reader = _Reader(workspace, manifests, tracked, formats, known)
     trees = reader.tree(old.values()), reader.tree(new.values())
     indexes, configs = read_indexes(repo, unchanged), read_configs(repo, unchanged)
     for tree in trees:
@@ -109,12 +116,14 @@ class _Reader:
         manifests: The manifests among them, by object id.
         tracked: Paths of checkpoints; all other files are left out.
         formats: The ``theta-format`` attribute by path.
+        known: Versions that were read already.
     """
 
     workspace: Workspace
     manifests: Mapping[str, Manifest]
     tracked: set[str]
     formats: Mapping[str, str | None]
+    known: Mapping[TreeEntry, Side]
 
     def tree(self, entries: Iterable[TreeEntry]) -> Tree:
         tree = Tree()
@@ -134,6 +143,8 @@ class _Reader:
         return tree
 
     def _checkpoint(self, entry: TreeEntry) -> Side | None:
+        if entry in self.known:
+            return self.known[entry]
         name, file = self.formats.get(entry.path), self.workspace.repo.folder / entry.path
         if entry.oid in self.manifests:
             return Side(self.manifests[entry.oid])
