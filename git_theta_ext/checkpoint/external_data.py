@@ -150,6 +150,11 @@ class ExternalFile:
         """The place of each tensor by name."""
         return {extent.name: extent for extent in self.tensors}
 
+    @cached_property
+    def keys(self) -> Mapping[str, tuple[object, ...]]:
+        """What each tensor is made of, by name: equal keys mean equal tensors."""
+        return {one.name: (one.spec, *self.content.key(one.offset, one.end)) for one in self.tensors}
+
     def value(self, name: str) -> memoryview:
         """Return a tensor's bytes."""
         extent = self.extents[name]
@@ -169,11 +174,11 @@ class ExternalFile:
             known: Tensors whose digests are known, to which the others are added.
         """
         parameters = {}
-        for extent in self.tensors:
-            key = (extent.spec, *self.content.key(extent.offset, extent.end))
+        for name, key in self.keys.items():
             if key not in known:
+                extent = self.extents[name]
                 known[key] = Parameter(extent.spec, self._digest(extent.spec, extent))
-            parameters[extent.name] = known[key]
+            parameters[name] = known[key]
         return Manifest(format_name, Skeleton.of(self.layout.to_skeleton()), parameters)
 
     def store_tensors(self, store: Store, known: Known) -> Manifest:
@@ -187,11 +192,10 @@ class ExternalFile:
         """
         skeleton = self.layout.to_skeleton()
         results, parameters = Batches(store), {}
-        for extent in self.tensors:
-            key = (extent.spec, *self.content.key(extent.offset, extent.end))
+        for name, key in self.keys.items():
             if key not in known:
-                known[key] = results.add(extent.spec, self.value(extent.name))
-            parameters[extent.name] = known[key]
+                known[key] = results.add(self.extents[name].spec, self.value(name))
+            parameters[name] = known[key]
         results.flush()
         made = Skeleton.of(skeleton)
         store.put([(made.spec, made.digest, memoryview(skeleton))])
