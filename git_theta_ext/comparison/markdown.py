@@ -27,7 +27,7 @@ def render_markdown(changes: Sequence[ModelChange], unmerged: Sequence[str] = ()
 
 def _section(change: ModelChange) -> Iterator[str]:
     yield f"### {_code(change.headline)}\n"
-    yield f"{summary(change.diff)}\n"
+    yield f"{summary(change.diff, _code)}\n"
     groups = [] if is_opaque(change.diff) else change.groups(MOST_LINES)
     if groups:
         yield _row(_COLUMNS)

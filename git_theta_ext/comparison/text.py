@@ -59,8 +59,13 @@ def paint(sign: str, text: str) -> str:
     return f"\x1b[{_COLOURS[sign]}m{text}\x1b[m" if sign else text
 
 
-def summary(diff: Diff) -> str:
-    """Count the changes in a line."""
+def summary(diff: Diff, quoted: Callable[[str], str] = str) -> str:
+    """Count the changes in a line.
+
+    Args:
+        diff: The changes.
+        quoted: Writes the name of a module.
+    """
     size = human_bytes(diff.total_bytes)
     if is_opaque(diff):
         chunks = plural(diff.total, "chunk")
@@ -79,7 +84,7 @@ def summary(diff: Diff) -> str:
     parts = [f"{count} {_WORDS[sign]}" for sign, count in counts.items() if count]
     parts.append(f"{len(diff.unchanged)} unchanged")
     module = common_module([*diff.removed, *diff.added, *diff.renamed, *diff.modified], diff.unchanged)
-    where = f", all in {module}" if module else ""
+    where = f", all in {quoted(module)}" if module else ""
     return f"{', '.join(parts)}; {human_bytes(diff.fresh_bytes)} of {size} differ{where}"
 
 

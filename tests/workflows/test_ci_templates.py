@@ -1,7 +1,8 @@
-"""The steps of docs/ci.md: a clone without git theta gets its models, and later ones from the cached store."""
+"""The steps of docs/ci.md: a clone without git theta gets its models, and checks the change of a pull request."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAGE = Path(__file__).parents[2] / "docs" / "ci.md"
-GITHUB, GITLAB = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL))
+GITHUB, GITLAB, GITHUB_CHECK, GITLAB_CHECK = (
+    yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+)
 
 
 def of_github() -> tuple[list[str], str]:
@@ -50,3 +53,53 @@ def test_steps_write_the_models_and_later_jobs_need_the_cache_only(
         for step in steps[1:-1]:
             subprocess.run(step, shell=True, cwd=clone.path, check=True)
         assert clone.read() == model(2)
+
+
+def check_of_github() -> tuple[list[str], dict[str, str]]:
+    steps: list[dict[str, Any]] = GITHUB_CHECK["jobs"]["models"]["steps"]
+    return [step["run"] for step in steps if "run" in step], {"GITHUB_BASE_REF": "main", "NUMBER": "7"}
+
+
+def check_of_gitlab() -> tuple[list[str], dict[str, str]]:
+    variables = {"CI_API_V4_URL": "https://gitlab.example/api/v4", "CI_PROJECT_ID": "3", "CI_MERGE_REQUEST_IID": "7"}
+    return GITLAB_CHECK["models"]["script"], variables
+
+
+@pytest.mark.parametrize("read", [check_of_github, check_of_gitlab])
+def test_a_pull_request_gets_a_comment_and_fails_if_it_exceeds_a_limit(
+    two: Repo,
+    shared: Repo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[], tuple[list[str], dict[str, str]]],
+) -> None:
+    two.git("branch", "change")
+    two.git("reset", "--quiet", "--hard", "one")
+    two.git("commit", "--quiet", "--allow-empty", "-m", "Go on")
+    two.git("push", "--quiet", "origin", "main", "change")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    clone = Repo(tmp_path / "job")
+    Repo(tmp_path).git("clone", "--quiet", "--no-checkout", str(shared.path), "job")
+    clone.git("checkout", "--quiet", "--detach", "origin/change")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("gh", "curl"):  # these write down their arguments
+        (programs / name).write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@" > "{tmp_path}/posted"\n')
+        (programs / name).chmod(0o755)
+    steps, variables = read()
+    assert steps[0] == "pip install git-theta-ext"
+    variables |= {"PATH": f"{programs}:{os.environ['PATH']}", "COMMENT_TOKEN": "secret"}
+    variables["CI_MERGE_REQUEST_DIFF_BASE_SHA"] = two.git("rev-parse", "one").strip()
+    codes = [
+        subprocess.run(["bash", "-e", "-c", step], cwd=clone.path, check=False, env=os.environ | variables).returncode
+        for step in (*steps[1:], steps[-1].replace("0.05", "1e9"))
+    ]
+    assert codes == [*[0] * (len(steps) - 2), 17, 0]
+    comment = (clone.path / "comment.md").read_text()
+    assert comment.startswith("### `model.safetensors`\n")
+    assert "modified" in comment
+    posted = (tmp_path / "posted").read_text().splitlines()
+    assert (
+        ("comment.md" in posted, posted[2]) == (True, "comment") if posted[0] == "gh" else "body@comment.md" in posted
+    )
+    assert any("7" in word for word in posted)

@@ -81,6 +81,13 @@ def test_markdown_has_a_table_for_each_model():
     assert lines[-1] == "Unmerged path `other.bin`"
 
 
+def test_a_module_whose_name_is_markdown_stays_text():
+    name = "[x](http://x) @all `"
+    diff = compare(manifest(1, "b", f"{name}.v", f"{name}.w"), manifest(1, "b"))
+    lines = render_markdown([ModelChange("m.safetensors", diff, {})]).splitlines()
+    assert lines[2].endswith(f"differ, all in `` {name} ``")
+
+
 def test_shares_have_two_digits_and_large_ones_no_exponent():
     shares = (0, 1e-7, 0.0123, 0.0996, 0.4, 0.994, 0.9997, 1)
     assert [percent(share) for share in shares] == [
