@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.raw_diff import Compared
@@ -101,6 +102,20 @@ def selected(repo: Repository, args: argparse.Namespace) -> Selected:
         raise UsageError("the number of commits must not be negative", hint="git theta log -n 10")
     compared = Compared.of(repo, [word for word in args.words if not _COUNT.fullmatch(word)], args.paths)
     return Selected(tuple(args.limits), compared.revisions, compared.paths, compared.separated, most)
+
+
+def add_model(parser: argparse.ArgumentParser, metavar: str, words: str) -> None:
+    """Add the arguments of a command that shows the parameters of one model in groups.
+
+    Args:
+        parser: That of the command.
+        metavar: What the positional arguments are.
+        words: Their help.
+    """
+    parser.add_argument("words", metavar=metavar, nargs="*", action=RevisionsAndPaths, help=words)
+    add_parameters(parser)
+    parser.add_argument("--full", action="store_true", help="show all groups of parameters, not just a few")
+    add_options(parser)
 
 
 def add_parameters(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
-from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
-from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import cut, short
-from git_theta_ext.cli.revisions import add_parameters, chosen_parameters
+from git_theta_ext.cli.revisions import add_model, chosen_parameters
 from git_theta_ext.comparison.group import Item, fold
 from git_theta_ext.comparison.words import shorten
 from git_theta_ext.git.revisions import commit_id
@@ -66,16 +64,9 @@ class _Parameter:
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "words",
-        metavar="REV|PATH",
-        nargs="*",
-        action=RevisionsAndPaths,
-        help="commit (default: HEAD), then a checkpoint or a directory with a model; -- separates them",
+    add_model(
+        parser, "REV|PATH", "commit (default: HEAD), then a checkpoint or a directory with a model; -- separates them"
     )
-    add_parameters(parser)
-    parser.add_argument("--full", action="store_true", help="show all groups of parameters, not just a few")
-    add_options(parser)
 
 
 @in_workspace

@@ -11,12 +11,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
-from git_theta_ext.cli.output import add_options
 from git_theta_ext.cli.pager import paged
-from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render.diff import screen_of
 from git_theta_ext.cli.render.history import cut
-from git_theta_ext.cli.revisions import add_parameters, chosen_parameters
+from git_theta_ext.cli.revisions import add_model, chosen_parameters
 from git_theta_ext.comparison.distance import number
 from git_theta_ext.comparison.group import Item, fold
 from git_theta_ext.comparison.words import plural, shorten
@@ -46,14 +44,6 @@ _BARS = "▁▂▃▄▅▆▇█"
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "words",
-        metavar="REV..REV|PATH",
-        nargs="*",
-        action=RevisionsAndPaths,
-        help="first and last commit (REV.. and REV mean REV..HEAD), then a checkpoint or a directory with a model",
-    )
-    add_parameters(parser)
-    parser.add_argument(
         "-n",
         "--versions",
         metavar="N",
@@ -61,8 +51,11 @@ def register(parser: argparse.ArgumentParser) -> None:
         default=_MOST_VERSIONS,
         help=f"measure at most N versions, spread evenly (default: {_MOST_VERSIONS})",
     )
-    parser.add_argument("--full", action="store_true", help="show all groups of parameters, not just a few")
-    add_options(parser)
+    add_model(
+        parser,
+        "REV..REV|PATH",
+        "first and last commit (REV.. and REV mean REV..HEAD), then a checkpoint or a directory with a model",
+    )
 
 
 @in_workspace
