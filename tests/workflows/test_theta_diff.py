@@ -86,6 +86,11 @@ def test_a_part_and_large_changes_only(diff):
     part = diff("--param", "layers.*.up.*")[0].splitlines()
     assert part[1].startswith("2 modified, 1 unchanged")
     assert len(part) == 3
+    text, warned, code = diff("--param", "norm", "--param", "layer.*", "--fail-if", "modified")
+    assert (text.count("\n"), warned.splitlines()[0], code) == (
+        3, "warning: no parameter of the models that differ matches 'layer.*'", 17
+    )  # fmt: skip
+    assert diff("--param", "layer.*", "--quiet")[0] == ""
     large = diff("--atol", "0.001")[0]
     assert "layers.0.down" not in large
     assert "1 parameter changed by at most 0.001" in large

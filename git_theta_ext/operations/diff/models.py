@@ -21,6 +21,7 @@ from git_theta_ext.operations.diff.pieces import join_pieces
 from git_theta_ext.operations.diff.selection import EVERYTHING, Selection
 from git_theta_ext.operations.diff.sides import ModelSide
 from git_theta_ext.operations.diff.trees import read_trees
+from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,10 +64,19 @@ def diff_models(
     named_models = model_names(workspace.repo.run, sorted({*old.checkpoints, *new.checkpoints}))
     names = {**old.models, **new.models, **named_models}
     pairs = [pair for pair in pairs_of(old, new, found.files, names) if named & pair.paths]
+    _warn_of_unmatched(workspace, selection, pairs)
     diffs = [diff for pair in pairs for diff in _diffs(workspace, selection, pair, found.files)]
     if compared.with_worktree(workspace.repo) and any(pair.old.keys() - pair.new.keys() for pair in pairs):
         diffs = _with_untracked(workspace.repo, diffs)
     return sorted(diffs, key=lambda diff: diff.path), found.unmerged
+
+
+def _warn_of_unmatched(workspace: Workspace, selection: Selection, pairs: Sequence[Pair]) -> None:
+    """Warn of patterns that no parameter matches: limits on these parameters would never be exceeded."""
+    sides = [side for pair in pairs for side in (*pair.old.values(), *pair.new.values())]
+    if manifests := [side.manifest for side in sides if side.manifest is not None]:
+        for pattern in selection.unmatched(manifests):
+            workspace.reporter.warning(f"no parameter of the models that differ matches '{printable(pattern)}'")
 
 
 def _paths(files: Iterable[FileChange]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from git_theta_ext.comparison.compare import Diff
     from git_theta_ext.comparison.distance import Distance
@@ -44,7 +44,17 @@ class Selection:
         )
 
     def _has(self, name: str) -> bool:
-        return any(pattern == name or fnmatchcase(name, pattern) for pattern in self.patterns)
+        return any(_matches(name, pattern) for pattern in self.patterns)
+
+    def unmatched(self, versions: Iterable[Manifest]) -> list[str]:
+        """Return the patterns that no parameter of some manifests matches, such as those with a typing error."""
+        left = list(self.patterns)
+        for manifest in versions:
+            if not left:
+                break
+            names = [*manifest.parameters, *(conflict.name for conflict in manifest.conflicts)]
+            left = [pattern for pattern in left if not any(_matches(name, pattern) for name in names)]
+        return left
 
     def of_diff(self, diff: Diff) -> Diff:
         """Return a diff without the layout of the file, which concerns all parameters, if only some are asked for."""
@@ -76,6 +86,10 @@ class Selection:
             units=tuple(unit for unit in diff.units if not small.keys() >= set(unit.members)),
         )
         return large, len(small)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return pattern == name or fnmatchcase(name, pattern)
 
 
 EVERYTHING = Selection()
