@@ -66,8 +66,10 @@ def _blocks(change: ModelChange) -> Iterator[Block]:
         yield chart
     if bins := _bins([each.distance for each in ordered if each.distance is not None]):
         yield Histogram("Parameters by relative change", bins)
+    movers = _movers(change)
+    if any(row[-1] for row in movers.rows):
+        yield movers
     if ordered:
-        yield _movers(change)
         yield _table(ordered)
 
 

@@ -35,6 +35,7 @@ class Heatmap:
         scale: What the colours mean, such as ``relative change``.
         columns: Label of each column.
         rows: Label to the cells of each row, one for each column; None if there is nothing.
+        shares: Whether values are shares of all, whose colours have equal steps, and not the sizes of changes.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Heatmap:
     scale: str
     columns: Sequence[str]
     rows: Mapping[str, Sequence[Cell | None]]
+    shares: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that can be sorted.
+    """Rows that can be sorted. Columns without any text are not shown.
 
     Attributes:
         title: Its heading.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.webpage.colours import legend, level
+from git_theta_ext.webpage.colours import legend, legend_of_shares, level, level_of_share
 from git_theta_ext.webpage.markup import Markup, element, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from git_theta_ext.webpage.blocks import Cell, Heatmap, Histogram
 
@@ -36,7 +36,11 @@ def heatmap(chart: Heatmap) -> Markup:
         if number % step == 0
     ]
     head = element("g", *labels, role="row")
-    rows = [_row(label, cells, left, top + _HEIGHT * n, wide) for n, (label, cells) in enumerate(chart.rows.items())]
+    colour = level_of_share if chart.shares else level
+    rows = [
+        _row(label, cells, (left, top + _HEIGHT * n, wide), colour)
+        for n, (label, cells) in enumerate(chart.rows.items())
+    ]
     drawing = element(
         "svg",
         *(head, *rows),
@@ -45,7 +49,7 @@ def heatmap(chart: Heatmap) -> Markup:
         aria_label=f"{chart.title}, {chart.corner}",
         class_="heat",
     )
-    return joined([element("div", drawing, class_="scroll"), _key(chart.scale)])
+    return joined([element("div", drawing, class_="scroll"), _key(chart)])
 
 
 def _column_label(text: str, x: float, y: float) -> Markup:
@@ -54,19 +58,27 @@ def _column_label(text: str, x: float, y: float) -> Markup:
     return element("text", text, transform=f"translate({x + 4:.6g} {y:.6g}) rotate(-90)", role="columnheader")
 
 
-def _row(label: str, cells: Sequence[Cell | None], left: float, y: float, width: int) -> Markup:
+def _row(
+    label: str, cells: Sequence[Cell | None], place: tuple[float, float, int], colour: Callable[[float | None], str]
+) -> Markup:
+    left, y, width = place
     shown = label if len(label) <= _LONGEST else f"{label[:29]}…{label[-30:]}"
     name = element("text", shown, x=left - 6, y=y + 13, text_anchor="end", role="rowheader")
-    drawn = [_cell(cell, left + width * n, y, width) for n, cell in enumerate(cells) if cell is not None]
+    drawn = [
+        _cell(cell, (left + width * n, y, width), colour(cell.value))
+        for n, cell in enumerate(cells)
+        if cell is not None
+    ]
     return element("g", name, *drawn, role="row")
 
 
-def _cell(cell: Cell, x: float, y: float, width: int) -> Markup:
+def _cell(cell: Cell, place: tuple[float, float, int], colour: str) -> Markup:
+    x, y, width = place
     more = {} if cell.text.startswith(f"{cell.pattern}: ") else {"data_pattern": cell.pattern}
     return element(
         "rect",
         element("title", cell.text),
-        class_=f"h{level(cell.value)}",
+        class_=f"h{colour}",
         x=x,
         y=y,
         width=width - _GAP,
@@ -76,12 +88,12 @@ def _cell(cell: Cell, x: float, y: float, width: int) -> Markup:
     )
 
 
-def _key(scale: str) -> Markup:
+def _key(chart: Heatmap) -> Markup:
     swatches = [
         element("span", element("span", class_=f"swatch h{name}"), f" {label} " if label else "")
-        for name, label in legend()
+        for name, label in (legend_of_shares() if chart.shares else legend())
     ]
-    return element("p", f"{scale}: ", *swatches, class_="key")
+    return element("p", f"{chart.scale}: ", *swatches, class_="key")
 
 
 def histogram(chart: Histogram) -> Markup:

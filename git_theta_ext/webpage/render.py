@@ -86,17 +86,19 @@ def _(block: Histogram) -> Markup:
 
 @_block.register
 def _(block: Table) -> Markup:
-    head = element("thead", element("tr", *(element("th", label, scope="col") for label in block.columns)))
-    rows = [_row(block, number, row) for number, row in enumerate(block.rows)]
+    shown = [column for column in range(len(block.columns)) if not column or any(row[column] for row in block.rows)]
+    head = element("thead", element("tr", *(element("th", block.columns[column], scope="col") for column in shown)))
+    rows = [_row(block, number, row, shown) for number, row in enumerate(block.rows)]
     kind = {"class_": "named"} if block.named else {}
     table = element("table", head, element("tbody", joined(rows)), aria_label=block.title, **kind)
     more = [element("p", block.left_out)] if block.left_out else []
     return element("div", element("h3", block.title), element("div", table, class_="scroll"), *more)
 
 
-def _row(table: Table, number: int, row: Sequence[str]) -> Markup:
+def _row(table: Table, number: int, row: Sequence[str], shown: Sequence[int]) -> Markup:
     cells = []
-    for column, text in enumerate(row):
+    for column in shown:
+        text = row[column]
         share = table.shares.get((number, column))
         bar = [] if share is None else [element("meter", value=share, aria_hidden="true")]
         whole = {"class_": "whole"} if column and "-" in text and len(text) <= _SHORT else {}

@@ -72,7 +72,7 @@ def _heatmap(versions: Sequence[_Version], measured: Callable[[ChangedModel], Mo
             rows[row].append(_cell(commit, names, sizes[row], distances) if names else None)
     scale = "Share of the parameters that changed" if measured is None else "Relative change"
     labels = [commit.commit.oid[:SHORT] for commit, _ in versions]
-    return Heatmap("Changes by commit", "parameters by commit", scale, labels, rows)
+    return Heatmap("Changes by commit", "parameters by commit", scale, labels, rows, shares=measured is None)
 
 
 def _groups(names: Sequence[str]) -> Mapping[str, list[str]]:

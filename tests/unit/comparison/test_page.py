@@ -65,3 +65,8 @@ def test_a_large_diff_names_the_command_that_shows_the_rest():
     table = blocks({}, {f"w.{n}": n for n in range(2500)}, {})[-1]
     assert len(table.rows) == 2000
     assert table.left_out == "500 more changed less; git theta diff --json has all."
+
+
+def test_nothing_is_said_of_what_changed_most_if_nothing_was_measured():
+    (table,) = blocks({"a": 1, "b": 2}, {"a": 3, "b": 4}, {})
+    assert [row[0] for row in table.rows] == ["a", "b"]

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from git_theta_ext.webpage.blocks import Page, Section, Table
-from git_theta_ext.webpage.colours import legend, level
+from git_theta_ext.webpage.blocks import Cell, Heatmap, Page, Section, Table
+from git_theta_ext.webpage.colours import legend, level, level_of_share
 from git_theta_ext.webpage.layers import heatmap_of_layers
 from git_theta_ext.webpage.render import render
 
@@ -32,6 +32,24 @@ def test_the_key_says_where_each_group_of_colours_ends():
         "x: NaN, inf or from zero/", "u: no number/",
     ]  # fmt: skip
     assert [level(limit * 0.99) for limit in (1e-4, 1e-3, 1e-2, 1e-1)] == ["1", "3", "5", "7"]
+
+
+def test_shares_have_colours_in_equal_steps_and_a_key_of_their_own():
+    assert [level_of_share(share) for share in (None, 0.0, 0.01, 1 / 9, 1 / 3, 0.34, 0.5, 0.99, 1.0)] == [
+        "u", "0", "1", "1", "3", "4", "5", "9", "9"
+    ]  # fmt: skip
+    chart = Heatmap("Changes", "a by b", "Share", ["c"], {"w": [Cell(0.5, "w: half", "w")]}, shares=True)
+    page = render(Page("Log", [], [Section("m", [], [chart])]))
+    assert '<rect class="h5"' in page
+    assert "to two thirds" in page
+    assert "10 %" not in page
+
+
+def test_columns_without_text_are_left_out():
+    table = Table("Parameters", ("name", "rank", "share"), [("a", "", "5 %"), ("", "", "")], {(0, 2): 0.05})
+    page = render(Page("Diff", [], [Section("m", [], [table])]))
+    assert re.findall("<th[^>]*>([^<]*)", page[page.index("<thead") :]) == ["", "name", "share"]
+    assert page.count("<td") == 4
 
 
 def test_dates_are_not_broken_and_names_are():
