@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -124,7 +125,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         ]
         models = [to_json(diff) for diff in diffs]
         output.result({"models": models, "unmerged": list(unmerged), "limits": failed}, [])
-    _check(exceeded, diffs)
+    _check(args, exceeded, diffs)
     return int((args.exit_code or output.mode == "quiet") and bool(diffs or unmerged))
 
 
@@ -150,8 +151,14 @@ def _write_page(args: argparse.Namespace, diffs: list[ModelChange]) -> None:
     from git_theta_ext.cli.render.pages import write_page
     from git_theta_ext.comparison.page import diff_page
 
-    title = " ".join(["git theta diff", *args.words, *(["--", *args.paths] if args.paths else [])])
-    write_page(args.html, diff_page(title, diffs))
+    write_page(args.html, diff_page(_command(args), diffs))
+
+
+def _command(args: argparse.Namespace, *options: str) -> str:
+    """Return the command that compares the same parameters of the same versions, as it is typed."""
+    chosen = [*(["--cached"] if args.cached else []), *(f"--param={pattern}" for pattern in args.param)]
+    paths = ["--", *args.paths] if args.paths else []
+    return shlex.join(["git", "theta", "diff", *chosen, *args.words, *options, *paths])
 
 
 def _text(screen: Screen, view: str | None, diffs: list[ModelChange], unmerged: tuple[str, ...]) -> Iterator[str]:
@@ -168,13 +175,17 @@ def _exceeding(limit: Limit, diffs: list[ModelChange]) -> list[tuple[str, Parame
     return [(diff.path, change) for diff in diffs for change in diff.changes if limit.exceeded_by(change)]
 
 
-def _check(exceeded: list[tuple[Limit, list[tuple[str, ParameterChange]]]], diffs: list[ModelChange]) -> None:
+def _check(
+    args: argparse.Namespace,
+    exceeded: list[tuple[Limit, list[tuple[str, ParameterChange]]]],
+    diffs: list[ModelChange],
+) -> None:
     """Raise an error if a limit is exceeded, or if that is not known."""
     for limit, changes in exceeded:
         if changes:
             names = shortlist([change.name for _, change in changes])
             raise LimitError(
-                f"{plural(len(changes), 'change')} with {limit.text}: {names}", hint="git theta diff --full"
+                f"{plural(len(changes), 'change')} with {limit.text}: {names}", hint=_command(args, "--full")
             )
     unknown = sum(change.unavailable for diff in diffs for change in diff.changes)
     if unknown and any(limit.measured for limit, _ in exceeded):
