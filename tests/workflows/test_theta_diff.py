@@ -106,7 +106,7 @@ def test_limits_decide_about_the_exit_code(diff, versions):
     assert "2 changes with rel_change > 0.01: layers.1.up.weight, layers.2.up.weight" in errors
     _, errors, _ = diff("--fail-if", "modified", "--param", "layers.1.*", "--", MODEL)
     hint = errors.splitlines()[-1].removeprefix("hint: git theta ")
-    assert hint == f"diff '--param=layers.1.*' HEAD~ HEAD --full -- {MODEL}"
+    assert hint == f"diff '--param=layers.1.*' 'HEAD~' HEAD --full -- {MODEL}"
     assert diff("--fail-if", "renamed", "--param", "*.up.*")[2] == 0
     assert diff("--fail-if", "size > 3")[2] == 2
     text, _, code = diff("--fail-if", "recast", "--json")
