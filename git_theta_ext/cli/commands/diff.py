@@ -151,14 +151,14 @@ def _write_page(args: argparse.Namespace, diffs: list[ModelChange]) -> None:
     from git_theta_ext.cli.render.pages import write_page
     from git_theta_ext.comparison.page import diff_page
 
-    write_page(args.html, diff_page(_command(args), diffs))
+    write_page(args.html, diff_page(" ".join(_command(args)), diffs))
 
 
-def _command(args: argparse.Namespace, *options: str) -> str:
-    """Return the command that compares the same parameters of the same versions, as it is typed."""
+def _command(args: argparse.Namespace, *options: str) -> list[str]:
+    """Return the words of the command that compares the same parameters of the same versions."""
     chosen = [*(["--cached"] if args.cached else []), *(f"--param={pattern}" for pattern in args.param)]
     paths = ["--", *args.paths] if args.paths else []
-    return shlex.join(["git", "theta", "diff", *chosen, *args.words, *options, *paths])
+    return ["git", "theta", "diff", *chosen, *args.words, *options, *paths]
 
 
 def _text(screen: Screen, view: str | None, diffs: list[ModelChange], unmerged: tuple[str, ...]) -> Iterator[str]:
@@ -185,7 +185,8 @@ def _check(
         if changes:
             names = shortlist([change.name for _, change in changes])
             raise LimitError(
-                f"{plural(len(changes), 'change')} with {limit.text}: {names}", hint=_command(args, "--full")
+                f"{plural(len(changes), 'change')} with {limit.text}: {names}",
+                hint=shlex.join(_command(args, "--full")),
             )
     unknown = sum(change.unavailable for diff in diffs for change in diff.changes)
     if unknown and any(limit.measured for limit, _ in exceeded):
