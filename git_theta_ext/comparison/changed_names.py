@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.manifest_lines import ChangedLines
 
-_WITH_TAB = 65
+WITH_TAB = 65
 """Length of a digest and the tab before it."""
 
 
@@ -28,6 +28,7 @@ class ChangedNames:
         moved: Number of parameters that are in another file of the model.
         unchanged: Number of the other parameters in the files that changed.
         nbytes: Size of the values that are new.
+        resharded: Names of tensors that are in other pieces, so that it is not known whether their values changed.
     """
 
     added: tuple[str, ...]
@@ -37,16 +38,17 @@ class ChangedNames:
     moved: int
     unchanged: int
     nbytes: int
+    resharded: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether no parameter changed."""
-        return not (self.added or self.removed or self.modified or self.renamed or self.moved)
+        return not (self.added or self.removed or self.modified or self.renamed or self.moved or self.resharded)
 
     @property
     def every(self) -> list[str]:
         """The names of all parameters that changed, sorted; that of a renamed one is the new one."""
-        return sorted([*self.added, *self.removed, *self.modified, *self.renamed])
+        return sorted([*self.added, *self.removed, *self.modified, *self.renamed, *self.resharded])
 
 
 def changed_names(files: Sequence[ChangedLines], chosen: Callable[[str], bool] | None = None) -> ChangedNames:
@@ -83,7 +85,7 @@ def changed_names(files: Sequence[ChangedLines], chosen: Callable[[str], bool] |
 
 
 def _modified(files: Iterable[ChangedLines], chosen: Callable[[str], bool] | None) -> ChangedNames:
-    found = [name_and_bytes(line[:-_WITH_TAB]) for file in files for line in file.new]
+    found = [name_and_bytes(line[:-WITH_TAB]) for file in files for line in file.new]
     if chosen is not None:
         found = [each for each in found if chosen(each[0])]
     names, sizes = zip(*found, strict=True) if found else ((), ())

@@ -184,6 +184,29 @@ def test_versions_of_two_numbers_of_processes_are_compared_by_tensor(with_histor
     assert "head.weight" in repo.git("theta", "diff", "--cached", "side", "--", "ck")
 
 
+def test_the_history_is_that_of_tensors(with_history: WithHistory) -> None:
+    repo = with_history(_resharded)
+    (ours, first) = json.loads(repo.git("theta", "log", "--json", "--", "ck"))["commits"]
+    (model,) = ours["models"]
+    assert model["modified"] == ["layer.weight", "norm.bias"]
+    assert (model["added"], model["removed"], model["resharded"], model["unchanged"]) == ([], [], [], 2)
+    assert first["models"][0]["added"] == ["head.weight", "layer.weight", "norm.bias", "step"]
+    (theirs, _) = json.loads(repo.git("theta", "log", "--json", "side", "--", "ck"))["commits"]
+    (model,) = theirs["models"]
+    assert model["resharded"] == ["head.weight", "layer.weight", "norm.bias"]
+    assert (model["added"], model["removed"], model["modified"]) == ([], [], ["step"])
+    assert "1 modified, 3 re-sharded" in repo.git("theta", "log", "-1", "side")
+    assert "layer.weight[3:6]" in repo.git("theta", "log", "--numbers", "-1", "--param", "layer.*")
+
+
+def test_blame_shows_a_tensor_in_one_line_if_one_commit_has_all_its_pieces(with_history: WithHistory) -> None:
+    repo = with_history(_resharded)
+    lines = [line.split()[2:5] for line in repo.git("theta", "blame", "--full", "ck").splitlines()]
+    assert ["head.weight", "1", "first"] in lines
+    assert ["layer.weight[0:3]", "1", "first"] in lines
+    assert ["layer.weight[3:6]", "1", "ours"] in lines
+
+
 def test_numbers_of_the_history_tell_files_apart(with_history: WithHistory) -> None:
     repo = with_history(_resharded)
     assert "rel. change" in repo.git("theta", "log", "--numbers", "-1", "--", "ck")

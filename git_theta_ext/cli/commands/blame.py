@@ -7,7 +7,7 @@ is gone. Parameters of the same commit whose names are alike share a line. Reads
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
@@ -79,7 +79,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     if output.mode == "human":
         screen = screen_of(repo)
         with paged(repo, "blame"):
-            sys.stdout.writelines(f"{line}\n" for line in _text(rows, screen, 0 if args.full else _MOST_ROWS))
+            whole = _by_tensor(rows, version)
+            sys.stdout.writelines(f"{line}\n" for line in _text(whole, screen, 0 if args.full else _MOST_ROWS))
     else:
         output.result(_data(rows), [])
     return 0
@@ -97,6 +98,22 @@ def _changes(
     found = last_changes(workspace.repo, commit_id(workspace.repo, rev), wanted)
     rows = (_Parameter(names[path].get(name, name), path, name, last) for (path, name), last in found.items())
     return sorted(rows, key=lambda row: row.name)
+
+
+def _by_tensor(rows: Sequence[_Parameter], version: ModelVersion) -> list[_Parameter]:
+    """Return one row for each tensor whose pieces all have their values from one commit, in place of its pieces."""
+    tensors = {piece: name for name, tensor in version.joined.items() for piece in tensor.names}
+    commits: dict[str, set[str]] = {}
+    for row in rows:
+        commits.setdefault(tensors.get(row.name, row.name), set()).add(row.last.commit.oid)
+    whole: dict[str, _Parameter] = {}
+    for row in rows:
+        name = tensors.get(row.name, row.name)
+        if name != row.name and len(commits[name]) == 1:
+            whole.setdefault(name, replace(row, name=name))
+        else:
+            whole[row.name] = row
+    return list(whole.values())
 
 
 def _text(rows: Sequence[_Parameter], screen: Screen, most: int) -> Iterator[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from posixpath import basename
+from posixpath import basename, dirname
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changed_names import changed_names
+from git_theta_ext.comparison.changed_pieces import by_tensor
 from git_theta_ext.errors import ManifestError, ThetaError
 from git_theta_ext.git.path_attributes import model_names
-from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines
+from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines, name_of
 from git_theta_ext.model.shards import models_of
+from git_theta_ext.operations.history.indexed_names import IndexedNames, has_index, named_lines
 from git_theta_ext.operations.history.manifests import with_manifests
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.commit_log import Commit, CommittedFile
     from git_theta_ext.merging.record import Record
     from git_theta_ext.model.manifest_lines import ChangedLines
+    from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.operations.workspace import Workspace
 
 RECORD = "Theta-Merge"
@@ -38,6 +41,7 @@ class ChangedModel:
         deleted: Whether the commit deletes it.
         names: The parameters that changed. Of a merge, only those whose value no parent has.
         files: The files that the commit changes.
+        indexes: Those of the parent and of the commit, if the files do not name their parameters themselves.
     """
 
     path: str
@@ -45,6 +49,7 @@ class ChangedModel:
     deleted: bool
     names: ChangedNames
     files: tuple[CommittedFile, ...]
+    indexes: tuple[ModelIndex, ModelIndex] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,10 @@ class _History:
     chosen: Callable[[str], bool] | None
     _models: dict[str, str] = field(default_factory=dict)
     _lines: dict[str, ManifestLines | None] = field(default_factory=dict)
+    _names: IndexedNames = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_names", IndexedNames(self.workspace.repo))
 
     def changes(self, commit: Commit, texts: Mapping[str, bytes]) -> Iterator[ChangedModel]:
         files = [file for file in commit.files if file.new in texts or any(oid in texts for oid in file.old)]
@@ -104,7 +113,7 @@ class _History:
             models.setdefault(self._models[file.path], []).append(file)
         for path, members in sorted(models.items()):
             try:
-                change = self._change(path, members, texts)
+                change = self._change(commit, path, members, texts)
             except ManifestError as error:
                 self.workspace.reporter.warning(f"{commit.oid[:12]}:{path}: {error.message}", "git theta fsck")
                 continue
@@ -118,10 +127,19 @@ class _History:
             models = models_of(unknown, names=model_names(self.workspace.repo.run, unknown))
             self._models.update({path: model.name for model in models for path in model.shards})
 
-    def _change(self, path: str, files: Sequence[CommittedFile], texts: Mapping[str, bytes]) -> ChangedModel | None:
-        lines = [self._changed_lines(file, texts) for file in files]
+    def _change(
+        self, commit: Commit, path: str, files: Sequence[CommittedFile], texts: Mapping[str, bytes]
+    ) -> ChangedModel | None:
+        indexes = self._indexes_of(commit, files) if has_index(path) else None
+        if indexes is None:
+            lines = [self._changed_lines(file, texts) for file in files]
+        else:
+            lines = [_named_lines(file, texts, indexes) for file in files]
         names = changed_names(lines, self.chosen)
-        if len(files) > 1:
+        if indexes is not None:
+            new = [named_lines(file.path, texts[file.new], indexes[-1]) for file in files if file.new in texts]
+            names = by_tensor(names, lines, [name_of(line) for one in new for line in one.parameters])
+        elif len(files) > 1:
             # Git takes a shard for a renamed one if they have many parameters in common.
             pairs = zip(files, lines, strict=True)
             moved = sum(each.unchanged for file, each in pairs if basename(file.path) != basename(file.old_path))
@@ -131,7 +149,22 @@ class _History:
         old_path = self._models[before[0].old_path] if before else None
         if names.empty and (self.chosen is not None or old_path == path) and after:
             return None
-        return ChangedModel(path, old_path, not after, names, tuple(files))
+        return ChangedModel(
+            path, old_path, not after, names, tuple(files), None if indexes is None else (indexes[0], indexes[-1])
+        )
+
+    def _indexes_of(self, commit: Commit, files: Sequence[CommittedFile]) -> tuple[ModelIndex, ...] | None:
+        """Return the index of each parent and of the commit; None if one is missing of a version that has files."""
+        places = [
+            (parent, next((file.old_path for file in files if any(file.old[number : number + 1])), None))
+            for number, parent in enumerate(commit.parents)
+        ]
+        places.append((commit.oid, next((file.path for file in files if file.new), None)))
+        found = [None if path is None else self._names.index(rev, dirname(path)) for rev, path in places]
+        known = [index for index in found if index is not None]
+        if len(known) < sum(path is not None for _, path in places) or not known:
+            return None
+        return tuple(known[0] if index is None else index for index in found)
 
     def _changed_lines(self, file: CommittedFile, texts: Mapping[str, bytes]) -> ChangedLines:
         new = self._lines_of(file.new, texts)
@@ -146,6 +179,16 @@ class _History:
                 self._lines.clear()
             self._lines[oid] = ManifestLines.of(texts[oid])
         return self._lines[oid]
+
+
+def _named_lines(file: CommittedFile, texts: Mapping[str, bytes], indexes: Sequence[ModelIndex]) -> ChangedLines:
+    new = named_lines(file.path, texts[file.new], indexes[-1]) if file.new in texts else None
+    old = [
+        named_lines(file.old_path, texts[oid], index)
+        for oid, index in zip(file.old, indexes, strict=False)
+        if oid in texts
+    ]
+    return changed_lines(new, old)
 
 
 def _records(commit: Commit) -> Iterator[Record]:

@@ -10,12 +10,15 @@ from git_theta_ext.comparison.changes import ModelChange
 from git_theta_ext.comparison.models import compare_models
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.model.model_version import ModelVersion, renamed
+from git_theta_ext.model.tensor_pieces import tensor_of
 from git_theta_ext.operations.diff.measuring import measure_modified
+from git_theta_ext.operations.history.indexed_names import named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.operations.history.changes import ChangedModel
     from git_theta_ext.operations.workspace import Workspace
 
@@ -41,10 +44,18 @@ def measured(workspace: Workspace, model: ChangedModel) -> ModelChange:
     for file in model.files:
         old = next((oid for oid in file.old if oid in manifests), None)
         if old is not None:
-            before[file.old_path] = only(manifests[old], names)
+            before[file.old_path] = _chosen(file.old_path, manifests[old], model.indexes and model.indexes[0], names)
         if file.new in manifests:
-            after[file.path] = only(manifests[file.new], names)
+            after[file.path] = _chosen(file.path, manifests[file.new], model.indexes and model.indexes[1], names)
     return measure_versions(workspace, model.path, *_apart(before, after))
+
+
+def _chosen(path: str, manifest: Manifest, index: ModelIndex | None, names: Collection[str]) -> Manifest:
+    """Return a manifest with the parameters that have a name, or with the pieces of tensors if an index names these."""
+    if index is None:
+        return only(manifest, names)
+    manifest = named(path, manifest, index)
+    return only(manifest, {name for name in manifest.parameters if tensor_of(name) in names})
 
 
 def _apart(*versions: Mapping[str, Manifest]) -> Iterator[Mapping[str, Manifest]]:

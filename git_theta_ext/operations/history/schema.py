@@ -5,9 +5,10 @@ Version 1 of the JSON is an object with ``commits``, one object each with these 
 - ``commit``, ``parents``, ``author``, ``date`` (ISO 8601), ``subject``.
 - ``models``: one object each with ``path``, ``old_path`` (null if the model is new), ``deleted``, ``files``, the names
   of parameters that were ``added``, ``removed`` and ``modified``, ``renamed`` (``name`` and ``old_name``), ``moved``
-  (the number of parameters in another file of the model), ``unchanged`` (the number of other parameters in the files
-  that changed), ``bytes`` (size of the new values). Of a merge, these are the parameters whose value no parent has.
-  With ``--numbers`` also ``distances``: the keys of ``stats`` in the JSON of ``git theta diff``, by parameter.
+  (the number of parameters in another file of the model), ``resharded`` (names of tensors in other pieces, of which it
+  is not known whether their values changed), ``unchanged`` (the number of other parameters in the files that changed),
+  ``bytes`` (size of the new values). Of a merge, these are the parameters whose value no parent has. With
+  ``--numbers`` also ``distances``: the keys of ``stats`` in the JSON of ``git theta diff``, by parameter or piece.
 - ``merges``: how a merge merged checkpoints, if it says so: ``path``, ``method``, ``commits`` (of each side).
 """
 
@@ -57,6 +58,7 @@ def _model_data(model: ChangedModel, measured: Callable[[ChangedModel], ModelCha
         "modified": list(names.modified),
         "renamed": [{"name": name, "old_name": former} for name, former in names.renamed.items()],
         "moved": names.moved,
+        "resharded": list(names.resharded),
         "unchanged": names.unchanged,
         "bytes": names.nbytes,
     }

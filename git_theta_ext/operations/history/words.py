@@ -44,6 +44,7 @@ def _counts(names: ChangedNames, files: int) -> str:
         "removed": len(names.removed),
         "renamed": len(names.renamed),
         "moved": names.moved,
+        "re-sharded": len(names.resharded),
     }
     words = [f"{number} {word}" for word, number in numbers.items() if number]
     if not words:
