@@ -188,7 +188,7 @@ class TestVersions:
             git_theta_ext.load("main", repository=three.path)
 
     def test_errors_are_fit_for_a_terminal_and_show_their_hint(self, three):
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(RepositoryError) as caught:
             git_theta_ext.load("\x1b[2J", repository=three.path)
         shown = "".join(traceback.format_exception(caught.value))
         assert "\x1b" not in shown
