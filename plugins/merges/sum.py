@@ -23,7 +23,7 @@ _PAIR = 2
 
 
 def _numbers(shape: Sequence[int], branches: int) -> float:
-    return math.prod(shape) * 4 * branches if branches > _PAIR else 0
+    return math.prod(shape) * (branches + 2) if branches > _PAIR else 0
 
 
 class Sum:

@@ -46,5 +46,5 @@ def test_commits_and_configurations(repo: Repo) -> None:
     # Only the configuration differs: from the work tree, named by itself.
     repo.write(json.dumps(lora_config(r=6, lora_alpha=24)).encode(), CONFIG)
     shown = repo.git("theta", "diff", "--", CONFIG)
-    assert "LoRA, rank 6, alpha 8 -> 24, scale 1.33333 -> 4  2 modified" in shown
+    assert "LoRA, rank 6, alpha 8 -> 24, scale 1.33333 -> 4  2" in shown
     assert "rel. change 2.0e+00" in shown
