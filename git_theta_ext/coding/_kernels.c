@@ -176,7 +176,10 @@ static int fitting(Py_buffer *b, Py_ssize_t count, Py_ssize_t width) {
            b[0].len % width == 0 && b[2].len == b[0].len;
 }
 
-static PyObject *group(PyObject *module, PyObject *args) {
+typedef void (*grouping)(const void *values, const uint8_t *keys, Py_ssize_t count, char *out);
+
+/* Run one of the functions for elements of 1, 2, 4 and 8 bytes. */
+static PyObject *by_width(PyObject *args, const grouping functions[4]) {
     Py_buffer b[3] = {{0}};
     if (!PyArg_ParseTuple(args, "y*y*w*", &b[0], &b[1], &b[2])) {
         release(b, 3);
@@ -185,37 +188,22 @@ static PyObject *group(PyObject *module, PyObject *args) {
     Py_ssize_t count = b[1].len, width = count ? b[0].len / count : 1;
     if (!fitting(b, count, width))
         return bad_sizes(b, 3);
+    grouping function = functions[width == 8 ? 3 : width / 2];
     Py_BEGIN_ALLOW_THREADS
-    switch (width) {
-    case 1: group_8(b[0].buf, b[1].buf, count, b[2].buf); break;
-    case 2: group_16(b[0].buf, b[1].buf, count, b[2].buf); break;
-    case 4: group_32(b[0].buf, b[1].buf, count, b[2].buf); break;
-    default: group_64(b[0].buf, b[1].buf, count, b[2].buf);
-    }
+    function(b[0].buf, b[1].buf, count, b[2].buf);
     Py_END_ALLOW_THREADS
     release(b, 3);
     Py_RETURN_NONE;
 }
 
+static PyObject *group(PyObject *module, PyObject *args) {
+    static const grouping functions[4] = {group_8, group_16, group_32, group_64};
+    return by_width(args, functions);
+}
+
 static PyObject *ungroup(PyObject *module, PyObject *args) {
-    Py_buffer b[3] = {{0}};
-    if (!PyArg_ParseTuple(args, "y*y*w*", &b[0], &b[1], &b[2])) {
-        release(b, 3);
-        return NULL;
-    }
-    Py_ssize_t count = b[1].len, width = count ? b[0].len / count : 1;
-    if (!fitting(b, count, width))
-        return bad_sizes(b, 3);
-    Py_BEGIN_ALLOW_THREADS
-    switch (width) {
-    case 1: ungroup_8(b[0].buf, b[1].buf, count, b[2].buf); break;
-    case 2: ungroup_16(b[0].buf, b[1].buf, count, b[2].buf); break;
-    case 4: ungroup_32(b[0].buf, b[1].buf, count, b[2].buf); break;
-    default: ungroup_64(b[0].buf, b[1].buf, count, b[2].buf);
-    }
-    Py_END_ALLOW_THREADS
-    release(b, 3);
-    Py_RETURN_NONE;
+    static const grouping functions[4] = {ungroup_8, ungroup_16, ungroup_32, ungroup_64};
+    return by_width(args, functions);
 }
 
 static PyObject *count(PyObject *module, PyObject *args) {
