@@ -192,10 +192,11 @@ def _row(items: list[N], depth: int | None) -> Row[N]:
     return Row(_label([_pattern(item.name) for item in items], depth), spec, tuple(items))
 
 
-def labels(names: Sequence[str], most: int) -> list[str]:
+@lru_cache(1 << 8)  # the commits of a history mostly change the same parameters
+def labels(names: tuple[str, ...], most: int) -> tuple[str, ...]:
     """Return at most ``most`` patterns that cover some names, with as much detail as possible."""
     if len(names) == 1:
-        return [printable(names[0])]
+        return (printable(names[0]),)
     patterns = [*map(_pattern, names)]
     shapes = {id(shape): shape for shape, _ in patterns}
     longest = max(map(len, shapes.values()), default=0)
@@ -206,7 +207,7 @@ def labels(names: Sequence[str], most: int) -> list[str]:
     members = {number: groups[shape[:depth]] for number, shape in shapes.items()}
     for pattern in patterns:
         members[id(pattern[0])].append(pattern)
-    return [_label(group, depth) for group in groups.values()]
+    return tuple(_label(group, depth) for group in groups.values())
 
 
 def _label(patterns: Sequence[_Pattern], depth: int | None) -> str:

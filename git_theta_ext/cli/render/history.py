@@ -57,8 +57,8 @@ def details(
 def _patterns(names: ChangedNames) -> str:
     """Return what the names have in common; nothing if all parameters changed, or the names have nothing in common."""
     every = names.every if names.unchanged or names.renamed else []
-    patterns = labels(every, _MOST_LABELS) if every else []
-    return "" if patterns == ["**"] else ", ".join(patterns)
+    patterns = labels(tuple(every), _MOST_LABELS) if every else ()
+    return "" if patterns == ("**",) else ", ".join(patterns)
 
 
 def _distances(change: ModelChange) -> Iterator[str]:

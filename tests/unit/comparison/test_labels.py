@@ -18,4 +18,4 @@ LAYERS = [f"encoder.layer.{n}.{part}.weight" for n in (4, 5) for part in ("atten
     ],
 )
 def test_patterns_have_as_much_detail_as_few_can(names, expected):
-    assert labels(names, 2) == expected
+    assert labels(tuple(names), 2) == tuple(expected)
