@@ -81,8 +81,8 @@ MERGE_DEVICE = Setting(
     "theta.merge.device",
     "device",
     "auto",
-    "Device that computes merges: `cpu`, `cuda` (all CUDA devices), `cuda:N`, or `auto`, which is CUDA if available and"
-    " the CPU for what does not fit.",
+    "Device that computes merges: `cpu`, `cuda` (all CUDA devices), `cuda:N`, or `auto`, which is CUDA for methods that"
+    " multiply or decompose matrices if a device works, and the CPU for everything else.",
 )
 SETTINGS = (
     THREADS,

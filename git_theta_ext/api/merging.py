@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.api.models import read_model
@@ -215,7 +216,7 @@ def _computed(models: _Models, planned: Plan, device: str) -> dict[str, torch.Te
     results = MemoryStore()
     values = {decision.name: decision.value for decision in planned.decisions}
     if any(decision.computed for decision in planned.decisions):
-        engine = Engine(models.source, open_devices(device), statistics=models.statistics, results=results)
+        engine = Engine(models.source, partial(open_devices, device), statistics=models.statistics, results=results)
         result = engine.compute(planned)
         _refuse(result.failed)
         values.update(result.values)

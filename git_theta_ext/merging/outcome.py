@@ -31,20 +31,19 @@ class Computed:
         failed: Parameter to the reason why it could not be merged.
         notes: Messages for the user.
         resumed: Number of results that an earlier, interrupted run had stored.
-        out_of_memory: Device to the parameters for which it ran out of memory.
+        moved: What happened to a device, such as that it ran out of memory, to the parameters that the CPU merged then.
     """
 
     values: dict[str, Parameter] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     resumed: int = 0
-    out_of_memory: dict[str, list[str]] = field(default_factory=dict)
+    moved: dict[str, list[str]] = field(default_factory=dict)
 
-    def memory_notes(self) -> list[str]:
-        """Return a note for each device that ran out of memory."""
+    def moved_notes(self) -> list[str]:
+        """Return a note for each failure of a device."""
         return [
-            f"{device} ran out of memory: merged {shortlist(map(repr, names), 1)} on the CPU"
-            for device, names in self.out_of_memory.items()
+            f"{failure}: merged {shortlist(map(repr, names), 1)} on the CPU" for failure, names in self.moved.items()
         ]
 
 

@@ -144,7 +144,7 @@ def on_devices(side: int, repetitions: int) -> list[dict[str, Any]]:
     Raises:
         RuntimeError: A merge failed.
     """
-    used = [*open_devices("cpu").used, *(open_devices("cuda").used if torch.cuda.is_available() else ())]
+    used = [*open_devices("cpu", ()).used, *(open_devices("cuda", ()).used if torch.cuda.is_available() else ())]
     rows = []
     for device in used:
         bus = _bandwidth(device.name) if device.name != "cpu" else None

@@ -35,6 +35,7 @@ EXACT = [name for name in SINGLE if find_merge(name).contract.exact]
 STORED = [name for name in SINGLE if not find_merge(name).contract.sidecars]
 FLOATS = ["BF16", "F16", "F32", "F64"]
 ALL_FLOATS = [*FLOATS, "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]
+MATRICES, ELEMENTS = ([find_merge(name).contract] for name in ("iso_c", "ties"))
 PIECE = SPAN << 19
 # Relative to the largest change that a merge made; docs/merging.md promises it of matrices of full rank.
 FLOAT32, FLOAT64 = 2.0**-20, 1e-9
@@ -265,13 +266,30 @@ def test_what_the_device_runs_out_of_memory_over_is_merged_on_the_processor(devi
 def test_devices_by_name():
     count = torch.cuda.device_count()
     every = tuple(f"cuda:{number}" for number in range(count))
-    assert device_names("auto") == device_names("cuda") == every
-    assert device_names(every[-1]) == every[-1:]
-    assert device_names("cpu") == ("cpu",)
-    assert isinstance(open_devices("auto").spare, Cpu)
-    assert open_devices("cuda").spare is None
+    assert device_names("auto", MATRICES) == device_names("cuda", MATRICES) == device_names("cuda", ELEMENTS) == every
+    assert device_names("auto", ELEMENTS) == ("cpu",)
+    assert device_names(every[-1], ELEMENTS) == every[-1:]
+    assert device_names("cpu", MATRICES) == ("cpu",)
+    automatic = open_devices("auto", MATRICES)
+    assert [each.name for each in automatic.used] == list(every)
+    assert automatic.notes == ()
+    assert isinstance(automatic.spare, Cpu)
+    assert open_devices("cuda", ELEMENTS).spare is None
     with pytest.raises(ConfigError, match="no such device"):
-        open_devices(f"cuda:{count}")
+        open_devices(f"cuda:{count}", MATRICES)
+
+
+def test_auto_merges_elementwise_on_the_processor_and_matrices_on_the_device():
+    memory = MemoryStore()
+    rows = versions(memory, "F32", SMALL)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.max_memory_allocated()
+    devices = open_devices("auto", MATRICES)
+    assert computed(memory, rows, devices, "ties") == computed(memory, rows, Devices((Cpu(),)), "ties")
+    assert torch.cuda.max_memory_allocated() - before <= 1 << 20, "only what trying the device takes"
+    computed(memory, rows, devices, "iso_c")
+    assert torch.cuda.max_memory_allocated() - before > 1 << 20
 
 
 def test_all_devices_share_a_merge():
@@ -279,7 +297,7 @@ def test_all_devices_share_a_merge():
         pytest.skip("one CUDA device")
     memory = MemoryStore()
     rows = versions(memory, "BF16", {f"w{n}": (1200, 1000 + n) for n in range(8)})
-    devices = open_devices("cuda")
+    devices = open_devices("cuda", ELEMENTS)
     for name in ("average", "ties", "slerp"):
         for number in range(len(devices.used)):
             torch.cuda.reset_peak_memory_stats(number)
@@ -293,7 +311,7 @@ def test_nothing_is_allocated_on_a_device_that_was_not_asked_for():
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(0)
     memory = MemoryStore()
-    computed(memory, versions(memory, "BF16", SMALL), open_devices("cuda:1"), "ties")
+    computed(memory, versions(memory, "BF16", SMALL), open_devices("cuda:1", ELEMENTS), "ties")
     assert torch.cuda.max_memory_allocated(0) == torch.cuda.memory_allocated(0)
 
 

@@ -3,19 +3,23 @@
 A lane is a stream and two slabs of pinned memory. The thread that uses it fills one slab while the other one is copied,
 enqueues the computation in the stream behind the copies, and waits for the result. The copies and computations of
 different lanes overlap. Since all work of a lane is in one stream, streams need no synchronisation: freed memory is
-reused by the same stream, after everything that still reads it.
+reused by the same stream, after everything that still reads it. All tensors of a lane are gone when the lane is given
+back, so that no more lanes take memory than there are.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import LifoQueue
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.merging.devices.numbers import prepared, torch_dtype, viewed, widened
+from git_theta_ext.model.dtypes import dtype as dtype_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,14 +142,34 @@ class Cuda:
             # New threads use the first device, which may not be this one.
             with torch.cuda.device(self._device), torch.cuda.stream(lane.stream):
                 yield lane
+        except BaseException as error:
+            clear_frames(error.__traceback__)  # which have the tensors of the lane
+            raise
         finally:
             self._idle.put(lane)
+
+    def try_out(self) -> None:
+        """Copy a few numbers to the device, compute, and copy the result back.
+
+        Raises:
+            RuntimeError: The device cannot be used, such as one that this build of torch has no kernels for.
+        """
+        values, result = bytearray(range(8)), bytearray(8)
+        with warnings.catch_warnings(), self.lane() as lane:
+            warnings.simplefilter("ignore")  # torch warns about old devices, some of which it can use
+            loaded = lane.load(values, dtype_named("I8"), wide=False)
+            lane.save(loaded + 1, dtype_named("I8"), result)
+        if result != bytes(range(1, 9)):
+            raise RuntimeError("it computes wrong results")
 
     def free(self) -> int | None:
         """Return the bytes that are free, including those that torch caches; see ``Device``."""
         import torch
 
-        free, _ = torch.cuda.mem_get_info(self._device)
+        try:
+            free, _ = torch.cuda.mem_get_info(self._device)
+        except RuntimeError:
+            return 0  # the device failed earlier, and nothing can be allocated there
         return free + torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
 
     def load(self, data: Buffer, dtype: Dtype, *, wide: bool) -> torch.Tensor:
@@ -159,18 +183,36 @@ def _pinned(*shape: int) -> torch.Tensor:
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether a device ran out of memory: for a tensor, the workspace of a library, or a context."""
+_NO_MEMORY = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+_FAILURES = ("CUDA error", "CUDA driver error", "HIP error", "cusolver error", "CUBLAS_STATUS", "CUSOLVER_STATUS")
+"""Parts of torch's messages about errors of a device; it has no class of exceptions for all of them."""
+
+
+def failure_of(name: str, error: RuntimeError) -> str:
+    """Return what happened to a device, such as ``cuda:0 ran out of memory``; nothing if the error is another one.
+
+    Args:
+        name: Name of the device.
+        error: An exception of torch.
+    """
     import torch
 
-    return isinstance(error, torch.cuda.OutOfMemoryError) or any(
-        words in str(error) for words in ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-    )
+    text = str(error)
+    # Torch itself, the workspace of a library, or the context may have had too little.
+    if isinstance(error, torch.cuda.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
+        return f"{name} ran out of memory"
+    return f"{name} failed ({first_line(error)})" if any(words in text for words in _FAILURES) else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message; torch's go on with advice about debugging."""
+    return str(error).partition("\n")[0].rstrip(" .")
 
 
 def give_back_memory() -> None:
     """Free the memory that torch caches on CUDA devices."""
     import torch
 
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    with suppress(RuntimeError):  # a device that failed frees nothing
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -66,7 +66,11 @@ class Devices:
     Attributes:
         used: One or more devices.
         spare: The device for tensors that need more memory than any of them has; None if that is an error.
+        matrices_only: Whether ``used`` only get what multiplies or decomposes matrices, and ``spare`` the rest.
+        notes: Messages for the user, about devices that cannot be used.
     """
 
     used: tuple[Device, ...]
     spare: Device | None = None
+    matrices_only: bool = False
+    notes: tuple[str, ...] = ()

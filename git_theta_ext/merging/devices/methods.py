@@ -26,6 +26,11 @@ def require_torch(contracts: Iterable[MergeContract]) -> None:
         require("torch", "a merge method")
 
 
+def have_matrices(contracts: Iterable[MergeContract]) -> bool:
+    """Return whether a method multiplies or decomposes matrices, which takes longer than moving them to a device."""
+    return not all(contract.exact for contract in contracts)
+
+
 def merge_by(method: MergeMethod, piece: Piece) -> Array | Elected:
     """Merge a piece by a method; see ``git_theta_ext.interfaces.MergeMethod``."""
     import numpy as np

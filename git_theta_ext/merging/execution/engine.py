@@ -11,10 +11,10 @@ from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu, one_thread
 from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.devices.methods import require_torch
-from git_theta_ext.merging.devices.one_core import SMALL, one_core
+from git_theta_ext.merging.devices.one_core import one_core
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.execution.journal import Journal
-from git_theta_ext.merging.execution.pairs import merge_pairs
+from git_theta_ext.merging.execution.pairs import contracts_of, is_small, merge_pairs
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.scheduler import DeviceScheduler
 from git_theta_ext.merging.execution.stream import run
@@ -32,7 +32,7 @@ from git_theta_ext.util.threads import no_progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from git_theta_ext.interfaces import Trim
+    from git_theta_ext.interfaces import MergeContract, Trim
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Statistics, Task
@@ -40,13 +40,16 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.store.tensor_store import TensorStore
 
+    OpenDevices = Callable[[Sequence[MergeContract]], Devices]
+
 
 class Engine:
     """Computes the values that a plan asks for.
 
     Args:
         store: Holds the values.
-        devices: Where to compute; by default on the CPU.
+        devices: Where to compute, or a function that opens the devices for methods with some contracts; by default the
+            CPU.
         journal: Remembers results, so that an interrupted merge can be resumed.
         statistics: The statistics beside the checkpoints, for methods that need them.
         advance: Called with the size in bytes of each tensor that is done, from any thread.
@@ -57,7 +60,7 @@ class Engine:
     def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default
         self,
         store: TensorStore,
-        devices: Devices | None = None,
+        devices: Devices | OpenDevices | None = None,
         journal: Journal | None = None,
         statistics: Statistics | None = None,
         advance: Callable[[int], None] = no_progress,
@@ -65,7 +68,7 @@ class Engine:
         announce: Callable[[Budget], None] | None = None,
     ) -> None:
         self._store = store
-        self._scheduler = DeviceScheduler(devices or Devices((Cpu(),)), store.threads)
+        self._devices = devices or Devices((Cpu(),))
         self._journal = journal or Journal(None)
         self._statistics = statistics or {}
         self._advance = advance
@@ -74,13 +77,14 @@ class Engine:
 
     @property
     def device(self) -> Device:
-        """The first device, for work that is not distributed."""
-        return self._scheduler.devices[0]
+        """The first device, for elementwise work that is not distributed."""
+        return self._scheduler([]).devices[0]
 
     def compute(self, plan: Plan) -> Computed:
         """Compute all values that a plan asks for; they are durable on return.
 
         Raises:
+            ConfigError: A device that was asked for by name cannot be used.
             LibraryError: A method needs torch, which is not installed.
             MergeError: A device that was asked for by name has too little memory for a tensor.
             PluginError: A method is not installed, or violates its contract.
@@ -88,23 +92,26 @@ class Engine:
         """
         computed = Computed()
         available = [task for task in single_tasks(plan, self._statistics) if self._is_available(task, computed)]
-        budget = self._scheduler.budget(plan, available)
+        scheduler = self._scheduler([*(task.method.contract for task in available), *contracts_of(plan.pairs)])
+        computed.notes += scheduler.notes
+        budget = scheduler.budget(plan, available)
         if self._announce is not None and budget.parameters:
             self._announce(budget)
-        computed.notes += self._scheduler.note(available)
+        computed.notes += scheduler.note(available)
         require_torch([task.method.contract for task in available])
         require_torch([find_pair(pair.choice.method).contract for pair in plan.pairs])
         plain = [task for task in available if not task.method.contract.trims]
-        self._take(self._run(self._scheduler, [task for task in plain if not task.streams], SignElection()), computed)
+        self._take(self._run(scheduler, [task for task in plain if not task.streams], SignElection()), computed)
         with one_thread():  # pieces are merged in parallel
-            self._take(self._run(self._scheduler, [task for task in plain if task.streams], SignElection()), computed)
+            self._take(self._run(scheduler, [task for task in plain if task.streams], SignElection()), computed)
             together = [task for task in available if scope_of(task.choice) != "tensor"]
-            self._take(self._elect(self._scheduler, plan, scopes(together)), computed)
-            self._take(self._elect_apart(plan, [t for t in available if scope_of(t.choice) == "tensor"]), computed)
-        self._run_pairs(plan, computed)
+            self._take(self._elect(scheduler, plan, scopes(together)), computed)
+            apart = [task for task in available if scope_of(task.choice) == "tensor"]
+            self._take(self._elect_apart(scheduler, plan, apart), computed)
+        self._run_pairs(scheduler, plan, computed)
         compute_exactly(plan.decisions, self._store, self._results, computed, self._advance)
         self._results.flush()
-        computed.notes += computed.memory_notes()
+        computed.notes += computed.moved_notes()
         return computed
 
     def thresholds(self, plan: Plan) -> dict[str, tuple[Trim, ...]]:
@@ -116,11 +123,16 @@ class Engine:
         """
         thresholds = {}
         for group in scopes(single_tasks(plan, self._statistics)):
-            selections = search(self._store, self._scheduler, plan, group)
+            selections = search(self._store, self._scheduler([]), plan, group)
             trims = [selection.threshold(exact=is_exact(group)) for selection in selections]
             for task in group:
                 thresholds.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
         return thresholds
+
+    def _scheduler(self, contracts: Sequence[MergeContract]) -> DeviceScheduler:
+        """Open the devices for methods with some contracts."""
+        devices = self._devices if isinstance(self._devices, Devices) else self._devices(contracts)
+        return DeviceScheduler(devices, self._store.threads)
 
     def _is_available(self, task: Task, computed: Computed) -> bool:
         missing = self._store.touch_and_find_missing({member.digest for member in task.members})
@@ -141,15 +153,13 @@ class Engine:
             else:
                 computed.values.update(dict.fromkeys(names, value))
             computed.resumed += merged.stored is not None
-            if merged.out_of_memory:
-                computed.out_of_memory.setdefault(merged.out_of_memory, []).append(merged.task.name)
+            if merged.moved:
+                computed.moved.setdefault(merged.moved, []).append(merged.task.name)
 
-    def _elect_apart(self, plan: Plan, tasks: Sequence[Task]) -> Iterator[MergedTensor]:
+    def _elect_apart(self, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> Iterator[MergedTensor]:
         """Run tasks that each have their own scope, on all devices in parallel."""
-        shared = [(self._scheduler.only(device), share) for device, share in self._scheduler.tasks(tasks)]
-        return interleaved(
-            [partial(self._elect, scheduler, plan, [[task] for task in share]) for scheduler, share in shared]
-        )
+        shared = [(scheduler.only(device), share) for device, share in scheduler.tasks(tasks)]
+        return interleaved([partial(self._elect, only, plan, [[task] for task in share]) for only, share in shared])
 
     def _elect(
         self, scheduler: DeviceScheduler, plan: Plan, groups: Sequence[Sequence[Task]]
@@ -200,24 +210,22 @@ class Engine:
             yield merged_tensors[-1]
             self._advance(task.spec.nbytes)
         shared = scheduler.tasks(remaining, together=election.ordered)
-        for merged in interleaved([partial(self._share, device, share, election) for device, share in shared]):
+        merge = partial(run, self._store, election=election, advance=self._advance, threads=scheduler.threads)
+        for merged in interleaved([partial(merge, device, share) for device, share in shared]):
             yield replace(merged, identity=identities[merged.task.name])
             merged_tensors.append(replace(merged, data=None))
         return merged_tensors
 
-    def _share(
-        self, device: Device, tasks: Sequence[Task], election: SignElection
-    ) -> Generator[MergedTensor, None, None]:
-        return run(self._store, device, tasks, election, self._advance, self._scheduler.threads)
-
-    def _run_pairs(self, plan: Plan, computed: Computed) -> None:
+    def _run_pairs(self, scheduler: DeviceScheduler, plan: Plan, computed: Computed) -> None:
         # Each pair by its own size, so that the values do not depend on how a model is divided into files.
-        for small, pairs in groupby(plan.pairs, _is_small):
+        for (small, _), pairs in groupby(plan.pairs, lambda pair: (is_small(pair), pair.choice.method)):
             with one_core(small=small):
-                self._run_some_pairs(tuple(pairs), plan.sides, computed)
+                self._run_some_pairs(scheduler, tuple(pairs), plan.sides, computed)
 
-    def _run_some_pairs(self, pairs: Sequence[PairDecision], sides: Sequence[Manifest], computed: Computed) -> None:
-        shared = self._scheduler.work(pairs, lambda pair: sum(spec.nbytes for spec in pair.specs.values()))
+    def _run_some_pairs(
+        self, scheduler: DeviceScheduler, pairs: Sequence[PairDecision], sides: Sequence[Manifest], computed: Computed
+    ) -> None:
+        shared = scheduler.work(pairs, lambda p: sum(spec.nbytes for spec in p.specs.values()), contracts_of(pairs))
         for merged in interleaved([partial(merge_pairs, self._store, *share, sides) for share in shared]):
             pair = merged.pair
             if merged.reason:
@@ -227,12 +235,8 @@ class Engine:
                 {name: self._results.add(spec, data) for name, (spec, data) in merged.values.items()}
             )
             computed.notes += [*merged.notes, *filter(None, [pair.note])]
-            if merged.out_of_memory:
-                computed.out_of_memory.setdefault(merged.out_of_memory, []).append(pair.names[0])
-
-
-def _is_small(pair: PairDecision) -> bool:
-    return len(pair.changed_by) * sum(spec.elements for spec in pair.specs.values()) <= SMALL
+            if merged.moved:
+                computed.moved.setdefault(merged.moved, []).append(pair.names[0])
 
 
 def _sign(votes: int) -> int:

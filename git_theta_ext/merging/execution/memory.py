@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.devices import cuda
 from git_theta_ext.merging.devices.device import CPU
-from git_theta_ext.merging.execution.pairs import pair_bytes
+from git_theta_ext.merging.devices.methods import have_matrices
+from git_theta_ext.merging.execution.pairs import contracts_of, pair_bytes
 from git_theta_ext.merging.execution.stream import results_bytes
 from git_theta_ext.merging.execution.work import gathered_bytes, piece_bytes, rows_bytes
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes
@@ -25,6 +26,7 @@ from git_theta_ext.util.threads import largest_sum
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from git_theta_ext.interfaces import MergeContract
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
@@ -43,6 +45,7 @@ class DeviceMemory:
         lanes: Number of pieces that are merged on it at the same time.
         span: Number of chunks in a piece.
         free: Bytes of free memory; None if this is unlimited or unknown.
+        matrices_only: Whether it only gets what multiplies or decomposes matrices.
     """
 
     name: str
@@ -50,13 +53,14 @@ class DeviceMemory:
     lanes: int
     span: int
     free: int | None = None
+    matrices_only: bool = False
 
     @classmethod
-    def of(cls, name: str, threads: int, free: int | None = None) -> DeviceMemory:
+    def of(cls, name: str, threads: int, free: int | None = None, *, matrices_only: bool = False) -> DeviceMemory:
         """Return the memory of a device, from its name."""
         if name == CPU:
             return cls(name, threads, threads, 1)
-        return cls(name, threads, min(threads, cuda.LANES), cuda.SPAN, free)
+        return cls(name, threads, min(threads, cuda.LANES), cuda.SPAN, free, matrices_only)
 
     @property
     def host(self) -> bool:
@@ -66,6 +70,18 @@ class DeviceMemory:
     def holds(self, task: Task) -> bool:
         """Return whether there is enough memory for a task."""
         return self.free is None or need(self, task) <= self.free
+
+    def takes(self, contracts: Sequence[MergeContract]) -> bool:
+        """Return whether it merges by methods with these contracts, none if the size of the tensors forbids it."""
+        return not self.matrices_only or have_matrices(contracts)
+
+    def may_merge(self, task: Task) -> bool:
+        """Return whether it merges by the task's method, and has enough memory."""
+        return self.takes([task.method.contract]) and self.holds(task)
+
+    def pairs(self, pairs: Iterable[PairDecision]) -> list[PairDecision]:
+        """Return the LoRAs that it merges."""
+        return [pair for pair in pairs if self.takes(contracts_of([pair]))]
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class Budget:
         reads: Bytes of the tensors that they are computed from.
         methods: Names of the methods, sorted.
         peaks: Each device with the most bytes of memory that values take on it.
-        spilled: Parameters that are merged on the CPU because no other device has enough memory.
+        spilled: Parameters that are merged on the CPU because no device that would merge them has enough memory.
     """
 
     parameters: int
@@ -101,11 +117,15 @@ def budget(
         plan: The plan of the merge.
         tasks: The tensors to compute, without the LoRAs that are merged as pairs.
         devices: The devices that share the work.
-        spare: The device that merges tensors that are too large for the others.
+        spare: The device that merges tensors that are too large for the others, or that the others do not take.
     """
-    held = [(device, [task for task in tasks if device.holds(task)]) for device in devices]
-    spilled = [task for task in tasks if not any(device.holds(task) for device in devices)]
-    held += [(spare, spilled)] if spare is not None and spilled else []
+    held = [
+        (device, [task for task in tasks if device.may_merge(task)], device.pairs(plan.pairs)) for device in devices
+    ]
+    rest = [task for task in tasks if not any(device.may_merge(task) for device in devices)]
+    spilled = [task for task in rest if any(device.takes([task.method.contract]) for device in devices)]
+    rest_of_pairs = [pair for pair in plan.pairs if not any(device.pairs([pair]) for device in devices)]
+    held += [(spare, rest, rest_of_pairs)] if spare is not None and (rest or rest_of_pairs) else []
     members = [member for task in tasks for member in task.members]
     members += [member for pair in plan.pairs for member in _members(plan, pair)]
     methods = {task.choice.method for task in tasks} | {pair.choice.method for pair in plan.pairs}
@@ -113,7 +133,7 @@ def budget(
         sum(len(task.names) for task in tasks) + sum(len(pair.members) for pair in plan.pairs),
         sum(member.spec.nbytes for member in members),
         tuple(sorted(methods)),
-        tuple((device.name, _peak(device, plan, some)) for device, some in held),
+        tuple((device.name, _peak(device, plan, some, pairs)) for device, some, pairs in held),
         tuple(task.name for task in spilled),
     )
 
@@ -125,15 +145,15 @@ def need(device: DeviceMemory, task: Task) -> int:
     return largest_sum(device.lanes, [_piece(device, task)])
 
 
-def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task]) -> int:
+def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequence[PairDecision]) -> int:
     """Return the most bytes that are in a device's memory at once; the phases of a merge follow each other."""
     streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))
     changes = [change for scope in scopes(tasks) for change in counted_for(plan, scope) if change[1]]
     merging = largest_sum(device.lanes, (_piece(device, task) for task in streamed))
     counting = largest_sum(device.lanes, (_counting(device, change) for change in changes))
-    alone = [rows_bytes(task) for task in whole] + [pair_bytes(plan.sides, pair) for pair in plan.pairs]
+    alone = [rows_bytes(task) for task in whole] + [pair_bytes(plan.sides, pair) for pair in pairs]
     if not device.host:
-        elementwise = all(task.method.contract.granularity == "element" for task in tasks) and not plan.pairs
+        elementwise = all(task.method.contract.granularity == "element" for task in tasks) and not pairs
         return max(merging, counting, *alone, 0) + (0 if elementwise else cuda.LIBRARY_BYTES)
     reading = max(
         _reading(device, ([*_specs(task), task.spec] for task in streamed)),
@@ -142,7 +162,7 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task]) -> int:
     merging += results_bytes([task.spec.nbytes for task in streamed])
     counting += _reading(device, map(changed_specs, changes), [histogram_bytes(change) for change in changes])
     gathered = max((gathered_bytes(task) for task in whole), default=0)
-    results = [task.spec for task in tasks] + [spec for pair in plan.pairs for spec in pair.specs.values()]
+    results = [task.spec for task in tasks] + [spec for pair in pairs for spec in pair.specs.values()]
     stored = waiting_bytes([spec.nbytes for spec in results])
     return max(merging + reading, counting, max(alone, default=0) + gathered + reading) + stored
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.interfaces import Pair, array_namespace
 from git_theta_ext.merging.devices.cpu import Cpu
-from git_theta_ext.merging.devices.cuda import give_back_memory, is_out_of_memory
+from git_theta_ext.merging.devices.cuda import failure_of, give_back_memory
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import merge_pairs_by
 from git_theta_ext.merging.devices.numbers import number_bytes
+from git_theta_ext.merging.devices.one_core import SMALL
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.registry import find_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
-    from git_theta_ext.interfaces import Array
+    from git_theta_ext.interfaces import Array, MergeContract
     from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.model.manifest import Manifest
@@ -39,14 +40,14 @@ class MergedPair:
         values: Spec and bytes of each parameter; empty if it could not be merged.
         notes: Messages for the user.
         reason: Why it could not be merged.
-        out_of_memory: The device that had too little memory for it, so that it was merged on the CPU.
+        moved: What happened to a device, so that it was merged on the CPU; see ``failure_of``.
     """
 
     pair: PairDecision
     values: Mapping[str, tuple[TensorSpec, bytearray]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reason: str = ""
-    out_of_memory: str = ""
+    moved: str = ""
 
 
 def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
@@ -64,6 +65,16 @@ def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
     return 2 * sum(spec.elements for spec in specs) * width + math.ceil(scratch * width)
 
 
+def is_small(pair: PairDecision) -> bool:
+    """Return whether the factors of a LoRA are so small that a single core merges them fastest."""
+    return len(pair.changed_by) * sum(spec.elements for spec in pair.specs.values()) <= SMALL
+
+
+def contracts_of(pairs: Iterable[PairDecision]) -> list[MergeContract]:
+    """Return the contracts of the methods that merge the LoRAs which are not small."""
+    return [find_pair(pair.choice.method).contract for pair in pairs if not is_small(pair)]
+
+
 def merge_pairs(
     store: TensorStore, device: Device, pairs: Sequence[PairDecision], sides: Sequence[Manifest]
 ) -> Generator[MergedPair, None, None]:
@@ -74,21 +85,21 @@ def merge_pairs(
 
     Args:
         store: Holds the values.
-        device: Where to compute; what it has too little memory for is merged on the CPU.
+        device: Where to compute; what it has too little memory for, or fails at, is merged on the CPU.
         pairs: The LoRAs, and how to merge them.
         sides: The versions that are merged.
     """
     for pair in pairs:
-        out_of_memory = ""
+        moved = ""
         try:
             merged = _reported(store, device, pair, sides)
         except RuntimeError as error:
-            if device.name == CPU or not is_out_of_memory(error):
+            moved = "" if device.name == CPU else failure_of(device.name, error)
+            if not moved:
                 raise
-            out_of_memory = device.name
-        if out_of_memory:  # the error is released by now, and with it the tensors that it referenced
+        if moved:  # the error is released by now, and with it the tensors that it referenced
             give_back_memory()
-            merged = replace(_reported(store, Cpu(), pair, sides), out_of_memory=out_of_memory)
+            merged = replace(_reported(store, Cpu(), pair, sides), moved=moved)
         yield merged
 
 

@@ -13,6 +13,7 @@ from git_theta_ext.util.text import shortlist
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from git_theta_ext.interfaces import MergeContract
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Task
@@ -31,13 +32,18 @@ class DeviceScheduler:
     Attributes:
         devices: The devices that share the work, followed by the spare device, if there is one.
         threads: Number of threads that read for each of them.
+        notes: Messages for the user about devices that cannot be used.
     """
 
     def __init__(self, devices: Devices, threads: int) -> None:
         self.devices: tuple[Device, ...] = (*devices.used, *([] if devices.spare is None else [devices.spare]))
         self.threads = threads_each(threads, len(devices.used))
+        self.notes = devices.notes
         self._used = len(devices.used)
-        self._memories = [DeviceMemory.of(device.name, self.threads, device.free()) for device in self.devices]
+        self._memories = [
+            DeviceMemory.of(device.name, self.threads, device.free(), matrices_only=devices.matrices_only)
+            for device in self.devices
+        ]
 
     def budget(self, plan: Plan, tasks: Sequence[Task]) -> Budget:
         """Estimate what tasks take.
@@ -54,7 +60,8 @@ class DeviceScheduler:
 
     def note(self, tasks: Sequence[Task]) -> list[str]:
         """Return a note about the tasks that the spare device merges."""
-        spilled = [task for task in tasks if self._allowed([task]) == [self._used]]
+        taken = [task for task in tasks if self._memories[0].takes([task.method.contract])]
+        spilled = [task for task in taken if self._allowed([task]) == [self._used]]
         if not spilled:
             return []
         spilled.sort(key=lambda task: need(self._memories[0], task), reverse=True)
@@ -77,16 +84,25 @@ class DeviceScheduler:
         """Return a scheduler of one of the devices alone."""
         return DeviceScheduler(Devices((device,)), self.threads)
 
-    def work(self, items: Sequence[Item], size: Callable[[Item], int]) -> list[tuple[Device, list[Item]]]:
-        """Distribute other work, which takes little memory."""
-        return self._devices(shares(items, list(map(size, items)), [range(self._used)] * len(items)))
+    def work(
+        self, items: Sequence[Item], size: Callable[[Item], int], contracts: Sequence[MergeContract]
+    ) -> list[tuple[Device, list[Item]]]:
+        """Distribute other work, which takes little memory.
+
+        Args:
+            items: The parts of the work.
+            size: Returns the size of one in bytes.
+            contracts: Those of the methods that it is for.
+        """
+        allowed = range(self._used) if self._memories[0].takes(contracts) else range(self._used, self._used + 1)
+        return self._devices(shares(items, list(map(size, items)), [allowed] * len(items)))
 
     def _devices(self, shared: dict[int, list[Item]]) -> list[tuple[Device, list[Item]]]:
         return [(self.devices[number], items) for number, items in shared.items()]
 
     def _allowed(self, tasks: Sequence[Task]) -> list[int]:
-        """Return the indices of the devices that have enough memory for tasks; else that of the last device."""
-        used = [n for n, memory in enumerate(self._memories[: self._used]) if all(map(memory.holds, tasks))]
+        """Return the indices of the devices that take tasks and have enough memory; else that of the last device."""
+        used = [n for n, memory in enumerate(self._memories[: self._used]) if all(map(memory.may_merge, tasks))]
         return used or [len(self._memories) - 1]
 
     def _lack(self, task: Task) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu
-from git_theta_ext.merging.devices.cuda import give_back_memory, is_out_of_memory
+from git_theta_ext.merging.devices.cuda import failure_of, give_back_memory
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.execution.work import MergedTensor, TensorMerge
 
@@ -59,7 +59,7 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
 
     Args:
         store: Holds the values.
-        device: Where to compute; what it has too little memory for is merged on the CPU.
+        device: Where to compute; what it has too little memory for, or fails at, is merged on the CPU.
         tasks: The tasks.
         election: The thresholds, and the majority that breaks ties.
         advance: Called with the size in bytes of each result.
@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
     """
     remaining = list(tasks)
     while remaining:
-        trims, reason, out_of_memory = list(election.trims), "", False
+        trims, reason, moved = list(election.trims), "", ""
         try:
             for merged in _read_and_merged(store, device, tuple(remaining), election, threads):
                 del remaining[0]
@@ -81,15 +81,15 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
         except (MergeError, MissingError, CorruptError) as error:
             reason = error.message
         except RuntimeError as error:
-            if device.name == CPU or not is_out_of_memory(error):
+            moved = "" if device.name == CPU else failure_of(device.name, error)
+            if not moved:
                 raise
-            out_of_memory = True
         # The errors are released by now, and with them the tensors that they referenced.
-        if out_of_memory:
+        if moved:
             give_back_memory()
             election.trims = trims
             for merged in run(store, Cpu(), [remaining.pop(0)], election, advance, threads):
-                yield replace(merged, out_of_memory=device.name)
+                yield replace(merged, moved=moved)
         elif remaining:
             failed = remaining.pop(0)
             yield MergedTensor(failed, None, reason)

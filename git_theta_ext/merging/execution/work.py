@@ -25,7 +25,7 @@ from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.model.manifest import Parameter
 
@@ -41,7 +41,7 @@ class MergedTensor:
         votes: Sum of the elected signs.
         ties: Number of elements that the majority decided.
         majority: The sign that decided them.
-        out_of_memory: The device that had too little memory for it, so that it was merged on the CPU.
+        moved: What happened to a device, so that it was merged on the CPU; see ``failure_of``.
         stored: The result, if an earlier run stored it.
         identity: Its key in the journal.
     """
@@ -52,7 +52,7 @@ class MergedTensor:
     votes: int = 0
     ties: int = 0
     majority: int = 1
-    out_of_memory: str = ""
+    moved: str = ""
     stored: Parameter | None = None
     identity: str = ""
 
@@ -176,17 +176,28 @@ class TensorMerge:
     def _merged(
         self, start: int, count: int, chunks: Sequence[memoryview], shapes: Sequence[Sequence[int]] | None
     ) -> MergedPiece:
-        task, trims = self._task, self._election.trims_of(self._task)
         with self._device.lane() as lane:
-            values = loaded(task, lane, chunks, shapes)
-            if shapes is not None:
-                if fault := values.checks.fault():  # decompositions fail on NaN
-                    raise MergeError(fault)
-                values = Values(values.tensors, Checks())
-            part = merge_piece(task, lane, values, PieceInputs(trims, self._majority), start, self._room(start, count))
-            if self._election.ordered:
-                base, *branches = values.tensors[: 1 + len(task.branches)]
-                self._election.use_up(task, [equals(b, base, trim) for b, trim in zip(branches, trims, strict=True)])
+            return self._merged_in(lane, start, self._room(start, count), chunks, shapes)
+
+    def _merged_in(
+        self,
+        lane: Lane,
+        start: int,
+        room: memoryview,
+        chunks: Sequence[memoryview],
+        shapes: Sequence[Sequence[int]] | None,
+    ) -> MergedPiece:
+        """Merge a piece in a lane; the lane's tensors are gone when this returns."""
+        task, trims = self._task, self._election.trims_of(self._task)
+        values = loaded(task, lane, chunks, shapes)
+        if shapes is not None:
+            if fault := values.checks.fault():  # decompositions fail on NaN
+                raise MergeError(fault)
+            values = Values(values.tensors, Checks())
+        part = merge_piece(task, lane, values, PieceInputs(trims, self._majority), start, room)
+        if self._election.ordered:
+            base, *branches = values.tensors[: 1 + len(task.branches)]
+            self._election.use_up(task, [equals(b, base, trim) for b, trim in zip(branches, trims, strict=True)])
         return part
 
     def _room(self, start: int, count: int) -> memoryview:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import array_namespace, astype
 from git_theta_ext.merging.devices.cpu import Cpu
-from git_theta_ext.merging.devices.cuda import is_out_of_memory
+from git_theta_ext.merging.devices.cuda import failure_of
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.merging.execution.parallel import interleaved
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_theta_ext.interfaces import Array
-    from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.execution.scheduler import DeviceScheduler
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.plan import Plan
@@ -50,7 +50,7 @@ def search(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Se
     for base, values in changed:
         for number in set(range(sides)) - set(values):
             selections[number].zeros += base.spec.elements
-    shared = scheduler.work([group for group in changed if group[1]], _nbytes)
+    shared = scheduler.work([group for group in changed if group[1]], _nbytes, [tasks[0].method.contract])
     for second_pass in (False, True):
         bins = [selection.bin for selection in selections]
         count = partial(_counted, store, bins=bins, threads=scheduler.threads, second_pass=second_pass)
@@ -96,19 +96,23 @@ def _counted(  # noqa: PLR0913 - all but one named
     def counted(where: Device, group: Changed, chunks: Sequence[memoryview]) -> list[NDArray[np.int64]]:
         base, values = group
         wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
-        histograms = []
-        with where.lane() as lane:
+
+        def histograms(lane: Lane) -> list[NDArray[np.int64]]:
+            """Count in a lane, whose tensors are gone when this returns."""
             start = lane.load(chunks[0], base.spec.dtype, wide=wide)
-            for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
-                vector = lane.load(chunk, value.spec.dtype, wide=wide) - start
-                histograms.append(counts(_single(vector), bins[number]))
-        return histograms
+            return [
+                counts(_single(lane.load(chunk, value.spec.dtype, wide=wide) - start), bins[number])
+                for (number, value), chunk in zip(values.items(), chunks[1:], strict=True)
+            ]
+
+        with where.lane() as lane:
+            return histograms(lane)
 
     def count(piece: DecodedPiece) -> list[NDArray[np.int64]]:
         try:
             return counted(device, groups[piece.group], piece.chunks)
         except RuntimeError as error:
-            if device.name == CPU or not is_out_of_memory(error):
+            if device.name == CPU or not failure_of(device.name, error):
                 raise
         return counted(Cpu(), groups[piece.group], piece.chunks)  # to the same counts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.comparison.words import human_bytes, listed, plural
@@ -126,4 +127,4 @@ def engine(  # noqa: PLR0913, PLR0917 - as Engine
     from git_theta_ext.merging.execution.engine import Engine
 
     keep_freed_memory(LARGEST_KEPT)
-    return Engine(store, open_devices(device), journal, statistics, advance, announce=announce)
+    return Engine(store, partial(open_devices, device), journal, statistics, advance, announce=announce)

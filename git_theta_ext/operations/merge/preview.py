@@ -9,8 +9,10 @@ from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.merge_tree import combine, common_ancestor
 from git_theta_ext.git.pathspecs import is_within
 from git_theta_ext.git.revisions import commit_id, head_of, merge_bases
-from git_theta_ext.merging.devices.open import device_names
+from git_theta_ext.merging.devices.device import CPU
+from git_theta_ext.merging.devices.open import AUTO, device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
+from git_theta_ext.merging.execution.pairs import contracts_of
 from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.model.conflicts import MOST_SIDES
 from git_theta_ext.operations.merge.adapter_scales import files_of
@@ -97,7 +99,9 @@ def _preview(
     plan = inputs.plan
     if all(decision.action != "compute" for decision in plan.decisions):
         return MergePreview(plan, None)
-    names = device_names(inputs.device)
-    threads = threads_each(thread_count(workspace.settings.threads), len(names))
     tasks = single_tasks(plan, inputs.statistics)
-    return MergePreview(plan, budget(plan, tasks, [DeviceMemory.of(name, threads) for name in names]))
+    names = device_names(inputs.device, [*(task.method.contract for task in tasks), *contracts_of(plan.pairs)])
+    threads = threads_each(thread_count(workspace.settings.threads), len(names))
+    automatic = inputs.device == AUTO
+    memories = [DeviceMemory.of(name, threads, matrices_only=automatic) for name in names]
+    return MergePreview(plan, budget(plan, tasks, memories, DeviceMemory.of(CPU, threads) if automatic else None))

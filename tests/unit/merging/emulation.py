@@ -36,7 +36,6 @@ def emulate(monkeypatch, slab_bytes, name="cuda:0"):
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
     monkeypatch.setattr(cuda, "_pinned", lambda *shape: torch.empty(shape, dtype=torch.uint8))
     monkeypatch.setattr(cuda, "_SLAB_BYTES", slab_bytes)
-    device = cuda.Cuda(name)
-    for lane in device._idle.queue:
-        lane._device = torch.device("cpu")
-    return device
+    lane = cuda._Lane
+    monkeypatch.setattr(cuda, "_Lane", lambda _, rooms: lane(torch.device("cpu"), rooms))
+    return cuda.Cuda(name)

@@ -37,7 +37,7 @@ def version():
 
 base, ours, theirs = version(), version(), version()
 for name in sys.argv[1:]:
-    start = lambda: Engine(store, open_devices("cpu"))
+    start = lambda: Engine(store, lambda contracts: open_devices("cpu", contracts))
     outcome = apply(plan(base, (ours, theirs), Rules.only(name)), store, start)
     assert outcome.manifest.parameters != ours.parameters, name
     assert not outcome.conflicts, (name, outcome.manifest.conflicts)

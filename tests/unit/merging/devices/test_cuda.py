@@ -5,7 +5,9 @@ long as the real ones may be: until somebody waits for an event behind them.
 """
 
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -14,19 +16,20 @@ import torch
 from emulation import Event, emulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from git_theta_ext.errors import ConfigError
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.devices import open as opening
+from git_theta_ext.merging.devices import cuda
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import LANES
 from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.devices.numbers import TORCH
-from git_theta_ext.merging.devices.open import device_names, open_devices
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.dtypes import dtype
+from git_theta_ext.registry import find_merge
 
+MATRICES, ELEMENTS = ([find_merge(name).contract] for name in ("iso_c", "ties"))
+LANE = cuda._Lane
 VIEWS = {"view", "split", "slice", "select", "unbind", "alias", "as_strided", "detach", "empty", "_to_copy"}
 
 
@@ -148,6 +151,49 @@ def test_a_lane_is_one_threads_at_a_time_and_comes_back_after_errors(emulated):
     assert len(emulated._idle.queue) == LANES
 
 
+def test_the_tensors_of_a_lane_are_gone_when_another_thread_gets_it(bench, monkeypatch):
+    device, load, made, left = emulate(monkeypatch, 1 << 18), LANE.load, [], []
+    lane = device.lane
+
+    def noted(self, *args, **kwargs):
+        values = load(self, *args, **kwargs)
+        made.append(weakref.ref(values))
+        return values
+
+    monkeypatch.setattr(LANE, "load", noted)
+
+    @contextmanager
+    def watched():
+        with lane() as inner:
+            yield inner
+        left.append(sum(values() is not None for values in made))
+
+    monkeypatch.setattr(device, "lane", watched)
+    bench.store.threads = 1
+    rows = [bench.manifest({"a": np.full((300, 200), seed, np.float32)}) for seed in range(3)]
+    for method in ("average", "ties", "slerp"):
+        merged = apply(
+            plan(rows[0], rows[1:], Rules.only(method)), bench.store, lambda: Engine(bench.store, Devices((device,)))
+        )
+        assert merged.conflicts == 0
+    assert len(made) > len(left) > 3
+    assert set(left) == {0}
+
+
+def test_the_tensors_of_a_piece_that_cannot_be_merged_are_gone_with_the_lane(emulated):
+    made = []
+
+    def merge(lane):
+        values = lane.load(bytearray(8), dtype("F32"), wide=False)
+        made.append(weakref.ref(values))
+        raise ValueError(values.numel())
+
+    with pytest.raises(ValueError, match="2") as caught, emulated.lane() as lane:
+        merge(lane)
+    assert caught.tb is not None, "the error is still here"
+    assert made[0]() is None
+
+
 def test_a_single_number_without_a_stride_is_saved(emulated):
     room = bytearray(4)
     with emulated.lane() as lane:
@@ -157,53 +203,3 @@ def test_a_single_number_without_a_stride_is_saved(emulated):
 
 def test_memory_that_torch_keeps_for_itself_counts_as_free(emulated):
     assert emulated.free() == (1 << 30) + 100
-
-
-@pytest.mark.parametrize(
-    ("count", "asked", "found"),
-    [
-        (0, "auto", ("cpu",)),
-        (0, "cpu", ("cpu",)),
-        (2, "auto", ("cuda:0", "cuda:1")),
-        (2, "cuda", ("cuda:0", "cuda:1")),
-        (2, "cuda:1", ("cuda:1",)),
-        (2, "cpu", ("cpu",)),
-    ],
-)
-def test_devices_by_name(monkeypatch, count, asked, found):
-    monkeypatch.setattr(opening, "_DRIVERS", ("null",))  # in /dev
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert device_names(asked) == found
-
-
-@pytest.mark.parametrize("driver", ["null", "no-such-driver"])
-def test_torch_is_asked_for_devices_only_where_there_is_a_driver(monkeypatch, driver):
-    monkeypatch.setattr(opening, "_DRIVERS", (driver,))
-    asked = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: asked.append(1) or True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    there = driver == "null"  # in /dev
-    assert device_names("auto") == (("cuda:0",) if there else ("cpu",))
-    assert bool(asked) == there
-    assert device_names("cuda") == ("cuda:0",)
-
-
-@pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", ""])
-def test_names_of_no_device_are_refused(asked):
-    with pytest.raises(ConfigError, match=r"theta\.merge\.device is"):
-        device_names(asked)
-
-
-@pytest.mark.parametrize(("count", "asked"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
-def test_devices_that_are_not_here_are_refused(monkeypatch, count, asked):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    with pytest.raises(ConfigError, match="no such device"):
-        open_devices(asked)
-
-
-def test_the_processor_is_to_spare_only_where_nothing_was_asked_for(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert isinstance(open_devices("auto").spare, Cpu)
-    assert open_devices("cpu").spare is None

@@ -273,17 +273,18 @@ def test_complex_numbers_of_two_widths_are_merged(bench):
 
 
 class Scarce(Cpu):
-    """Says that it is a CUDA device, which runs out of memory after some pieces."""
+    """Says that it is a CUDA device, which runs out of memory after some pieces, or fails for good."""
 
     name = "cuda:0"
 
-    def __init__(self, pieces):
+    def __init__(self, pieces, error=None):
         self.left = pieces
+        self.error = error or torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
     def lane(self):
         self.left -= 1
         if self.left < 0:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+            raise self.error
         return super().lane()
 
 
@@ -293,26 +294,49 @@ class Scarce(Cpu):
     [("average", {}), ("slerp", {}), ("ties", {}), ("ties", {"ties": "exact"}), ("ties", {"density": 1.0})],
 )
 def test_what_a_device_has_no_memory_left_for_is_merged_on_the_processor(bench, method, options, pieces):
+    enough = pieces >= (12 if method == "ties" else 4)  # two of three readings look for the threshold
+    notes = notes_of_a_failing_device(bench, method, options, Scarce(pieces))
+    assert [note.partition(": merged ")[0] for note in notes] == ([] if enough else ["cuda:0 ran out of memory"])
+
+
+def notes_of_a_failing_device(bench, method, options, device):
     rng = np.random.default_rng(3)
     base, one, two = ({f"w{n}": np.sign(rng.normal(size=(9, 5))) for n in range(4)} for _ in range(3))
     expected = outcome_of(bench, base, one, two, method=method, options=options)
     assert expected.notes == ()
-    devices = Devices((Scarce(pieces),))
+    devices = Devices((device,))
     found = outcome_of(
         bench, base, one, two, method=method, options=options, start=lambda: Engine(bench.store, devices)
     )
     assert found.manifest == expected.manifest
     assert not expected.conflicts
-    enough = pieces >= (12 if method == "ties" else 4)  # two of three readings look for the threshold
-    assert [note.partition(": ")[0] for note in found.notes] == ([] if enough else ["cuda:0 ran out of memory"])
+    return found.notes
 
 
-def test_other_errors_of_a_device_are_not_taken_for_a_lack_of_memory(bench, probe):
+LOST = "CUDA error: an illegal memory access was encountered"
+
+
+@pytest.mark.parametrize(
+    ("text", "happened"),
+    [
+        (f"{LOST}\nCUDA kernel errors might be asynchronously reported", f"failed ({LOST})"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "ran out of memory"),
+        ("cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR.", "failed (cusolver error: CUSOLVER_STATUS_INTERNAL_ERROR)"),
+    ],
+    ids=["lost", "workspace", "library"],
+)
+@pytest.mark.parametrize("method", ["average", "slerp", "ties"])
+def test_what_a_device_fails_at_is_merged_on_the_processor(bench, method, text, happened):
+    notes = notes_of_a_failing_device(bench, method, {}, Scarce(3, RuntimeError(text)))
+    assert [note.partition(": merged ")[0] for note in notes] == [f"cuda:0 {happened}"]
+
+
+def test_errors_of_a_method_are_not_taken_for_those_of_a_device(bench, probe):
     def broken(piece):
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        raise RuntimeError("The size of tensor a (2) must match the size of tensor b (3)")
 
     method = probe(broken)
-    with pytest.raises(RuntimeError, match="illegal"):
+    with pytest.raises(RuntimeError, match="must match"):
         outcome_of(
             bench, [0.0], [1.0], [2.0], method=method.name, start=lambda: Engine(bench.store, Devices((Scarce(9),)))
         )

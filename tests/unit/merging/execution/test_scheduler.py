@@ -116,6 +116,19 @@ def test_what_one_device_cannot_merge_does_not_keep_others_from_the_rest(bench):
     assert found.computed == {"average": 5}
 
 
+@pytest.mark.parametrize(("method", "on_device"), [("ties", False), ("slerp", False), ("iso_c", True)])
+def test_devices_for_matrices_leave_the_other_methods_to_the_spare_one(bench, method, on_device):
+    rows, device, spare, announced = versions(bench), Worker("cuda:0"), Worker(), []
+    devices = Devices((device,), spare, matrices_only=True)
+    asked = plan(rows[0], rows[1:], Rules.only(method))
+    found = apply(asked, bench.store, lambda: Engine(bench.store, devices, announce=announced.append))
+    assert (device.loaded > 0, spare.loaded > 0) == (on_device, not on_device)
+    assert found.notes == ()
+    busy = [name for name, nbytes in announced[0].peaks if nbytes]
+    assert busy == (["cuda:0"] if on_device else ["cpu"])
+    assert announced[0].spilled == ()
+
+
 def test_what_no_device_has_memory_for_goes_to_the_one_to_spare_with_a_note(bench):
     rows = versions(bench)
     small, large, spare = Worker("cuda:0", 10), Worker("cuda:1", 130_000), Worker()
