@@ -20,6 +20,8 @@
 #define KERNEL static
 #endif
 
+#define WIDEST 255 /* bytes of an element that is split into bytes */
+
 #define LOAD(type, name, from, at) \
     type name; \
     memcpy(&name, (const char *)(from) + (at) * (Py_ssize_t)sizeof name, sizeof name)
@@ -56,6 +58,67 @@ KERNEL void join_four(const uint8_t *exponent, const uint8_t *top, const void *l
     for (Py_ssize_t i = 0; i < count; i++) {
         LOAD(uint16_t, rest, low, i);
         uint32_t value = (uint32_t)top[i] << 31 | (uint32_t)exponent[i] << 23 | (uint32_t)(top[i] >> 1) << 16 | rest;
+        STORE(out, i, value);
+    }
+}
+
+#define TILE 512
+
+/* Deal the bytes of elements out to planes, and collect them again, a tile at a time, so that what is read and written stays
+   in the cache. */
+static inline void deal(const uint8_t *data, Py_ssize_t count, Py_ssize_t width, uint8_t *const *planes) {
+    for (Py_ssize_t start = 0; start < count; start += TILE) {
+        Py_ssize_t end = count - start < TILE ? count : start + TILE;
+        for (Py_ssize_t at = 0; at < width; at++) {
+            uint8_t *restrict plane = planes[at];
+            for (Py_ssize_t i = start; i < end; i++)
+                plane[i] = data[i * width + at];
+        }
+    }
+}
+
+static void collect(const uint8_t *const *planes, Py_ssize_t count, Py_ssize_t width, uint8_t *restrict out) {
+    for (Py_ssize_t start = 0; start < count; start += TILE) {
+        Py_ssize_t end = count - start < TILE ? count : start + TILE;
+        for (Py_ssize_t at = 0; at < width; at++) {
+            const uint8_t *plane = planes[at];
+            for (Py_ssize_t i = start; i < end; i++)
+                out[i * width + at] = plane[i];
+        }
+    }
+}
+
+#define DEAL(width) \
+    KERNEL void deal_##width(const uint8_t *data, Py_ssize_t count, uint8_t *const *planes) { \
+        deal(data, count, width, planes); \
+    }
+
+DEAL(2)
+DEAL(4)
+DEAL(8)
+
+KERNEL void collect_2(const uint8_t *const *planes, Py_ssize_t count, uint8_t *restrict out) {
+    const uint8_t *a = planes[0], *b = planes[1];
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint16_t value = (uint16_t)(a[i] | b[i] << 8);
+        STORE(out, i, value);
+    }
+}
+
+KERNEL void collect_4(const uint8_t *const *planes, Py_ssize_t count, uint8_t *restrict out) {
+    const uint8_t *a = planes[0], *b = planes[1], *c = planes[2], *d = planes[3];
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint32_t value = a[i] | (uint32_t)b[i] << 8 | (uint32_t)c[i] << 16 | (uint32_t)d[i] << 24;
+        STORE(out, i, value);
+    }
+}
+
+KERNEL void collect_8(const uint8_t *const *planes, Py_ssize_t count, uint8_t *restrict out) {
+    const uint8_t *a = planes[0], *b = planes[1], *c = planes[2], *d = planes[3];
+    const uint8_t *e = planes[4], *f = planes[5], *g = planes[6], *h = planes[7];
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint64_t value = a[i] | (uint64_t)b[i] << 8 | (uint64_t)c[i] << 16 | (uint64_t)d[i] << 24 |
+                         (uint64_t)e[i] << 32 | (uint64_t)f[i] << 40 | (uint64_t)g[i] << 48 | (uint64_t)h[i] << 56;
         STORE(out, i, value);
     }
 }
@@ -131,23 +194,106 @@ static PyObject *bad_sizes(Py_buffer *buffers, int count) {
     return NULL;
 }
 
+/* Return new objects of so many bytes as a tuple, and where their bytes are. */
+static PyObject *new_planes(Py_ssize_t number, const Py_ssize_t *sizes, uint8_t **places) {
+    PyObject *planes = PyTuple_New(number);
+    for (Py_ssize_t at = 0; planes != NULL && at < number; at++) {
+        PyObject *plane = PyBytes_FromStringAndSize(NULL, sizes[at]);
+        if (plane == NULL || PyTuple_SetItem(planes, at, plane) < 0) {
+            Py_DECREF(planes);
+            return NULL;
+        }
+        places[at] = (uint8_t *)PyBytes_AsString(plane);
+    }
+    return planes;
+}
+
 static PyObject *split(PyObject *module, PyObject *args) {
-    Py_buffer b[4] = {{0}};
-    if (!PyArg_ParseTuple(args, "y*w*w*w*", &b[0], &b[1], &b[2], &b[3])) {
-        release(b, 4);
+    Py_buffer data = {0};
+    Py_ssize_t width;
+    uint8_t *places[3];
+    if (!PyArg_ParseTuple(args, "y*n", &data, &width)) {
+        release(&data, 1);
         return NULL;
     }
-    Py_ssize_t count = b[1].len, width = b[3].len ? 4 : 2;
-    if (b[2].len != count || b[0].len / width != count || b[0].len % width || (b[3].len && b[3].len / 2 != count) ||
-        b[3].len % 2)
-        return bad_sizes(b, 4);
+    if ((width != 2 && width != 4) || data.len % width)
+        return bad_sizes(&data, 1);
+    Py_ssize_t count = data.len / width, sizes[3] = {count, count, 2 * count};
+    PyObject *planes = new_planes(width == 4 ? 3 : 2, sizes, places);
+    if (planes != NULL) {
+        Py_BEGIN_ALLOW_THREADS
+        if (width == 4)
+            split_four(data.buf, count, places[0], places[1], places[2]);
+        else
+            split_two(data.buf, count, places[0], places[1]);
+        Py_END_ALLOW_THREADS
+    }
+    release(&data, 1);
+    return planes;
+}
+
+static PyObject *split_bytes(PyObject *module, PyObject *args) {
+    Py_buffer data = {0};
+    Py_ssize_t width, sizes[WIDEST];
+    uint8_t *places[WIDEST];
+    if (!PyArg_ParseTuple(args, "y*n", &data, &width)) {
+        release(&data, 1);
+        return NULL;
+    }
+    if (width < 1 || width > WIDEST || data.len % width)
+        return bad_sizes(&data, 1);
+    Py_ssize_t count = data.len / width;
+    for (Py_ssize_t at = 0; at < width; at++)
+        sizes[at] = count;
+    PyObject *planes = new_planes(width, sizes, places);
+    if (planes != NULL) {
+        Py_BEGIN_ALLOW_THREADS
+        if (width == 2)
+            deal_2(data.buf, count, places);
+        else if (width == 4)
+            deal_4(data.buf, count, places);
+        else if (width == 8)
+            deal_8(data.buf, count, places);
+        else
+            deal(data.buf, count, width, places);
+        Py_END_ALLOW_THREADS
+    }
+    release(&data, 1);
+    return planes;
+}
+
+static PyObject *join_bytes(PyObject *module, PyObject *args) {
+    Py_buffer b[WIDEST + 1] = {{0}};
+    const uint8_t *places[WIDEST];
+    PyObject *planes;
+    if (!PyArg_ParseTuple(args, "O!w*", &PyTuple_Type, &planes, &b[WIDEST])) {
+        release(b + WIDEST, 1);
+        return NULL;
+    }
+    Py_ssize_t width = PyTuple_Size(planes);
+    if (width < 1 || width > WIDEST || b[WIDEST].len % width)
+        return bad_sizes(b, WIDEST + 1);
+    Py_ssize_t count = b[WIDEST].len / width;
+    for (Py_ssize_t at = 0; at < width; at++) {
+        if (PyObject_GetBuffer(PyTuple_GetItem(planes, at), &b[at], PyBUF_SIMPLE) < 0) {
+            release(b, WIDEST + 1);
+            return NULL;
+        }
+        if (b[at].len != count)
+            return bad_sizes(b, WIDEST + 1);
+        places[at] = b[at].buf;
+    }
     Py_BEGIN_ALLOW_THREADS
-    if (width == 4)
-        split_four(b[0].buf, count, b[1].buf, b[2].buf, b[3].buf);
+    if (width == 2)
+        collect_2(places, count, b[WIDEST].buf);
+    else if (width == 4)
+        collect_4(places, count, b[WIDEST].buf);
+    else if (width == 8)
+        collect_8(places, count, b[WIDEST].buf);
     else
-        split_two(b[0].buf, count, b[1].buf, b[2].buf);
+        collect(places, count, width, b[WIDEST].buf);
     Py_END_ALLOW_THREADS
-    release(b, 4);
+    release(b, WIDEST + 1);
     Py_RETURN_NONE;
 }
 
@@ -227,14 +373,21 @@ static PyObject *count(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
-    {"split", split, METH_VARARGS, "split(data, exponent, top, low)"},
+    {"split", split, METH_VARARGS, "split(data, width)"},
     {"join", join, METH_VARARGS, "join(exponent, top, low, out)"},
+    {"split_bytes", split_bytes, METH_VARARGS, "split_bytes(data, width)"},
+    {"join_bytes", join_bytes, METH_VARARGS, "join_bytes(planes, out)"},
     {"count", count, METH_VARARGS, "count(keys, counts)"},
     {"group", group, METH_VARARGS, "group(values, keys, out)"},
     {"ungroup", ungroup, METH_VARARGS, "ungroup(values, keys, out)"},
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, NULL, NULL, NULL, NULL};
+/* Raised with every change of the functions above; kernels.py uses no module of another version. */
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, slots, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__kernels(void) { return PyModuleDef_Init(&definition); }

@@ -14,26 +14,21 @@ A payload consists of a byte for the arrangement and the planes. The arrangement
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from git_theta_ext.coding.kernels import join_exponents, split_exponents
+from git_theta_ext.coding.kernels import join_bytes, join_exponents, split_bytes, split_exponents
 from git_theta_ext.coding.planes import (
     RAW,
     SMALL,
-    as_integers,
     block_width,
-    byte_plane,
-    byte_planes,
     code_all,
     code_plane,
     code_text,
     integer_width,
-    join_bytes,
     looks_random,
     payload_size,
     read_planes,
     repetition,
-    scratch,
     write_planes,
 )
 from git_theta_ext.errors import CorruptError
@@ -65,8 +60,8 @@ def encode_dense(spec: TensorSpec, data: memoryview) -> list[Buffer]:
     planes, arrangement = [data], _WHOLE
     width = integer_width(spec)
     if data.nbytes >= SMALL and width:
-        arrangement, arrays = _split(as_integers(data, width), split=_has_split_exponent(spec))
-        planes = [memoryview(array).cast("B") for array in arrays]
+        arrangement, parts = _split(data, width, split=_has_split_exponent(spec))
+        planes = [memoryview(part) for part in parts]
     coded = [code_plane(plane) if width else code_text(plane) for plane in planes]
     if all(codec == RAW for codec, _ in coded):
         arrangement, coded = _WHOLE, [(RAW, data)]
@@ -92,42 +87,31 @@ def decode_dense(spec: TensorSpec, payload: memoryview, out: memoryview) -> None
     if arrangement == _WHOLE:
         out[:] = memoryview(planes[0])
     elif arrangement == _PLACES:
-        _interleave(planes, out)
+        join_bytes(planes, out)
     elif arrangement == _BYTES:
-        join_bytes(planes, as_integers(out, width))
+        join_bytes(planes[::-1], out)
     else:
-        _join(arrangement, planes, as_integers(out, width))
+        _join(arrangement, planes, out, width)
 
 
 def _has_split_exponent(spec: TensorSpec) -> bool:
     return spec.dtype.name in {"BF16", "F32", "C64"}
 
 
-def _split(values: Any, *, split: bool) -> tuple[int, list[Any]]:
-    """Return the arrangement and the planes of an array of unsigned integers."""
+def _split(data: memoryview, width: int, *, split: bool) -> tuple[int, list[Buffer]]:
+    """Return the arrangement and the planes of unsigned integers."""
     if not split:
-        return _BYTES, list(byte_planes(values))
-    exponents, tops, *low = split_exponents(values)
-    if low and not looks_random(low[0].data.cast("B")):
+        return _BYTES, split_bytes(data, width)[::-1]
+    exponents, tops, *low = split_exponents(data, width)
+    if low and not looks_random(memoryview(low[0])):
         # The values are most likely cast from a narrower type, so that the lower bytes differ in distribution.
-        return _SPLIT_BYTES, [exponents, tops, byte_plane(low[0], 8), byte_plane(low[0], 0)]
+        return _SPLIT_BYTES, [exponents, tops, *split_bytes(memoryview(low[0]), 2)[::-1]]
     return _SPLIT, [exponents, tops, *low]
 
 
 def _by_place(data: memoryview, width: int) -> list[Buffer]:
     """Return a payload with a plane for each position in blocks of ``width`` bytes."""
-    import numpy as np
-
-    positions = np.ascontiguousarray(as_integers(data, 1).reshape(-1, width).T)
-    return write_planes(bytes([_PLACES]), code_all([position.data for position in positions]))
-
-
-def _interleave(planes: Sequence[Buffer], out: memoryview) -> None:
-    """Write blocks, given a plane for each position; the inverse of ``_by_place``."""
-    import numpy as np
-
-    positions = np.stack([as_integers(plane, 1) for plane in planes])
-    np.copyto(as_integers(out, 1).reshape(-1, len(planes)), positions.T)
+    return write_planes(bytes([_PLACES]), code_all([memoryview(plane) for plane in split_bytes(data, width)]))
 
 
 def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[int]:
@@ -146,10 +130,10 @@ def _plane_sizes(arrangement: int, nbytes: int, width: int, block: int) -> list[
     raise CorruptError("a dense chunk has an unknown arrangement")
 
 
-def _join(arrangement: int, planes: Sequence[Buffer], out: Any) -> None:
+def _join(arrangement: int, planes: Sequence[Buffer], out: memoryview, width: int) -> None:
     exponents, tops, *low = planes
     if arrangement == _SPLIT_BYTES:
-        joined = scratch("low", out.size, "<u2")
-        join_bytes(low, joined)
+        joined = memoryview(bytearray(out.nbytes // 2))
+        join_bytes(low[::-1], joined)
         low = [joined]
-    join_exponents(exponents, tops, low[0] if low else b"", out)
+    join_exponents(exponents, tops, low[0] if low else b"", out, width)

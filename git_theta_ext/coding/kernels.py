@@ -8,85 +8,121 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.coding.planes import as_integers, byte_plane, join_bytes, scratch
+from git_theta_ext.coding.arrays import as_integers, byte_plane, join_planes, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
 
+_VERSION = 1
+"""Of the functions in ``_kernels.c``. An editable install keeps what was built before the source changed."""
 _WIDE = 4
 _KEYS = 256
 
 
 def _compiled() -> Any:
-    """Return the compiled module, or None if it is not installed."""
+    """Return the compiled module, or None if it is not installed, or was built from another version of the source."""
     try:
-        return import_module("git_theta_ext.coding._kernels")
+        module = import_module("git_theta_ext.coding._kernels")
     except ImportError:
         return None
+    return module if getattr(module, "VERSION", 0) == _VERSION else None
 
 
 compiled = _compiled()
 
 
-def split_exponents(values: Any) -> list[Any]:
+def split_exponents(data: memoryview, width: int) -> list[Buffer]:
     """Return planes of bf16 or float32 values: the exponents, the top of the mantissas with the signs, other bits.
 
     Args:
-        values: Unsigned integers of two or four bytes. The lower two of four are one plane.
+        data: Little-endian values.
+        width: Size of a value in bytes, two or four. The lower two of four are one plane.
     """
+    if compiled is not None:
+        return list(compiled.split(data, width))
     import numpy as np
 
-    count, wide = values.size, values.itemsize == _WIDE
-    if compiled is not None:
-        exponents, tops = np.empty(count, np.uint8), np.empty(count, np.uint8)
-        lows = np.empty(count if wide else 0, "<u2")
-        compiled.split(values, exponents, tops, lows)
-        return [exponents, tops, lows] if wide else [exponents, tops]
+    values = as_integers(data, width)
     high, low = values, []
-    if wide:
-        shifted = scratch("shifted", count, "<u4")
+    if width == _WIDE:
+        shifted = scratch("shifted", values.size, "<u4")
         np.right_shift(values, 16, out=shifted)
-        high = scratch("high", count, "<u2")
+        high = scratch("high", values.size, "<u2")
         np.copyto(high, shifted, casting="unsafe")
-        low = [np.empty(count, "<u2")]
+        low = [np.empty(values.size, "<u2")]
         np.copyto(low[0], values, casting="unsafe")
     # Rotating the sign into the lowest bit moves the eight exponent bits into the upper byte.
-    rotated, sign = scratch("rotated", count, "<u2"), scratch("sign", count, "<u2")
+    rotated, sign = scratch("rotated", values.size, "<u2"), scratch("sign", values.size, "<u2")
     np.left_shift(high, 1, out=rotated)
     np.right_shift(high, 15, out=sign)
     np.bitwise_or(rotated, sign, out=rotated)
-    return [byte_plane(rotated, 8), byte_plane(rotated, 0), *low]
+    return [plane.view(np.uint8).data for plane in (byte_plane(rotated, 8), byte_plane(rotated, 0), *low)]
 
 
-def join_exponents(exponents: Buffer, tops: Buffer, lows: Buffer, out: Any) -> None:
+def join_exponents(exponents: Buffer, tops: Buffer, lows: Buffer, out: memoryview, width: int) -> None:
     """Write the values for which ``split_exponents`` returns these planes.
 
     Args:
         exponents: A byte for each value.
         tops: A byte for each value.
         lows: Two bytes for each value of four bytes, at any address; nothing for values of two bytes.
-        out: Unsigned integers of two or four bytes.
+        out: Takes the values.
+        width: Size of a value in bytes.
     """
-    import numpy as np
-
     if compiled is not None:
         compiled.join(exponents, tops, lows, out)
         return
-    wide = out.itemsize == _WIDE
-    high = scratch("high", out.size, "<u2") if wide else out
-    rotated, sign = scratch("rotated", out.size, "<u2"), scratch("sign", out.size, "<u2")
-    join_bytes([exponents, tops], rotated)
+    import numpy as np
+
+    values = as_integers(out, width)
+    wide = width == _WIDE
+    high = scratch("high", values.size, "<u2") if wide else values
+    rotated, sign = scratch("rotated", values.size, "<u2"), scratch("sign", values.size, "<u2")
+    join_planes([exponents, tops], rotated)
     np.right_shift(rotated, 1, out=sign)
     np.left_shift(rotated, 15, out=rotated)
     np.bitwise_or(rotated, sign, out=high)
     if wide:
-        np.copyto(out, high)
-        np.left_shift(out, 16, out=out)
-        low = scratch("rotated", out.size, "<u2")
+        np.copyto(values, high)
+        np.left_shift(values, 16, out=values)
+        low = scratch("rotated", values.size, "<u2")
         low.view(np.uint8)[:] = as_integers(lows, 1)
-        np.bitwise_or(out, low, out=out)
+        np.bitwise_or(values, low, out=values)
+
+
+def split_bytes(data: memoryview, width: int) -> list[Buffer]:
+    """Return a plane for each byte of elements of ``width`` bytes, in the order in which the bytes are in memory."""
+    if compiled is not None:
+        return list(compiled.split_bytes(data, width))
+    import numpy as np
+
+    planes = np.ascontiguousarray(as_integers(data, 1).reshape(-1, width).T)
+    return [plane.data for plane in planes]
+
+
+def join_bytes(planes: Sequence[Buffer], out: memoryview) -> None:
+    """Write the elements for which ``split_bytes`` returns these planes."""
+    if compiled is not None:
+        compiled.join_bytes(tuple(planes), out)
+        return
+    import numpy as np
+
+    positions = np.stack([as_integers(plane, 1) for plane in planes])
+    np.copyto(as_integers(out, 1).reshape(-1, len(planes)), positions.T)
+
+
+def count_bytes(data: Buffer) -> list[int]:
+    """Return how often each byte occurs."""
+    if compiled is not None:
+        counts = memoryview(bytearray(8 * _KEYS)).cast("q")
+        compiled.count(data, counts)
+        return counts.tolist()
+    import numpy as np
+
+    counted: list[int] = np.bincount(as_integers(data, 1), minlength=_KEYS).tolist()
+    return counted
 
 
 def order_by_key(keys: Any, lasts: Sequence[int]) -> tuple[Any, list[int]]:

@@ -14,18 +14,16 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding.kernels import count_bytes
 from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    import numpy.typing as npt
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import TensorSpec
 
-    Bytes = npt.NDArray[np.uint8]
     Coded = tuple[int, Buffer]
     """Codec and bytes of a plane."""
 
@@ -33,6 +31,7 @@ RAW, ZSTD = range(2)
 
 _PLANE = struct.Struct("<BI")
 _SAMPLE = 1 << 12
+_SAMPLED_RUNS = 16
 _RUN = 1 << 14
 _RANDOM_BITS = 7.88  # a sample of random bytes of that size has an entropy of at least 7.95 bits
 _WORTH = 0.98
@@ -63,80 +62,27 @@ def block_width(spec: TensorSpec) -> int:
     return width if spec.dtype.kind == "opaque" and spec.dtype.bits % 8 == 0 and 1 < width <= _WIDEST else 0
 
 
-def as_integers(data: Any, width: int) -> Any:
-    """Return a view of bytes as little-endian unsigned integers of ``width`` bytes."""
-    import numpy as np
-
-    return np.frombuffer(data, f"<u{width}")
-
-
-def scratch(name: str, count: int, kind: str) -> Any:
-    """Return an array that this thread reuses for every chunk, because new memory costs more than the arithmetic."""
-    import numpy as np
-
-    arrays = _local.__dict__.setdefault("arrays", {})
-    array = arrays.get((name, kind))
-    if array is None or array.size < count:
-        array = arrays[name, kind] = np.empty(count, kind)
-    return array[:count]
-
-
-def byte_plane(values: Any, shift: int) -> Bytes:
-    """Return the byte that starts at bit ``shift`` of each integer, in new memory because it may be stored raw."""
-    import numpy as np
-
-    plane = np.empty(values.size, np.uint8)
-    if shift:
-        shifted = scratch("shifted", values.size, values.dtype.str)
-        np.right_shift(values, shift, out=shifted)
-        values = shifted
-    np.copyto(plane, values, casting="unsafe")
-    return plane
-
-
-def byte_planes(values: Any) -> list[Bytes]:
-    """Return one plane for each byte of an array of integers, the most significant first."""
-    return [byte_plane(values, 8 * i) for i in reversed(range(values.itemsize))]
-
-
-def join_bytes(planes: Sequence[Buffer], out: Any) -> None:
-    """Join planes into integers, the most significant bytes first; the inverse of ``byte_planes``."""
-    import numpy as np
-
-    np.copyto(out, as_integers(planes[0], 1))
-    shifted = scratch("shifted", out.size, out.dtype.str)
-    for plane in planes[1:]:
-        np.left_shift(out, 8, out=out)
-        np.copyto(shifted, as_integers(plane, 1))
-        np.bitwise_or(out, shifted, out=out)
-
-
 def looks_random(plane: memoryview) -> bool:
     """Estimate from a sample whether no coder of single bytes can make a plane smaller."""
     return plane.nbytes >= _SAMPLE and _entropy(_sample(plane)) > _RANDOM_BITS
 
 
-def _entropy(sample: Bytes) -> float:
+def _entropy(sample: bytes) -> float:
     """Return the order-0 entropy of a sample, in bits per byte."""
-    import numpy as np
-
-    counts = np.bincount(sample, minlength=256)
-    return math.log2(_SAMPLE) - float(_information()[counts].sum()) / _SAMPLE
+    information = math.fsum(map(_information().__getitem__, count_bytes(sample)))
+    return math.log2(_SAMPLE) - information / _SAMPLE
 
 
 @cache
-def _information() -> npt.NDArray[np.float64]:
+def _information() -> list[float]:
     """Return n log2(n) for each number of times that a byte can occur in a sample."""
-    import numpy as np
-
-    counts = np.arange(_SAMPLE + 1, dtype=np.float64)
-    return counts * np.log2(np.maximum(counts, 1))
+    return [0.0, *(count * math.log2(count) for count in range(1, _SAMPLE + 1))]
 
 
-def _sample(plane: memoryview) -> Bytes:
+def _sample(plane: memoryview) -> bytes:
     """Return a sample of 4 KiB: sixteen evenly spaced runs, so that it reflects changing statistics."""
-    values: Bytes = as_integers(plane, 1)
-    return values[: values.size // 16 * 16].reshape(16, -1)[:, : _SAMPLE // 16].reshape(-1)
+    step, run = plane.nbytes // _SAMPLED_RUNS, _SAMPLE // _SAMPLED_RUNS
+    return b"".join(plane[start : start + run] for start in range(0, step * _SAMPLED_RUNS, step))
 
 
 def code_text(plane: memoryview) -> Coded:

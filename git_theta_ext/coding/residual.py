@@ -16,17 +16,16 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding.arrays import as_integers, scratch
 from git_theta_ext.coding.dense import decode_dense, encode_dense
 from git_theta_ext.coding.kernels import put, take
 from git_theta_ext.coding.planes import (
-    as_integers,
     block_width,
     code_symbols,
     integer_width,
     payload_size,
     read_planes,
     read_some_planes,
-    scratch,
     write_planes,
 )
 from git_theta_ext.coding.stripe_plan import plan

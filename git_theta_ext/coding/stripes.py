@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding.arrays import as_integers, byte_plane, join_planes, scratch
 from git_theta_ext.coding.kernels import order_by_key
-from git_theta_ext.coding.planes import as_integers, byte_plane, code_all, join_bytes, scratch
+from git_theta_ext.coding.planes import code_all
 from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def decode_stripes(
     excess = np.zeros(positions.size, out.dtype)
     for stripe, extra, some in zip(stripes, extras, planes, strict=True):
         if stripe.wide:
-            join_bytes(some[stripe.low + 1 :], excess[extra])
+            join_planes(some[stripe.low + 1 :], excess[extra])
     excess += _repeated(tops, ends, out.dtype)
     out[positions] = excess
     for i in reversed(range(max(stripe.low for stripe in stripes))):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,20 +78,47 @@ def test_payloads_are_the_same_with_and_without_the_compiled_module(name, count)
 @needs_compiled
 @given(data=st.binary(max_size=600), width=st.sampled_from([2, 4]))
 def test_any_values_are_split_and_joined_alike(data, width):
-    values = np.frombuffer(data[: len(data) // width * width], f"<u{width}")
+    values = data[: len(data) // width * width]
 
     def split():
-        return [np.asarray(plane).tobytes() for plane in kernels.split_exponents(values)]
+        # They begin at an odd address, as in some files.
+        return [bytes(plane) for plane in kernels.split_exponents(memoryview(b"x" + values)[1:], width)]
 
     planes, others = in_both_ways(split)
     assert planes == others
 
     def join():
-        out = np.empty(values.size, f"<u{width}")
-        kernels.join_exponents(planes[0], planes[1], planes[2] if width == 4 else b"", out)
-        return out.tobytes()
+        out = memoryview(bytearray(len(values)))
+        kernels.join_exponents(planes[0], planes[1], planes[2] if width == 4 else b"", out, width)
+        return bytes(out)
 
-    assert in_both_ways(join) == [values.tobytes()] * 2
+    assert in_both_ways(join) == [values] * 2
+
+
+@needs_compiled
+@given(data=st.binary(max_size=5000), width=st.sampled_from([1, 2, 3, 4, 8, 18, 210, 255]))
+def test_any_bytes_are_split_and_joined_alike(data, width):
+    values = data[: len(data) // width * width]
+
+    def split():
+        return [bytes(plane) for plane in kernels.split_bytes(memoryview(values), width)]
+
+    planes, others = in_both_ways(split)
+    assert planes == others == [values[at::width] for at in range(width)]
+
+    def join():
+        out = memoryview(bytearray(len(values)))
+        kernels.join_bytes(planes, out)
+        return bytes(out)
+
+    assert in_both_ways(join) == [values] * 2
+
+
+@needs_compiled
+@given(data=st.binary(max_size=600))
+def test_any_bytes_are_counted_alike(data):
+    one, other = in_both_ways(lambda: kernels.count_bytes(data))
+    assert one == other == [data.count(byte) for byte in range(256)]
 
 
 @needs_compiled
@@ -121,10 +150,6 @@ def test_elements_of_equal_keys_stay_in_order(way):
 
 
 WRONG = [
-    ("split", (8, 4, 3, 0)),
-    ("split", (7, 3, 3, 0)),
-    ("split", (8, 4, 4, 4)),
-    ("split", (16, 4, 4, 7)),
     ("join", (4, 3, 0, 8)),
     ("join", (4, 4, 0, 7)),
     ("join", (4, 4, 6, 16)),
@@ -150,9 +175,53 @@ def test_buffers_of_wrong_sizes_are_refused(name, sizes):
 
 
 @needs_compiled
+@pytest.mark.parametrize(
+    ("name", "size", "width"),
+    [
+        ("split", 7, 2),
+        ("split", 10, 4),
+        ("split", 8, 8),
+        ("split_bytes", 7, 2),
+        ("split_bytes", 8, 0),
+        ("split_bytes", 8, -1),
+        ("split_bytes", 256, 256),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused(name, size, width):
+    data = bytearray(size)
+    with pytest.raises(ValueError, match="sizes of the buffers"):
+        getattr(compiled, name)(data, width)
+    data.append(0)  # it is not in use
+
+
+@needs_compiled
+@pytest.mark.parametrize("sizes", [(8, 4, 3), (9, 4, 4), (8,), (0,), (256, *[1] * 256), (8, 3, 5)])
+def test_planes_of_wrong_sizes_are_refused(sizes):
+    out, *planes = (bytearray(size) for size in sizes)
+    with pytest.raises(ValueError, match="sizes of the buffers"):
+        compiled.join_bytes(tuple(planes), out)
+    for buffer in (out, *planes):
+        buffer.append(0)  # none of them is still in use
+
+
+@needs_compiled
 def test_what_is_no_buffer_or_cannot_be_written_is_refused():
     held = bytearray(8)
-    for wrong in (bytes(4), 4, None):
+    for wrong in (4, None):
+        for work in (
+            lambda wrong=wrong: compiled.split(wrong, 2),
+            lambda wrong=wrong: compiled.split_bytes(wrong, 2),
+            lambda wrong=wrong: compiled.join_bytes((held, wrong), bytearray(16)),
+            lambda wrong=wrong: compiled.join_bytes((held,), wrong),
+        ):
+            with pytest.raises(TypeError):
+                work()
+    for work in (lambda: compiled.join_bytes((held,), bytes(8)), lambda: compiled.join(held, held, b"", bytes(16))):
         with pytest.raises((TypeError, BufferError)):
-            compiled.split(held, wrong, bytearray(4), bytearray())
+            work()
     held.append(0)
+
+
+def test_a_module_of_another_version_is_not_used(monkeypatch):
+    monkeypatch.setattr(kernels, "import_module", lambda _: SimpleNamespace(VERSION=0))
+    assert kernels._compiled() is None
