@@ -10,13 +10,15 @@ STABLE = sys.version_info >= (3, 11) and sys.implementation.name == "cpython"
 setup(
     ext_modules=[
         Extension(
-            "git_theta_ext.coding._kernels",
-            ["git_theta_ext/coding/_kernels.c"],
+            f"git_theta_ext.coding.{name}",
+            [f"git_theta_ext/coding/{name}.c"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
             py_limited_api=STABLE,
-            extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
+            # A product and a sum are rounded one after the other, as numpy does.
+            extra_compile_args=[] if sys.platform == "win32" else ["-O3", "-ffp-contract=off"],
             optional=True,  # without a compiler, numpy does the same
         )
+        for name in ("_kernels", "_residuals")
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE else {},
 )

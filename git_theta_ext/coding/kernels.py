@@ -1,6 +1,6 @@
-"""Elementwise operations of the coders, in single passes if the compiled module is installed, and else with numpy.
+"""Elementwise operations of the coders, in single passes if the compiled modules are installed, and else with numpy.
 
-Both give the same bits. The compiled module is missing if the package was built without a C compiler.
+Both give the same bits. The compiled modules are missing if the package was built without a C compiler.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-_VERSION = 1
-"""Of the functions in ``_kernels.c``. An editable install keeps what was built before the source changed."""
+_VERSIONS = {"_kernels": 1, "_residuals": 1}
+"""Of the functions in the C sources. An editable install keeps what was built before a source changed."""
 _WIDE = 4
 _KEYS = 256
 
 
-def _compiled() -> Any:
-    """Return the compiled module, or None if it is not installed, or was built from another version of the source."""
+def _compiled(name: str) -> Any:
+    """Return a compiled module, or None if it is not installed, or was built from another version of the source."""
     try:
-        module = import_module("git_theta_ext.coding._kernels")
+        module = import_module(f"git_theta_ext.coding.{name}")
     except ImportError:
         return None
-    return module if getattr(module, "VERSION", 0) == _VERSION else None
+    return module if getattr(module, "VERSION", 0) == _VERSIONS[name] else None
 
 
-compiled = _compiled()
+compiled = _compiled("_kernels")
+residuals = _compiled("_residuals")
+"""What residual.py, stripe_plan.py and stripes.py do, without a call of numpy for each step."""
 
 
 def split_exponents(data: memoryview, width: int) -> list[Buffer]:

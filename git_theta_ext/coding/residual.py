@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding import kernels
 from git_theta_ext.coding.arrays import as_integers, scratch
 from git_theta_ext.coding.dense import decode_dense, encode_dense
 from git_theta_ext.coding.kernels import put, take
@@ -74,12 +75,12 @@ def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[B
 
     width = integer_width(spec) or 1
     values, guesses = as_integers(data, width), as_integers(predicted, width)
-    missed = _differences(values, guesses)
-    if not missed.any():
+    missed, any_missed = _differences(values, guesses)
+    if not any_missed:
         return [_EQUAL]
     keys, flags, runs_map = _keys(spec, guesses), 0, []
-    runs = _missed_runs(missed)
-    if np.count_nonzero(runs) < _GAPS_WORTH * runs.size:
+    runs, some = _missed_runs(missed)
+    if some < _GAPS_WORTH * runs.size:
         missed, keys, flags = _select(missed, runs), _select(keys, runs), _GAPS
         runs_map = write_planes(b"", [code_symbols(np.packbits(runs, bitorder="little").data)])
     stripes = plan(missed, keys)
@@ -170,28 +171,41 @@ def _keys(spec: TensorSpec, guesses: Any) -> Any:
     if exponent == 0 or spec.dtype.bits % 8:
         keys[:] = 0
         return keys
+    if kernels.residuals is not None:
+        kernels.residuals.keys(guesses, guesses.itemsize, mantissa, (1 << min(exponent, 8)) - 1, keys)
+        return keys
     shifted = scratch("shifted", guesses.size, guesses.dtype.str)
     np.right_shift(guesses, mantissa, out=shifted)
     np.copyto(keys, shifted, casting="unsafe")
     return keys if exponent >= 8 else np.bitwise_and(keys, (1 << exponent) - 1, out=keys)  # noqa: PLR2004 - bits
 
 
-def _differences(values: Any, guesses: Any) -> Any:
-    """Return ``values - guesses`` in zigzag order, 0, -1, 1, -2 and so on, in scratch memory."""
+def _differences(values: Any, guesses: Any) -> tuple[Any, bool]:
+    """Return ``values - guesses`` in zigzag order, 0, -1, 1, -2 and so on, and whether any of them is not 0.
+
+    The differences are in scratch memory.
+    """
     import numpy as np
 
     kind, signed = values.dtype.str, f"<i{values.itemsize}"
-    missed, signs = scratch("missed", values.size, kind), scratch("signs", values.size, kind)
+    missed = scratch("missed", values.size, kind)
+    if kernels.residuals is not None:
+        return missed, kernels.residuals.differences(values, guesses, values.itemsize, missed)
+    signs = scratch("signs", values.size, kind)
     np.subtract(values, guesses, out=missed)
     np.right_shift(missed.view(signed), 8 * values.itemsize - 1, out=signs.view(signed))  # all ones below zero
     np.left_shift(missed, 1, out=missed)
-    return np.bitwise_xor(missed, signs, out=missed)
+    np.bitwise_xor(missed, signs, out=missed)
+    return missed, bool(missed.any())
 
 
 def _add_differences(missed: Any, guesses: Any, out: Any) -> None:
     """Write the values for which ``_differences`` returns ``missed``."""
     import numpy as np
 
+    if kernels.residuals is not None:
+        kernels.residuals.add_differences(missed, guesses, missed.itemsize, out)
+        return
     signs = scratch("signs", missed.size, missed.dtype.str)
     np.bitwise_and(missed, 1, out=signs)
     np.negative(signs, out=signs)
@@ -200,16 +214,21 @@ def _add_differences(missed: Any, guesses: Any, out: Any) -> None:
     np.add(out, guesses, out=out)
 
 
-def _missed_runs(missed: Any) -> Runs:
-    """Return whether any element of each complete run is not predicted exactly."""
+def _missed_runs(missed: Any) -> tuple[Runs, int]:
+    """Return whether any element of each complete run is not predicted exactly, and the number of such runs."""
+    import numpy as np
+
     count = missed.size // _RUN
+    if kernels.residuals is not None:
+        flags = np.empty(count, np.bool_)
+        return flags, kernels.residuals.runs(missed, missed.itemsize, flags)
     words = missed[: count * _RUN].view("<u8") != 0
     flags = words.view("<u8").reshape(count, missed.itemsize)  # eight words, of eight bytes each, in one integer
     some = flags[:, 0].copy()
     for column in range(1, missed.itemsize):
         some |= flags[:, column]
     runs: Runs = some != 0
-    return runs
+    return runs, int(np.count_nonzero(runs))
 
 
 def _select(values: Any, runs: Runs) -> Any:

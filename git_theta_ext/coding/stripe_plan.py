@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding import kernels
 from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _MOST = 32
 _LEAST_BITS = 1 << 14  # a stripe's own tables pay from about 2 KiB on
@@ -23,6 +29,9 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
     import numpy as np
 
     step = (missed.size // _SAMPLE) | 1
+    if kernels.residuals is not None:
+        made = kernels.residuals.plan(missed, keys, missed.itemsize, step, _information(), _LEAST_BITS, _MOST)
+        return [Stripe(*choice) for choice in made]
     sample, groups = np.ascontiguousarray(missed[::step]), keys[::step]
     used = np.flatnonzero(np.bincount(groups))
     ranks = np.zeros(LAST_KEY + 1, np.uint16)
@@ -74,15 +83,25 @@ def _costs(counts: Any, width: int) -> Any:
     low = 8 * np.arange(len(counts))[:, None] * total[..., 0]
     # Splitting off symbols does not change the entropy. What changes is how close a Huffman code comes to it.
     ideal = _log_sum(total[..., 0]) - _log_sum(counts).sum(axis=-1) + counts[..., LAST_KEY] * 8 * (width - 1) + low
-    share = (counts[..., :1] / np.maximum(total, 1)) ** (8 // np.array(SYMBOL_BITS))
+    shares = [counts[..., :1] / np.maximum(total, 1)]  # of zeros, and of bytes of two, four and eight zeros
+    for _ in SYMBOL_BITS[1:]:
+        shares.append(shares[-1] * shares[-1])
+    share = np.concatenate(shares[::-1], axis=-1)
     costs = ideal[..., None] + total * np.array(SYMBOL_BITS) / 8 * _loss(share)
     costs += excesses * _loss(counts[..., _TOPS] / np.maximum(excesses, 1))
     return np.moveaxis(costs, -1, 1)
 
 
 def _log_sum(counts: Any) -> Any:
+    return _information()[counts]
+
+
+@cache
+def _information() -> npt.NDArray[np.float64]:
+    """Return n log2(n) for each number of elements that a sample can have."""
     import numpy as np
 
+    counts = np.arange(2 * _SAMPLE, dtype=np.float64)
     return counts * np.log2(np.maximum(counts, 1))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding import kernels
 from git_theta_ext.coding.arrays import as_integers, byte_plane, join_planes, scratch
 from git_theta_ext.coding.kernels import order_by_key
 from git_theta_ext.coding.planes import code_all
@@ -79,6 +80,8 @@ def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: An
     """
     import numpy as np
 
+    if kernels.residuals is not None:
+        return _encode_compiled(stripes, parts, missed)
     lows = [byte_plane(missed, 8 * i) for i in range(max(stripe.low for stripe in stripes))]
     for low, part in _runs([stripe.low for stripe in stripes], parts):
         if low:
@@ -104,6 +107,17 @@ def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: An
     return counted, code_all([plane.data for plane in planes])
 
 
+def _encode_compiled(
+    stripes: Sequence[Stripe], parts: Sequence[slice], missed: Any
+) -> tuple[list[Stripe], list[Coded]]:
+    records = [(part.stop, stripe.low, stripe.bits, 0, 0) for stripe, part in zip(stripes, parts, strict=True)]
+    packed, extras = kernels.residuals.pack(missed, missed.itemsize, records)
+    counted = [Stripe(s.last, s.low, s.bits, *extra) for s, extra in zip(stripes, extras, strict=True)]
+    sizes = [size for s, part in zip(counted, parts, strict=True) for size in s.sizes(part.stop - part.start)]
+    view, ends = memoryview(packed), list(accumulate(sizes))
+    return counted, code_all([view[end - size : end] for size, end in zip(sizes, ends, strict=True)])
+
+
 def decode_stripes(
     stripes: Sequence[Stripe], parts: Sequence[slice], planes: Sequence[Sequence[Buffer]], out: Any
 ) -> None:
@@ -118,6 +132,22 @@ def decode_stripes(
     Raises:
         CorruptError: The number of elements that do not fit a symbol differs from the one in the stripe's record.
     """
+    decode = _decode_with_numpy if kernels.residuals is None else _decode_compiled
+    if not decode(stripes, parts, planes, out):
+        raise CorruptError("a residual has an unexpected number of large elements")
+
+
+def _decode_compiled(
+    stripes: Sequence[Stripe], parts: Sequence[slice], planes: Sequence[Sequence[Buffer]], out: Any
+) -> bool:
+    records = [(part.stop, s.low, s.bits, s.wide, s.excesses) for s, part in zip(stripes, parts, strict=True)]
+    every = [plane for some in planes for plane in some]
+    return bool(kernels.residuals.unpack(every, records, out.itemsize, out))
+
+
+def _decode_with_numpy(
+    stripes: Sequence[Stripe], parts: Sequence[slice], planes: Sequence[Sequence[Buffer]], out: Any
+) -> bool:
     import numpy as np
 
     symbols = scratch("symbols", out.size, "|u1")
@@ -127,7 +157,7 @@ def decode_stripes(
     positions, ends = _beyond(symbols, tops, parts)
     extras = _slices(ends)
     if any(extra.stop - extra.start != stripe.excesses for stripe, extra in zip(stripes, extras, strict=True)):
-        raise CorruptError("a residual has an unexpected number of large elements")
+        return False
     excess = np.zeros(positions.size, out.dtype)
     for stripe, extra, some in zip(stripes, extras, planes, strict=True):
         if stripe.wide:
@@ -141,6 +171,7 @@ def decode_stripes(
         for stripe, part, some in zip(stripes, parts, planes, strict=True):
             if stripe.low > i:
                 np.bitwise_or(out[part], as_integers(some[i], 1), out=out[part])
+    return True
 
 
 def _runs(values: Sequence[int], parts: Sequence[slice]) -> Iterator[tuple[int, slice]]:

@@ -71,8 +71,11 @@ def test_wheel_holds_code_plugins_hooks_and_type_marker(wheel: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 def test_wheel_brings_the_compiled_kernels(wheel: Path) -> None:
-    names = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("git_theta_ext/coding/_kernels")]
-    assert any(name.endswith(".so") for name in names)
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+    assert sorted(name.partition(".")[0] for name in names) == [
+        "git_theta_ext/coding/_kernels",
+        "git_theta_ext/coding/_residuals",
+    ]
 
 
 def test_wheel_brings_the_man_page_and_the_completions(wheel: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,27 +13,35 @@ from hypothesis import strategies as st
 from git_theta_ext.coding import kernels
 from git_theta_ext.coding.dense import decode_dense, encode_dense
 from git_theta_ext.coding.residual import decode_residual, encode_residual
+from git_theta_ext.coding.stripe_plan import plan
+from git_theta_ext.errors import CorruptError
 from git_theta_ext.model import dtypes
 from git_theta_ext.model.tensor import TensorSpec
 
 compiled = kernels.compiled
-needs_compiled = pytest.mark.skipif(compiled is None, reason="the package was built without a C compiler")
+residuals = kernels.residuals
+needs_compiled = pytest.mark.skipif(
+    compiled is None or residuals is None, reason="the package was built without a C compiler"
+)
 
 
 @pytest.fixture(params=["compiled", "numpy"])
 def way(request, monkeypatch):
     if request.param == "compiled" and compiled is None:
         pytest.skip("the package was built without a C compiler")
-    monkeypatch.setattr(kernels, "compiled", compiled if request.param == "compiled" else None)
+    if request.param == "numpy":
+        monkeypatch.setattr(kernels, "compiled", None)
+        monkeypatch.setattr(kernels, "residuals", None)
 
 
 def in_both_ways(work):
     """Return what some work returns with the compiled module and without it."""
     results = []
     with pytest.MonkeyPatch.context() as patch:
-        for module in (compiled, None):
-            patch.setattr(kernels, "compiled", module)
-            results.append(work())
+        results.append(work())
+        patch.setattr(kernels, "compiled", None)
+        patch.setattr(kernels, "residuals", None)
+        results.append(work())
     return results
 
 
@@ -149,6 +158,115 @@ def test_elements_of_equal_keys_stay_in_order(way):
     assert ends == [int((keys <= 100).sum()), keys.size]
 
 
+@needs_compiled
+@given(
+    data=st.binary(min_size=1, max_size=3000),
+    name=st.sampled_from(["I8", "F16", "BF16", "F32", "F64", "I64", "C64"]),
+    changes=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=40),
+    repeat=st.sampled_from([1, 7, 40]),
+)
+def test_any_values_have_the_same_residual(data, name, changes, repeat):
+    width = dtypes.dtype(name).bits // 8
+    data = data * repeat
+    data = data[: len(data) // width * width] or bytes(width)
+    parent = bytearray(data)
+    for at, value in changes:
+        parent[at % len(parent)] = value
+    spec = TensorSpec.of(name, (len(data) // width,))
+
+    def encoded():
+        return joined(encode_residual(spec, memoryview(data), memoryview(parent)))
+
+    payload, other = in_both_ways(encoded)
+    assert payload == other
+
+    def decoded():
+        out = memoryview(bytearray(len(data)))
+        decode_residual(spec, memoryview(payload), memoryview(parent), out)
+        return bytes(out)
+
+    assert in_both_ways(decoded) == [data] * 2
+
+
+@needs_compiled
+@pytest.mark.parametrize("seed", range(40))
+def test_stripes_are_chosen_alike(seed):
+    rng = np.random.default_rng(seed)
+    width = int(rng.choice([1, 2, 4, 8]))
+    count = int(rng.choice([1, 7, 200, 40_000, 100_000]))
+    keys = rng.integers(0, rng.integers(1, 257), count).astype(np.uint8)
+    values = rng.exponential(2.0 ** rng.uniform(-4, 8 * width - 2), count) * (1 + keys % 5)
+    missed = np.minimum(values, 2.0 ** (8 * width - 1)).astype(f"<u{width}")
+    choices, others = in_both_ways(lambda: plan(missed, keys))
+    assert choices == others
+
+
+def test_residuals_with_a_wrong_number_of_large_elements_are_refused(way):
+    rng = np.random.default_rng(0)
+    spec = TensorSpec.of("BF16", (500,))
+    parent = rng.integers(0, 1 << 16, 500).astype("<u2")
+    data = parent + np.where(rng.integers(0, 100, 500), rng.integers(0, 2, 500), 5000).astype("<u2")
+    payload = bytearray(joined(encode_residual(spec, memoryview(data.tobytes()), memoryview(parent.tobytes()))))
+    assert payload[0] == 1
+    low, _, wide, excesses = struct.unpack_from("<BBBI", payload, 2)
+    plane = 9 + 5 * (low + 1)  # the codec and the size of the first plane of excesses
+    assert payload[plane] == 0
+    struct.pack_into("<I", payload, 5, excesses - 1)
+    for at in range(wide):
+        struct.pack_into("<I", payload, plane + 1 + 5 * at, excesses - 1)
+    end = len(payload) - wide * excesses
+    kept = payload[:end] + b"".join(bytes(payload[end + at * excesses :][: excesses - 1]) for at in range(wide))
+    with pytest.raises(CorruptError, match="unexpected number of large elements"):
+        decode_residual(spec, memoryview(kept), memoryview(parent.tobytes()), memoryview(bytearray(1000)))
+
+
+WRONG_RESIDUALS = [
+    ("differences", (bytes(4), bytes(4), 2, bytearray(3))),
+    ("differences", (bytes(4), bytes(3), 1, bytearray(4))),
+    ("differences", (bytes(9), bytes(9), 3, bytearray(9))),
+    ("add_differences", (bytes(4), bytes(2), 2, bytearray(4))),
+    ("add_differences", (bytes(4), bytes(4), 0, bytearray(4))),
+    ("keys", (bytes(4), 2, 7, 255, bytearray(4))),
+    ("keys", (bytes(4), 2, 16, 255, bytearray(2))),
+    ("keys", (bytes(4), 2, -1, 255, bytearray(2))),
+    ("runs", (bytes(256), 2, bytearray(3))),
+    ("plan", (bytes(4), bytes(3), 2, 1, bytes(800), 1.0, 1.0)),
+    ("plan", (bytes(0), bytes(0), 2, 1, bytes(800), 1.0, 1.0)),
+    ("plan", (bytes(4), bytes(2), 2, 0, bytes(800), 1.0, 1.0)),
+    ("plan", (bytes(4), bytes(2), 2, 1, bytes(16), 1.0, 1.0)),
+    ("pack", (bytes(4), 2, [(1, 0, 8, 0, 0)])),
+    ("pack", (bytes(4), 2, [(3, 0, 8, 0, 0), (2, 0, 8, 0, 0)])),
+    ("pack", (bytes(4), 2, [(2, 2, 8, 0, 0)])),
+    ("pack", (bytes(4), 2, [(2, 0, 3, 0, 0)])),
+    ("pack", (bytes(4), 2, ())),
+    ("pack", (bytes(5), 2, [(2, 0, 8, 0, 0)])),
+    ("unpack", ([bytes(2)], [(2, 0, 8, 3, 0)], 2, bytearray(4))),
+    ("unpack", ([bytes(2)], [(2, 0, 8, 0, 3)], 2, bytearray(4))),
+    ("unpack", ([bytes(1)], [(2, 0, 8, 0, 0)], 2, bytearray(4))),
+    ("unpack", ([bytes(2), bytes(2)], [(2, 0, 8, 0, 0)], 2, bytearray(4))),
+    ("unpack", ([], [(2, 0, 8, 0, 0)], 2, bytearray(4))),
+    ("unpack", ((bytes(2),), [(2, 0, 8, 0, 0)], 2, bytearray(4))),
+]
+
+
+@needs_compiled
+@pytest.mark.parametrize(("name", "args"), WRONG_RESIDUALS)
+def test_residuals_of_wrong_sizes_are_refused(name, args):
+    with pytest.raises(ValueError, match="do not fit"):
+        getattr(residuals, name)(*args)
+    for held in (arg for arg in args if isinstance(arg, bytearray)):
+        held.append(0)  # none of them is still in use
+
+
+@needs_compiled
+def test_stripes_that_are_no_tuples_of_numbers_are_refused():
+    for wrong in ([1], [(1, 2)], [("a", 0, 8, 0, 0)], [None]):
+        with pytest.raises((TypeError, SystemError)):
+            residuals.pack(bytes(4), 2, wrong)
+    with pytest.raises(TypeError):
+        residuals.unpack([None], [(2, 0, 8, 0, 0)], 2, bytearray(4))
+
+
 WRONG = [
     ("join", (4, 3, 0, 8)),
     ("join", (4, 4, 0, 7)),
@@ -224,4 +342,4 @@ def test_what_is_no_buffer_or_cannot_be_written_is_refused():
 
 def test_a_module_of_another_version_is_not_used(monkeypatch):
     monkeypatch.setattr(kernels, "import_module", lambda _: SimpleNamespace(VERSION=0))
-    assert kernels._compiled() is None
+    assert kernels._compiled("_kernels") is None
