@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ConfigError
 from git_theta_ext.settings import (
     CHAIN_DEPTH,
+    CLUSTER,
     GC_AUTO,
     GC_GRACE,
     MAX_CHAIN_DEPTH,
@@ -188,6 +189,11 @@ class Config:
     def merge_device(self) -> str:
         """``theta.merge.device``: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``."""
         return self.text(MERGE_DEVICE.key) or MERGE_DEVICE.default
+
+    @property
+    def cluster(self) -> str | None:
+        """``theta.cluster``: where jobs run; None if work is not divided into jobs."""
+        return self.text(CLUSTER.key)
 
     @property
     def chain_depth(self) -> int:

@@ -170,6 +170,12 @@ class LimitError(ThetaError):
     exit_code = 17
 
 
+class ClusterError(ThetaError):
+    """A cluster cannot be reached, or its machines cannot run a job."""
+
+    exit_code = 18
+
+
 class CrashError(ThetaError):
     """A bug in git theta, or not enough memory.
 

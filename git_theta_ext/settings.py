@@ -84,6 +84,13 @@ MERGE_DEVICE = Setting(
     "Device that computes merges: `cpu`, `cuda` (all CUDA devices), `cuda:N`, or `auto`, which is CUDA for methods that"
     " multiply or decompose matrices if a device works, and the CPU for everything else.",
 )
+CLUSTER = Setting(
+    "theta.cluster",
+    "address",
+    "",
+    "Where large work runs in jobs: `ray://HOST:PORT` or `HOST:PORT` for a Ray cluster, `local` for threads of this"
+    " machine. By default it is not divided into jobs. See [Scale](scale.md).",
+)
 SETTINGS = (
     THREADS,
     CHAIN_DEPTH,
@@ -97,6 +104,7 @@ SETTINGS = (
     MERGE_OPTIONS,
     MERGE_REPLAY,
     MERGE_DEVICE,
+    CLUSTER,
     Setting(
         "theta.remote.<name>.url",
         "URL",

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 BACKUP = ".backup"
 """Suffix of a temporary file that is a hard link to a file of the user."""
 
+WORK = ".work"
+"""Suffix of a directory in which jobs leave packs."""
+
 _STALE_SECONDS = 24 * 3600
 
 
@@ -39,9 +42,27 @@ def clear_stale(root: Path) -> None:
     with suppress(FileNotFoundError):
         for left in (root / "tmp").iterdir():
             with suppress(OSError):
+                if left.suffix == WORK:
+                    _clear_stale_work(left)
+                    continue
                 status = left.stat()
                 # A hard link has the time of its file, however new the link is, also when it is the only link left.
                 # When a link was made or removed is another time.
                 changed = status.st_ctime if left.suffix == BACKUP else status.st_mtime
                 if status.st_nlink == 1 and time.time() - changed > _STALE_SECONDS:
                     left.unlink()
+
+
+def _clear_stale_work(area: Path) -> None:
+    """Remove a directory in which no job has written for a day, and that no process uses."""
+    import fcntl  # a filter that writes a few packs starts without it
+    import shutil
+
+    newest = max(path.lstat().st_mtime for path in (area, *area.rglob("*")))
+    if time.time() - newest > _STALE_SECONDS:
+        descriptor = os.open(area, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(area, ignore_errors=True)
+        finally:
+            os.close(descriptor)

@@ -25,7 +25,7 @@ LAYERS = [
     {"registry"},
     {"interfaces"},
     {"coding", "webpage"},
-    {"model", "protocol", "config"},
+    {"model", "protocol", "cluster", "config"},
     {"util"},
     {"errors", "settings", "version"},
 ]

@@ -23,21 +23,23 @@ from git_theta_ext.merging.execution.work import MergedTensor, SignElection
 from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
 from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
-from git_theta_ext.merging.thresholds.search import search
+from git_theta_ext.merging.thresholds.search import counting_here, search
 from git_theta_ext.model.manifest import Manifest, Parameter
 from git_theta_ext.registry import find_pair
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.interfaces import MergeContract, Trim
     from git_theta_ext.merging.devices.device import Device
+    from git_theta_ext.merging.execution.distributed import DistributedMerge
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Statistics, Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
+    from git_theta_ext.merging.thresholds.search import Count
     from git_theta_ext.store.tensor_store import TensorStore
 
     OpenDevices = Callable[[Sequence[MergeContract]], Devices]
@@ -55,6 +57,7 @@ class Engine:
         advance: Called with the size in bytes of each tensor that is done, from any thread.
         results: Where to store the results; by default in ``store``.
         announce: Called with an estimate of what the merge takes, before it starts.
+        distributed: Merges most tensors in jobs; None to merge all of them in this process.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default
@@ -66,6 +69,7 @@ class Engine:
         advance: Callable[[int], None] = no_progress,
         results: TensorStore | None = None,
         announce: Callable[[Budget], None] | None = None,
+        distributed: DistributedMerge | None = None,
     ) -> None:
         self._store = store
         self._devices = devices or Devices((Cpu(),))
@@ -74,6 +78,7 @@ class Engine:
         self._advance = advance
         self._results = Batches(results or store, self._journal.record)
         self._announce = announce
+        self._distributed = distributed
 
     @property
     def device(self) -> Device:
@@ -95,6 +100,8 @@ class Engine:
         scheduler = self._scheduler([*(task.method.contract for task in available), *contracts_of(plan.pairs)])
         computed.notes += scheduler.notes
         budget = scheduler.budget(plan, available)
+        if self._distributed is not None:
+            budget = replace(budget, peaks=(("each job", self._distributed.memory(available)),))
         if self._announce is not None and budget.parameters:
             self._announce(budget)
         computed.notes += scheduler.note(available)
@@ -123,7 +130,7 @@ class Engine:
         """
         thresholds = {}
         for group in scopes(single_tasks(plan, self._statistics)):
-            selections = search(self._store, self._scheduler([]), plan, group)
+            selections = search(counting_here(self._store, self._scheduler([]), group), plan, group)
             trims = [selection.threshold(exact=is_exact(group)) for selection in selections]
             for task in group:
                 thresholds.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
@@ -152,7 +159,7 @@ class Engine:
                 computed.failed.update(dict.fromkeys(names, merged.reason))
             else:
                 computed.values.update(dict.fromkeys(names, value))
-            computed.resumed += merged.stored is not None
+            computed.resumed += merged.resumed
             if merged.moved:
                 computed.moved.setdefault(merged.moved, []).append(merged.task.name)
 
@@ -167,7 +174,7 @@ class Engine:
         """Run tasks that trim, scope by scope; repeat those that depend on the majority if it was guessed wrong."""
         for tasks in groups:
             try:
-                selections = search(self._store, scheduler, plan, tasks)
+                selections = search(self._counting(scheduler, tasks), plan, tasks)
             except (MissingError, CorruptError) as error:
                 for task in tasks:
                     yield MergedTensor(task, None, f"cannot find the threshold: {error.message}")
@@ -205,16 +212,35 @@ class Engine:
                 continue
             value = Parameter(task.spec, earlier.digest)
             merged_tensors.append(
-                MergedTensor(task, None, "", earlier.votes, earlier.ties, election.majority, stored=value)
+                MergedTensor(task, None, "", earlier.votes, earlier.ties, election.majority, stored=value, resumed=True)
             )
             yield merged_tensors[-1]
             self._advance(task.spec.nbytes)
-        shared = scheduler.tasks(remaining, together=election.ordered)
-        merge = partial(run, self._store, election=election, advance=self._advance, threads=scheduler.threads)
-        for merged in interleaved([partial(merge, device, share) for device, share in shared]):
+        for merged in self._merged(scheduler, remaining, election, identities):
             yield replace(merged, identity=identities[merged.task.name])
             merged_tensors.append(replace(merged, data=None))
         return merged_tensors
+
+    def _counting(self, scheduler: DeviceScheduler, tasks: Sequence[Task]) -> Count:
+        if self._distributed is not None:
+            return self._distributed.count
+        return counting_here(self._store, scheduler, tasks)
+
+    def _merged(
+        self,
+        scheduler: DeviceScheduler,
+        tasks: Sequence[Task],
+        election: SignElection,
+        identities: Mapping[str, str],
+    ) -> Iterator[MergedTensor]:
+        if self._distributed is not None and not election.ordered:
+            for merged in self._distributed.merge(tasks, identities, election):
+                yield merged
+                self._advance(merged.task.spec.nbytes)
+            return
+        shared = scheduler.tasks(tasks, together=election.ordered)
+        merge = partial(run, self._store, election=election, advance=self._advance, threads=scheduler.threads)
+        yield from interleaved([partial(merge, device, share) for device, share in shared])
 
     def _run_pairs(self, scheduler: DeviceScheduler, plan: Plan, computed: Computed) -> None:
         # Each pair by its own size, so that the values do not depend on how a model is divided into files.

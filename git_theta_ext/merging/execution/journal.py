@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.tensor import Digest, is_digest
@@ -65,6 +65,16 @@ class Journal:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a") as file:
                     file.writelines(lines)
+
+    def restore(self, results: Iterable[tuple[Any, Any]]) -> None:
+        """Know and record results of an interrupted run; what is not one is skipped."""
+        found = [
+            (digest, note)
+            for digest, note in results
+            if is_digest(digest) and isinstance(note, (list, tuple)) and len(note) == len(("identity", "votes", "ties"))
+        ]
+        self._known |= {note[0]: Result(Digest(digest), int(note[1]), int(note[2])) for digest, note in found}
+        self.record([(Digest(digest), tuple(note)) for digest, note in found])
 
     def done(self) -> None:
         """Delete the journal of a completed merge."""

@@ -145,6 +145,26 @@ def need(device: DeviceMemory, task: Task) -> int:
     return largest_sum(device.lanes, [_piece(device, task)])
 
 
+def merging_job_bytes(tasks: Sequence[Task], threads: int) -> int:
+    """Return the most bytes that a job takes that merges tensors."""
+    device = DeviceMemory.of(CPU, threads)
+    streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))
+    merging = largest_sum(device.lanes, (_piece(device, task) for task in streamed))
+    merging += results_bytes([task.spec.nbytes for task in streamed])
+    alone = max(map(rows_bytes, whole), default=0) + max(map(gathered_bytes, whole), default=0)
+    reading = _reading(device, ([*_specs(task), task.spec] for task in streamed))
+    reading += _reading(device, ([spec] for task in whole for spec in _specs(task)))
+    return merging + alone + reading + waiting_bytes([task.spec.nbytes for task in tasks])
+
+
+def counting_job_bytes(changes: Sequence[Changed], threads: int) -> int:
+    """Return the most bytes that a job takes that counts the magnitudes of changes."""
+    device = DeviceMemory.of(CPU, threads)
+    counting = largest_sum(device.lanes, (_counting(device, change) for change in changes))
+    sums = sum(map(histogram_bytes, changes[:1])) * 2
+    return counting + sums + _reading(device, map(changed_specs, changes), map(histogram_bytes, changes))
+
+
 def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequence[PairDecision]) -> int:
     """Return the most bytes that are in a device's memory at once; the phases of a merge follow each other."""
     streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))

@@ -42,7 +42,8 @@ class MergedTensor:
         ties: Number of elements that the majority decided.
         majority: The sign that decided them.
         moved: What happened to a device, so that it was merged on the CPU; see ``failure_of``.
-        stored: The result, if an earlier run stored it.
+        stored: The result, if it is in the store already.
+        resumed: Whether an earlier run stored it.
         identity: Its key in the journal.
     """
 
@@ -54,6 +55,7 @@ class MergedTensor:
     majority: int = 1
     moved: str = ""
     stored: Parameter | None = None
+    resumed: bool = False
     identity: str = ""
 
 

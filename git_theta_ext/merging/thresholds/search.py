@@ -18,7 +18,8 @@ from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for
 from git_theta_ext.model.floats import is_wide
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+    from typing import Protocol
 
     import numpy as np
     from numpy.typing import NDArray
@@ -35,9 +36,20 @@ if TYPE_CHECKING:
     # The indices of the sides that changed a piece, and the counts of each.
     Counted = tuple[list[int], list[NDArray[np.int64]]]
 
+    class Count(Protocol):
+        """Counts the magnitudes of changes, in the second pass within the bins of the thresholds."""
 
-def search(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
+        def __call__(self, groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Iterator[Counted]:
+            """Yield the counts of parts of the changes, which are to be added up."""
+
+
+def search(count: Count, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
     """Find the threshold of every side over the scope of some tasks.
+
+    Args:
+        count: Counts the magnitudes of changes, such as ``counting_here`` does.
+        plan: The plan of the merge.
+        tasks: The tasks of the scope.
 
     Raises:
         MissingError: A value is not in the store.
@@ -50,16 +62,26 @@ def search(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Se
     for base, values in changed:
         for number in set(range(sides)) - set(values):
             selections[number].zeros += base.spec.elements
-    shared = scheduler.work([group for group in changed if group[1]], _nbytes, [tasks[0].method.contract])
+    groups = [group for group in changed if group[1]]
     for second_pass in (False, True):
         bins = [selection.bin for selection in selections]
-        count = partial(_counted, store, bins=bins, threads=scheduler.threads, second_pass=second_pass)
-        for numbers, pieces in interleaved([partial(count, device, groups) for device, groups in shared]):
+        for numbers, pieces in count(groups, bins, second_pass=second_pass):
             for number, piece in zip(numbers, pieces, strict=True):
                 selections[number].add(piece, alone=len(numbers) == 1)
         for selection in [] if second_pass else selections:
             selection.narrow()
     return selections
+
+
+def counting_here(store: TensorStore, scheduler: DeviceScheduler, tasks: Sequence[Task]) -> Count:
+    """Return a function that counts the magnitudes of changes for tasks of one scope, on the devices of a scheduler."""
+
+    def count(groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Iterator[Counted]:
+        shared = scheduler.work(groups, _nbytes, [tasks[0].method.contract])
+        share = partial(count_changes, store, bins=bins, threads=scheduler.threads, second_pass=second_pass)
+        return interleaved([partial(share, device, some) for device, some in shared])
+
+    return count
 
 
 def histogram_bytes(change: Changed) -> int:
@@ -82,7 +104,7 @@ def _nbytes(group: Changed) -> int:
     return base.spec.nbytes + sum(value.spec.nbytes for value in values.values())
 
 
-def _counted(  # noqa: PLR0913 - all but one named
+def count_changes(  # noqa: PLR0913 - all but one named
     store: TensorStore,
     device: Device,
     groups: Sequence[Changed],

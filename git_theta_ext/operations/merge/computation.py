@@ -37,12 +37,20 @@ def bytes_to_compute(plan: Plan) -> int:
     return sum(d.value.spec.nbytes for d in plan.decisions if d.computed and d.value is not None)
 
 
-def announcement(budget: Budget) -> str:
-    """Describe in one line what a merge computes, and the memory that it takes."""
+def announcement(budget: Budget, cluster: str | None = None) -> str:
+    """Describe in one line what a merge computes, and the memory that it takes.
+
+    Args:
+        budget: The estimate.
+        cluster: The value of ``theta.cluster``.
+    """
     names = list(dict.fromkeys(name for name, _ in budget.peaks))
     most = human_bytes(max((nbytes for _, nbytes in budget.peaks), default=0))
     text = f"merging {plural(budget.parameters, 'parameter')} ({human_bytes(budget.reads)} to read)"
-    text += f" by {listed(budget.methods)} on {listed(names)}, at most {most} of memory"
+    text += f" by {listed(budget.methods)}"
+    if cluster is not None:
+        return f"{text} in jobs on {cluster}, at most {most} of memory for each"
+    text += f" on {listed(names)}, at most {most} of memory"
     text += " on each" if len(names) > 1 else ""
     return text + (
         f"; {len(budget.spilled)} on cpu, because they need more memory than the GPUs have" if budget.spilled else ""
@@ -82,12 +90,17 @@ def execute(  # noqa: PLR0913 - named, and the last three have defaults
     store, journal = workspace.store, Journal(inputs.journal)
 
     def announce(budget: Budget) -> None:
-        workspace.reporter.note(f"{paths[0]}: {announcement(budget)}")
-
-    def start() -> Engine:
-        return engine(store, inputs.device, journal, inputs.statistics, advance, announce)
+        workspace.reporter.note(f"{paths[0]}: {announcement(budget, workspace.settings.cluster)}")
 
     with ExitStack() as stack:
+
+        def start() -> Engine:
+            if workspace.settings.cluster is None:
+                return engine(store, inputs.device, journal, inputs.statistics, advance, announce)
+            from git_theta_ext.operations.merge.distribution import distributed_engine
+
+            return stack.enter_context(distributed_engine(workspace, inputs, journal, advance, announce))
+
         if meanwhile is not None and any(decision.computed for decision in inputs.plan.decisions):
             stack.enter_context(
                 meanwhile(lambda: apply(inputs.plan.postponed(_INTERRUPTED), store, start, no_progress))

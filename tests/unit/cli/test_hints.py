@@ -201,7 +201,7 @@ def test_every_error_of_a_command_has_a_hint() -> None:
 
 _TYPED = re.compile(
     r"(?:^|[ :(;,])"
-    r"(?:git|pip|aws|export|find|unset|mkdir|rm|cp|chmod|cd|model\.save\w*|safetensors\.[\w.]+|git_theta_ext\.)\b"
+    r"(?:git|pip|ray|aws|export|find|unset|mkdir|rm|cp|chmod|cd|model\.save\w*|safetensors\.[\w.]+|git_theta_ext\.)\b"
     r"|^X theta"
 )
 """A command, or a call in Python."""
@@ -234,6 +234,7 @@ _NOTHING_TO_TYPE = {
     "installed are X; other packages may provide more",
     "kinds are X",
     "leave it out",
+    "put the repository on a file system that all machines mount at the same path",
     "pass one for each model, in the same order",
     "read it whole: get_tensor",
     "remove it there",

@@ -1,0 +1,1 @@
+"""Run parts of some work on other machines."""
