@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from git_theta_ext.coding.residual import decode_residual, encode_residual
     from git_theta_ext.interfaces.arrays import Array, array_namespace, astype
     from git_theta_ext.interfaces.containers import Container, Target
-    from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, TensorSource
+    from git_theta_ext.interfaces.encodings import Base, Chunk, Encoding, Fit, Predictor, Sampled, TensorSource
     from git_theta_ext.interfaces.external_data import ExternalDataFormat
     from git_theta_ext.interfaces.formats import Format, NotedFields, NotSplittable, PartialFormat, TiedFormat
     from git_theta_ext.interfaces.locks import LockingRemote, Locks
@@ -130,6 +130,7 @@ __all__ = [
     "Remote",
     "RemoteContext",
     "RemoteType",
+    "Sampled",
     "Scratch",
     "Segment",
     "Slice",

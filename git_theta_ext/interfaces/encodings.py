@@ -125,3 +125,15 @@ class Predictor(Encoding, Protocol):
             CorruptError: The parameters or the bases are invalid.
         """
         ...
+
+
+class Sampled(Encoding, Protocol):
+    """An encoding whose ``fit`` takes long, and that tells from a sample of the values which parent suits it best."""
+
+    def expected_bytes(self, target: TensorSource, parent: TensorSource) -> int | None:
+        """Estimate the size of what ``fit`` determines, without that of the chunks; much faster than ``fit``.
+
+        Returns:
+            The number of bytes, or None if ``fit`` would most likely return None.
+        """
+        ...

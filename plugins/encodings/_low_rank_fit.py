@@ -56,16 +56,11 @@ def fit(target: TensorSource, parent: TensorSource, predict: Predict) -> Fit | N
 
     Float64 is not tried: the rank of an update depends on the type that it is computed in, and few merges use float64.
     """
-    spec = target.spec
-    if parent.spec != spec or not is_real(spec.dtype) or spec.dtype.name == "F64" or len(spec.shape) < 2:  # noqa: PLR2004 - a matrix
-        return None
-    rows, columns = _matrix(spec)
-    if not _SMALLEST <= spec.elements <= _LARGEST or min(rows, columns) < 4 * _RANKS[0]:
-        return None
-    rank = _expected_rank(target, parent)
+    rank = expected_rank(target, parent)
     if rank is None:
         return None
-    with _ROOM.taken(spec.elements):
+    rows, columns = matrix_shape(target.spec)
+    with _ROOM.taken(target.spec.elements):
         update = _update(target, parent, (rows, columns))
         left, right = _factor(update, min(rank + _range_finder.OVERSAMPLE, rows, columns))
         del update
@@ -97,7 +92,17 @@ class _Room:
 _ROOM = _Room(_TOGETHER)
 
 
-def _matrix(spec: TensorSpec) -> tuple[int, int]:
+def expected_rank(target: TensorSource, parent: TensorSource) -> int | None:
+    """Return an upper bound of the rank of an update, by a sample; None if no low rank explains it."""
+    spec = target.spec
+    if parent.spec != spec or not is_real(spec.dtype) or spec.dtype.name == "F64" or len(spec.shape) < 2:  # noqa: PLR2004 - a matrix
+        return None
+    if not _SMALLEST <= spec.elements <= _LARGEST or min(matrix_shape(spec)) < 4 * _RANKS[0]:
+        return None
+    return _sampled_rank(target, parent)
+
+
+def matrix_shape(spec: TensorSpec) -> tuple[int, int]:
     return spec.shape[0], spec.elements // max(spec.shape[0], 1)
 
 
@@ -133,15 +138,15 @@ def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) 
     return _range_finder.Intervals(centre.reshape(shape), half.reshape(shape))
 
 
-def _expected_rank(target: TensorSource, parent: TensorSource) -> int | None:
-    """Return an upper bound of the rank, or None if a sample shows that the rank is not low.
+def _sampled_rank(target: TensorSource, parent: TensorSource) -> int | None:
+    """Return an upper bound of the rank of a matrix, or None if a sample shows that the rank is not low.
 
     The leading directions of one half of the sample's rows, fitted to one half of the columns of the others, must
     predict the other half.
     """
     import numpy as np
 
-    rows, columns = _matrix(target.spec)
+    rows, columns = matrix_shape(target.spec)
     taken = min(rows, _SAMPLE, max(_SAMPLED // columns, 4 * _RANKS[0]))
     first = (rows - taken) // 2
     row_bytes = columns * target.spec.dtype.bits // 8

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _MATRIX = 2
 
+_FACTOR_WIDTH = 4
+"""Bytes of an element of a factor."""
+
 _MOST_RANKS = 4
 """The limit of ranks as a multiple of the longer side of a matrix; higher ranks would only cost time."""
 
@@ -35,6 +38,11 @@ class LowRank(PredictingEncoding):
     def fit(self, target: TensorSource, parent: TensorSource) -> Fit | None:
         """Find the factors of a low-rank update, if there is one; see ``git_theta_ext.interfaces.Encoding``."""
         return _low_rank_fit.fit(target, parent, self.predict)
+
+    def expected_bytes(self, target: TensorSource, parent: TensorSource) -> int | None:
+        """Estimate the size of the factors; see ``git_theta_ext.interfaces.Sampled``."""
+        rank = _low_rank_fit.expected_rank(target, parent)
+        return None if rank is None else rank * sum(_low_rank_fit.matrix_shape(target.spec)) * _FACTOR_WIDTH
 
     def predict(self, chunk: Chunk, out: memoryview) -> None:
         """Write the prediction of one chunk; see ``git_theta_ext.interfaces.Predictor``."""

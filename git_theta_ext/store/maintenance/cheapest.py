@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from git_theta_ext.registry import find_encoding, names
 from git_theta_ext.store.deltas.decode import DecodedChunks, StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, dense_estimate, estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from git_theta_ext.interfaces import Sampled
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs, Decoder
 
@@ -110,14 +111,43 @@ def cheapest_delta(  # noqa: PLR0913 - each is a part of the question
         return [(stored * _DEPTH_PRICE**parent.depth, StoragePlan(candidate, hint, stored))]
 
     options = [option for parent in parents for option in priced(parent, "delta")]
-    likely = parents
+    likely = list(parents)
     if options and not thorough:
         best = min(options, key=lambda option: option[0])[1]
         enough = best.stored <= _ENOUGH * candidate.spec.nbytes
         likely = [] if enough else [parent for parent in parents if parent.digest == best.parent]
-    others = [(parent, name) for parent in likely for name in encodings if name != "delta"]
-    options += [option for parent, name in others for option in priced(parent, name)]
+    for name in encodings:
+        if name != "delta":
+            suited = likely if thorough else _suited(name, target, sources, likely, parents)
+            options += [option for parent in suited for option in priced(parent, name)]
     return min(options, key=lambda option: option[0])[1] if options else None
+
+
+def _suited(
+    name: str,
+    target: StoredSource,
+    sources: Mapping[Digest, StoredSource],
+    likely: Sequence[PossibleParent],
+    parents: Sequence[PossibleParent],
+) -> Sequence[PossibleParent]:
+    """Return the parents to try an encoding with: ``likely``, or the one that suits it best if it can tell.
+
+    The parent of the best delta is often an older version at a smaller chain depth. The ranks of all updates since then
+    add up, so the newest version may need far smaller factors.
+    """
+    encoding = cast("Sampled", find_encoding(name))
+    if not likely or not hasattr(encoding, "expected_bytes"):
+        return likely
+
+    def prices(some: Iterable[PossibleParent]) -> dict[PossibleParent, float]:
+        sizes = {parent: encoding.expected_bytes(target, sources[parent.digest]) for parent in some}
+        return {parent: size * _DEPTH_PRICE**parent.depth for parent, size in sizes.items() if size is not None}
+
+    first = dict.fromkeys([*likely, parents[0]])
+    found = prices(first)
+    if found:  # updates of other versions may have an even lower rank
+        found |= prices(parent for parent in parents if parent not in first)
+    return sorted(found, key=lambda parent: found[parent])[:1]
 
 
 def without_base(decoder: Decoder, blobs: Blobs, candidate: Candidate) -> StoragePlan:

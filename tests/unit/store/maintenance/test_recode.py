@@ -181,6 +181,22 @@ def test_the_encoding_that_fits_is_found(store, item, kind, encoding):
     assert intact(store, [old, new])
 
 
+def test_each_low_rank_update_is_found_though_older_versions_have_shorter_chains(store, item):
+    spec, rng, items = TensorSpec.of("F32", (128, 128)), np.random.default_rng(1), []
+    values = rng.standard_normal((128, 128), np.float32) / 50
+    for _ in range(3):
+        items.append(item(spec, values.tobytes()))
+        values = values + np.float32(1e-3) * (
+            rng.standard_normal((128, 4), np.float32) @ rng.standard_normal((4, 128), np.float32)
+        )
+    store.put(items)
+    done = Recoder(store, LIMIT).run(line(items))
+    assert done.tensors == {"low_rank": 2}
+    assert intact(store, items)
+    chosen = smallest(store.index.all_locations())
+    assert items[1][1] in chosen[items[2][1]].bases
+
+
 def test_the_version_that_is_nearest_is_chosen(store, item, steps):
     spec, _, _ = steps(1)[0]
     draw = np.random.default_rng(5)
