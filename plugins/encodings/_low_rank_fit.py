@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -220,12 +220,17 @@ def _distance(guess: Any, centre: NDArray[np.float32], half: NDArray[np.float32]
 
 
 def _factor(update: _range_finder.Intervals, width: int) -> tuple[Any, Any]:
-    """Return refined factors as numpy arrays, computed on a GPU if there is one and the matrix is large enough."""
+    """Return refined factors as numpy arrays, computed on a GPU if one can be used and the matrix is large enough."""
     import numpy as np
 
     start = np.random.default_rng(2).standard_normal((update.centre.shape[1], width)).astype(np.float32)
-    if update.centre.size < _PAYS_ON_DEVICE or not _has_device():
-        return _range_finder.refine(np, update, *_range_finder.find_range(np, update, start))
+    if update.centre.size >= _PAYS_ON_DEVICE and _has_device():
+        with suppress(RuntimeError):  # it may be busy or full, or torch may have no kernels for it
+            return _factor_on_device(update, start)
+    return _range_finder.refine(np, update, *_range_finder.find_range(np, update, start))
+
+
+def _factor_on_device(update: _range_finder.Intervals, start: NDArray[np.float32]) -> tuple[Any, Any]:
     import torch
 
     on_device = _range_finder.Intervals(torch.from_numpy(update.centre).cuda(), torch.from_numpy(update.half).cuda())

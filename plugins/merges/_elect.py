@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Elected, array_namespace, astype
 
+from . import _tensors
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +30,11 @@ def elect(vectors: Sequence[Array], weights: Sequence[float], majority: int, vot
         majority: 1 or -1.
         votes_by: ``mass`` or ``count``.
     """
+    import numpy as np
+
     xp = array_namespace(vectors[0])
+    if xp is not np:
+        return Elected(*_tensors.elected(vectors, weights, majority, by_count=votes_by == COUNT))
     # Separate sums for each sign, and numbers as masks: selecting by booleans takes several times as long.
     total, above, below, plus, minus = (xp.zeros_like(vectors[0]) for _ in range(5))
     signs, part = xp.empty_like(total), xp.empty_like(total)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import array_namespace, astype
 
+from . import _tensors
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,7 +29,7 @@ def scratch(vectors: int) -> Scratch:
 
     def numbers(shape: Sequence[int], branches: int) -> float:
         elements = math.prod(shape)
-        return elements * vectors * branches + min(elements, _BLOCK) * (2 * branches + 6)
+        return elements * vectors * branches + min(elements, _BLOCK) * _tensors.scratch_of_products(branches)
 
     return numbers
 
@@ -57,7 +59,13 @@ def _blocks(values: Array) -> list[Array]:
 
 
 def _products(vectors: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> Array:
+    import numpy as np
+
     xp = array_namespace(vectors[0])
+    if xp is not np:
+        return fixed_sum(
+            xp.stack([_tensors.products(blocks, pairs) for blocks in zip(*map(_blocks, vectors), strict=True)])
+        )
     sums = []
     for blocks in zip(*map(_blocks, vectors), strict=True):
         wide = [astype(block, xp.float64, copy=False) for block in blocks]
@@ -86,8 +94,15 @@ def gram(vectors: Sequence[Array]) -> list[list[float]]:
 
 def combined(vectors: Sequence[Array], factors: Sequence[float]) -> Array:
     """Return a linear combination of tensors of one shape and type, added in order and rounded once."""
+    import numpy as np
+
     xp = array_namespace(vectors[0])
     result = xp.empty_like(vectors[0].reshape(-1))
+    if xp is not np:
+        scales = result.new_tensor(factors, dtype=xp.float64)
+        for room, *blocks in zip(*map(_blocks, (result, *vectors)), strict=True):
+            room[:] = _tensors.combination(blocks, scales)
+        return result.reshape(vectors[0].shape)
     for room, *blocks in zip(*map(_blocks, (result, *vectors)), strict=True):
         total = xp.zeros_like(room, dtype=xp.float64)
         for block, factor in zip(blocks, factors, strict=True):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Option, array_namespace, astype
 
+from . import _tensors
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,7 +25,11 @@ OPTIONS: Mapping[str, Option] = {
 
 def trim(vector: Array, threshold: Trim) -> Array:
     """Set elements that a threshold does not keep to zero, in place."""
+    import numpy as np
+
     xp = array_namespace(vector)
+    if xp is not np and vector.dtype == xp.float32 and threshold.equal >= math.prod(vector.shape):
+        return _tensors.trimmed(vector, threshold.bits)
     size = abs(astype(vector, xp.float32, copy=False))
     (least,) = struct.unpack("<f", struct.pack("<I", threshold.bits))
     kept = size >= least

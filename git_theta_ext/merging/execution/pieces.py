@@ -64,7 +64,7 @@ class Checks:
         """Check that all numbers of a tensor are within bounds."""
         if math.prod(values.shape):
             self.words.append((words, least, most))
-            self.extremes += [values.min(), values.max()]
+            self.extremes += _extremes(values)
 
     def fault(self) -> str:
         """Wait for the device, and return the message about the first tensor out of bounds, or an empty string."""
@@ -202,6 +202,16 @@ def _written(task: Task, lane: Lane, value: Array, checks: Checks, room: Buffer)
     result.add(f"the result does not fit {task.spec.dtype.name}", value, *_range(task.spec.dtype))
     lane.save(value, task.spec.dtype, room)
     return checks.fault() or result.fault()
+
+
+def _extremes(values: Array) -> tuple[Array, Array]:
+    """Return the smallest and the largest number; NaN if one is NaN."""
+    import numpy as np
+
+    if isinstance(values, np.ndarray):
+        return values.min(), values.max()
+    smallest, largest_number = values.aminmax()  # reads the values once
+    return smallest, largest_number
 
 
 def _on_host(numbers: Sequence[Array]) -> list[float]:

@@ -54,17 +54,27 @@ def counts(vector: Array, within: int) -> NDArray[np.int64]:
 
 
 def _counted_by_torch(vector: torch.Tensor, within: int) -> NDArray[np.int64]:
+    """Count in sorted order: counters in memory that many elements increase, such as that of zero, are slow on CUDA."""
     import torch
 
     bits = vector.reshape(-1).view(torch.int32)
-    upper = bits >> HALF_BITS
+    upper = bits.view(torch.int16)[1::2]  # little-endian
     if within < 0:
-        numbers, least = upper & _LOW, 1 << HALF_BITS
-    else:
-        chosen = bits[(upper.to(torch.int16) & (_SIGN - 1)) == within]
-        numbers, least = _signed(chosen), 1 << (HALF_BITS + 1)
-    counted: NDArray[np.int64] = torch.bincount(numbers, minlength=least).cpu().numpy()
-    return counted
+        # From the smallest int16 on: the bins of negative numbers are the upper half.
+        return _counted_numbers(upper, -_SIGN, _SIGN, _SIGN)
+    return _counted_numbers(_signed(bits[(upper & (_SIGN - 1)) == within]), 0, 1 << (HALF_BITS + 1), 0)
+
+
+def _counted_numbers(numbers: torch.Tensor, least: int, end: int, shift: int) -> NDArray[np.int64]:
+    """Return how often each integer from ``least`` to before ``end`` is in a tensor, rotated by ``shift``."""
+    import numpy as np
+    import torch
+
+    ordered = numbers.sort().values
+    edges = torch.arange(least, end, dtype=numbers.dtype, device=numbers.device)
+    starts = torch.searchsorted(ordered, edges, out_int32=True).cpu().numpy()
+    counted: NDArray[np.int64] = np.diff(starts, append=np.int32(len(ordered))).astype(np.int64)
+    return np.roll(counted, shift)
 
 
 def _signed(bits: Array) -> Array:

@@ -67,6 +67,24 @@ def test_nearly_all_that_rounding_hid_is_recovered():
     assert inside.mean() > 0.97
 
 
+def test_factors_are_found_on_the_processor_if_a_device_cannot_be_used(monkeypatch):
+    target, parent = merged("BF16", (96, 96), 4)
+    update = _low_rank_fit._update(target, parent, (96, 96))
+    expected = _low_rank_fit._factor(update, 8)
+    asked = []
+
+    def refuse(*_):
+        asked.append(1)
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.setattr(_low_rank_fit, "_PAYS_ON_DEVICE", 1)
+    monkeypatch.setattr(_low_rank_fit, "_has_device", lambda: True)
+    monkeypatch.setattr(_low_rank_fit, "_factor_on_device", refuse)
+    found = _low_rank_fit._factor(update, 8)
+    assert asked
+    assert all(np.array_equal(one, other) for one, other in zip(expected, found, strict=True))
+
+
 @pytest.mark.parametrize("name", ["BF16", "F32"])
 def test_an_update_of_full_rank_is_rejected(name):
     parent = values_of(name, (256, 256))
