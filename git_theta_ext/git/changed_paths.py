@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.entries import TreeEntry
+from git_theta_ext.git.entries import DIRECTORY
 from git_theta_ext.git.objects import object_infos
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from git_theta_ext.git.repository import Repository
 
@@ -31,24 +31,31 @@ def changed_paths(repo: Repository, tips: Sequence[str], without: Iterable[str],
     return set(repo.run(*words, input=commits, env=env).decode(errors="surrogateescape").split("\0")[:-1])
 
 
-def changed_files(repo: Repository, before: str, after: str) -> dict[str, tuple[str | None, str]]:
-    """Return the object ids of regular files before and after a change; None for files that it adds.
+def changed_by_both(
+    repo: Repository, base: str, ours: str, theirs: str, folder: str = ""
+) -> Iterator[tuple[str, tuple[str | None, str, str]]]:
+    """Yield the regular files that two sides changed differently, with the object ids of the versions.
+
+    The common ancestor's id is first; it is None for files that both sides added. Only directories that both sides
+    changed are read.
 
     Args:
         repo: The repository.
-        before: A commit or tree.
-        after: A commit or tree.
+        base: The common ancestor, a commit or a tree.
+        ours: Our commit or tree.
+        theirs: Their commit or tree.
+        folder: The directory to start at, relative to the top; empty for the top.
 
     Raises:
         RepositoryError: There is no such commit.
     """
-    listed = repo.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", before, after)
-    fields = listed.decode(errors="surrogateescape").split("\0")[:-1]
-    changed = {}
-    for line, path in zip(fields[::2], fields[1::2], strict=True):
-        # ":OLDMODE NEWMODE OLDOID NEWOID STATUS"
-        old_mode, mode, old_oid, oid, _ = line[1:].split(" ")
-        old, new = TreeEntry(path, old_oid, old_mode), TreeEntry(path, oid, mode)
-        if new.regular and (old.regular or not old_oid.strip("0")):
-            changed[path] = (old_oid if old.regular else None, oid)
-    return changed
+    before, *sides = ({entry.path: entry for entry in repo.directory(rev, folder)} for rev in (base, ours, theirs))
+    for path in sorted(sides[0].keys() & sides[1].keys()):
+        versions = before.get(path), sides[0][path], sides[1][path]
+        old, our, their = versions
+        if len({None if entry is None else entry.oid for entry in versions}) < len(versions):
+            continue  # git takes a version, and merges nothing
+        if our.mode == their.mode == DIRECTORY:
+            yield from changed_by_both(repo, base, ours, theirs, path)
+        elif our.regular and their.regular and (old is None or old.regular):
+            yield path, (None if old is None else old.oid, our.oid, their.oid)

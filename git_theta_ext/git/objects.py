@@ -17,6 +17,7 @@ from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import IO
 
     from typing_extensions import Buffer
@@ -44,6 +45,10 @@ class Git(Protocol):
 
     def run(self, *args: str, input: Buffer | None = None) -> bytes:  # noqa: A002 - as in Repository
         """Run git."""
+        ...
+
+    def reading(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """Return a context with a ``git cat-file --batch`` that no one else uses, and whose output is read whole."""
         ...
 
 
@@ -139,27 +144,28 @@ def read_objects(git: Git, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     wanted = list(oids)
     if not wanted:
         return
-    with subprocess.Popen(
+    with git.reading() as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for start in range(0, len(wanted), _WINDOW):
+            window = wanted[start : start + _WINDOW]
+            process.stdin.write("".join(f"{oid}\n" for oid in window).encode())
+            process.stdin.flush()
+            for oid in window:
+                data = _read_reply(process.stdout, oid)
+                if data is not None:
+                    yield oid, data
+
+
+def object_reader(git: Git) -> subprocess.Popen[bytes]:
+    """Start a ``git cat-file --batch``, which the caller kills: git must not wait until its output is read."""
+    return subprocess.Popen(
         ["git", "cat-file", "--batch"],
         cwd=git.folder,
         env=git.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            for start in range(0, len(wanted), _WINDOW):
-                window = wanted[start : start + _WINDOW]
-                process.stdin.write("".join(f"{oid}\n" for oid in window).encode())
-                process.stdin.flush()
-                for oid in window:
-                    data = _read_reply(process.stdout, oid)
-                    if data is not None:
-                        yield oid, data
-        finally:
-            # If the caller stops early, git must not wait until the rest of its output is read.
-            process.kill()
+    )
 
 
 def _read_reply(stream: IO[bytes], oid: str) -> bytes | None:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from git_theta_ext.git.process import RunGit
 
 MODEL_ATTRIBUTE = "theta-model"
+_MERGE, _MARKER_SIZE = "merge", "conflict-marker-size"
+DRIVER_ATTRIBUTES = (MODEL_ATTRIBUTE, _MERGE, _MARKER_SIZE)
+"""What a merge driver asks of a path."""
+_USUAL_SIZE = "7"
 
 
 def model_names(run: RunGit, paths: Iterable[str]) -> dict[str, str]:
@@ -32,7 +36,18 @@ def merged_by_driver(run: RunGit, paths: Iterable[str]) -> list[str]:
         run: Runs git, as ``Repository.run`` does.
         paths: Paths relative to the directory in which ``run`` runs git; they need not exist.
     """
-    return [path for path, driver in _values(run, paths, "merge").items() if driver == DRIVER]
+    return [path for path, driver in _values(run, paths, _MERGE).items() if driver == DRIVER]
+
+
+def marker_size(run: RunGit, path: str) -> int:
+    """Return the length of a path's conflict markers.
+
+    Args:
+        run: Runs git, as ``Repository.run`` does.
+        path: Path relative to the directory in which ``run`` runs git.
+    """
+    value = _values(run, [path], _MARKER_SIZE).get(path, "")
+    return int(value if value.isdigit() and int(value) else _USUAL_SIZE)
 
 
 def _values(run: RunGit, paths: Iterable[str], attribute: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ The filter, the drivers and the hooks use this module, so it starts plain ``git`
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,12 @@ from git_theta_ext.config import CONFIG_REGEXP, Config
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.alternates import object_folders
 from git_theta_ext.git.entries import TreeEntry, index_entry, tree_entry
-from git_theta_ext.git.objects import read_manifests
+from git_theta_ext.git.objects import object_reader, read_manifests
 from git_theta_ext.git.process import run_git
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from subprocess import Popen
 
     from typing_extensions import Buffer
 
@@ -151,6 +153,15 @@ class Repository:
         full = {**self.environment(), **(env or {})}
         return run_git(args, cwd=cwd or self.folder, data=input, env=full, ok=(0,) if check else None)
 
+    @contextmanager
+    def reading(self) -> Iterator[Popen[bytes]]:
+        """Return a context with a ``git cat-file --batch``."""
+        with object_reader(self) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     @cached_property
     def config(self) -> Config:
         """The settings, read once.
@@ -179,6 +190,19 @@ class Repository:
             text = self.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", rev)
         except RepositoryError as error:
             raise RepositoryError(f"{rev}: {error.message}", hint="git log --oneline --all lists commits") from error
+        return [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
+
+    def directory(self, rev: str, path: str) -> Sequence[TreeEntry]:
+        """List the entries of one directory in a commit or a tree, without those of its subdirectories.
+
+        Args:
+            rev: The commit or tree.
+            path: The directory, relative to the top; empty for the top. One that does not exist has no entries.
+
+        Raises:
+            RepositoryError: There is no such commit.
+        """
+        text = self.run("ls-tree", "-z", "--full-tree", "--end-of-options", rev, *([f"{path}/"] if path else []))
         return [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
 
     def entry(self, rev: str | None, path: str) -> TreeEntry | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.git.entries import EXECUTABLE, tree_entry
+from git_theta_ext.git.entries import EXECUTABLE
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
 from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.pathspecs import worktree_of
@@ -57,7 +57,7 @@ class Directory:
         if rev is None:
             entries = [e for e in repo.entries(None) if posixpath.dirname(e.path) == path and not e.stage]
         else:
-            entries = _listed(repo, rev, [f"{path}/"] if path else [])
+            entries = list(repo.directory(rev, path))
         return cls._of(repo, entries)
 
     @classmethod
@@ -69,7 +69,8 @@ class Directory:
             tree: Object id of the tree.
             path: The directory, relative to the top; empty for the top.
         """
-        return cls._of(repo, [replace(entry, path=posixpath.join(path, entry.path)) for entry in _listed(repo, tree)])
+        entries = repo.directory(tree, "")
+        return cls._of(repo, [replace(entry, path=posixpath.join(path, entry.path)) for entry in entries])
 
     @classmethod
     def _of(cls, repo: Repository, entries: Iterable[TreeEntry]) -> Directory:
@@ -216,8 +217,3 @@ def indexes_in_worktree(repo: Repository, folders: Iterable[str]) -> dict[str, M
                 if file.stat().st_size <= MAX_INDEX:
                     indexes[posixpath.join(folder, file.name)] = parse_index(file.name, file.read_bytes())
     return indexes
-
-
-def _listed(repo: Repository, rev: str, paths: Iterable[str] = ()) -> list[TreeEntry]:
-    text = repo.run("ls-tree", "-z", "--full-tree", "--end-of-options", rev, *paths)
-    return [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]

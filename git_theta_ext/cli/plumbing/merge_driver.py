@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
@@ -31,5 +32,5 @@ def run(args: argparse.Namespace) -> int:
     """Merge."""
     words = (args.ancestor, args.ours, args.theirs, args.size, args.path)
     found = Workspace.discover(output_to_git())
-    with Workspace(RememberingRepository.of(found.repo), found.reporter) as workspace:
+    with closing(RememberingRepository.of(found.repo)) as repo, Workspace(repo, found.reporter) as workspace:
         return run_driver(words, workspace)

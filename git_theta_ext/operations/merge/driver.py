@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import StoreError, ThetaError
 from git_theta_ext.git.merge_file import merge_file
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
+from git_theta_ext.git.path_attributes import marker_size
 from git_theta_ext.git.process import NESTED
 from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
@@ -29,7 +30,6 @@ from git_theta_ext.util.files import replace_content, reporting_os_errors
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.workspace import Workspace
 
@@ -39,7 +39,6 @@ CONFLICT = 1
 CRASHED = 129
 """From this exit code on, git 2.42 stops the whole merge instead of leaving a conflict."""
 
-_MARKER_SIZE = 7
 _ANCESTORS = 2
 """Markers are longer by this for each level of common ancestors that git itself merges; for renames by one."""
 
@@ -56,16 +55,16 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         0 for a clean merge or an ancestor, 1 for a merge with conflicts, 129 if the result could not be stored. In the
         first two cases our file has a manifest, unless a side is not a manifest; then it is unchanged.
     """
-    base_file, ours_file, theirs_file, marker_size, path = words
+    base_file, ours_file, theirs_file, size, path = words
     repo, ours = workspace.repo, Path(ours_file)
-    virtual, nested = int(marker_size) - _usual_size(repo, path) >= _ANCESTORS, NESTED in os.environ
+    virtual, nested = int(size) - marker_size(repo.run, path) >= _ANCESTORS, NESTED in os.environ
     try:
         contents = [_content(name, whole=is_text(path)) for name in (base_file, ours_file, theirs_file)]
         heads, operation = merged_commits(repo), MERGE if virtual else current_operation(repo)
         if operation.name in FROM_INDEX:
             check_two_sides(repo, path)
         meanwhile = partial(_conflicts_meanwhile, ours, contents[1])
-        call = DriverCall(path, contents, marker_size, heads, operation, meanwhile)
+        call = DriverCall(path, contents, size, heads, operation, meanwhile)
         if not virtual:
             warn_of_former_settings(workspace.settings, workspace.reporter)
         answered = None if virtual or nested else answer_model(workspace, call)
@@ -81,12 +80,6 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         with suppress(ThetaError):
             answer_ahead(workspace, call)
     return CONFLICT if answered.conflicted else CLEAN
-
-
-def _usual_size(repo: Repository, path: str) -> int:
-    """Return the length of a path's conflict markers."""
-    value = repo.run("check-attr", "-z", "conflict-marker-size", "--", path).split(b"\0")[2]
-    return int(value) if value.isdigit() and int(value) else _MARKER_SIZE
 
 
 def _content(name: str, *, whole: bool) -> bytes:

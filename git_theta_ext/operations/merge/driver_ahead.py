@@ -10,11 +10,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError, ThetaError
-from git_theta_ext.git.changed_paths import changed_files
+from git_theta_ext.git.changed_paths import changed_by_both
 from git_theta_ext.git.objects import object_infos, read_objects
 from git_theta_ext.git.operation import FROM_INDEX
 from git_theta_ext.git.path_attributes import merged_by_driver
-from git_theta_ext.git.revisions import find_object, merge_bases
+from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
 from git_theta_ext.operations.merge.checkpoint_driver import answer_checkpoint
 from git_theta_ext.operations.merge.driver_call import KeptAnswers
@@ -23,7 +23,7 @@ from git_theta_ext.operations.merge.model_driver import answer_model
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.merge.driver_call import DriverCall
@@ -50,11 +50,12 @@ def answer_ahead(workspace: Workspace, call: DriverCall) -> None:
     others = _others(repo, call, trees)
     if not others or not _is_first(repo, answers, trees):
         return
-    for other in _calls(repo, call, others):
+    for path, versions in others.items():
         # The answers for all files of a model of several files are kept when its first file is merged.
-        if not answers.has(other.path):
+        if not answers.has(path):
             try:
-                answers.keep(other, answer_model(workspace, other) or answer_checkpoint(workspace, other))
+                if (other := _call(repo, call, path, versions)) is not None:
+                    answers.keep(other, answer_model(workspace, other) or answer_checkpoint(workspace, other))
             except StoreError:
                 return  # the next file would not be stored either
             except ThetaError:
@@ -75,7 +76,8 @@ def _merged_trees(repo: Repository, call: DriverCall) -> MergedTrees | None:
 
 
 def _oids(repo: Repository, trees: MergedTrees, call: DriverCall) -> list[str | None]:
-    return [None if tree is None else find_object(repo, f"{tree}:{call.path}") for tree in (trees.base, *trees.sides)]
+    entries = [None if tree is None else repo.entry(tree, call.path) for tree in (trees.base, *trees.sides)]
+    return [None if entry is None else entry.oid for entry in entries]
 
 
 def _is_first(repo: Repository, answers: KeptAnswers, trees: MergedTrees) -> bool:
@@ -93,18 +95,18 @@ def _others(repo: Repository, call: DriverCall, trees: MergedTrees) -> dict[str,
     """Return the object ids of the versions of the other files for which git runs our driver; not of renamed ones."""
     if trees.base is None:
         return {}
-    ours, theirs = (changed_files(repo, trees.base, side) for side in trees.sides)
-    both = {path: (*ours[path], theirs[path][1]) for path in ours.keys() & theirs.keys() - {call.path}}
-    differing = sorted(path for path, (_, our_oid, their_oid) in both.items() if our_oid != their_oid)
-    return {path: both[path] for path in merged_by_driver(repo.run, differing)}
+    both = dict(changed_by_both(repo, trees.base, *trees.sides))
+    both.pop(call.path, None)
+    return {path: both[path] for path in merged_by_driver(repo.run, both)}
 
 
-def _calls(repo: Repository, call: DriverCall, others: Mapping[str, tuple[str | None, ...]]) -> Iterator[DriverCall]:
-    """Yield git's calls of the driver for files that are manifests in all versions."""
-    for path, versions in others.items():
-        oids = [oid for oid in versions if oid is not None]
-        infos = object_infos(repo, oids)
-        if all(oid in infos and infos[oid].nbytes <= MAX_MANIFEST for oid in oids):
-            stored = dict(read_objects(repo, oids))
-            if all(map(is_manifest, stored.values())):
-                yield call.to_merge(path, [b"" if oid is None else stored[oid] for oid in versions])
+def _call(repo: Repository, call: DriverCall, path: str, versions: Sequence[str | None]) -> DriverCall | None:
+    """Return git's call of the driver for another file; None if a version of it is not a manifest."""
+    oids = [oid for oid in versions if oid is not None]
+    infos = object_infos(repo, oids)
+    if not all(oid in infos and infos[oid].nbytes <= MAX_MANIFEST for oid in oids):
+        return None
+    stored = dict(read_objects(repo, oids))
+    if not all(map(is_manifest, stored.values())):
+        return None
+    return call.to_merge(path, [b"" if oid is None else stored[oid] for oid in versions])

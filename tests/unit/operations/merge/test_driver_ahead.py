@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -32,12 +33,12 @@ def test_failure_is_left_to_the_call_for_the_file(
     monkeypatch.setattr(driver_ahead.KeptAnswers, "of", lambda _: answers)
     for name, value in {
         "_merged_trees": object(),
-        "_others": CALLS,
+        "_others": {call.path: () for call in CALLS},
         "_is_first": True,
-        "_calls": CALLS,
         "answer_model": None,
     }.items():
         monkeypatch.setattr(driver_ahead, name, lambda *_, value=value: value)
+    monkeypatch.setattr(driver_ahead, "_call", lambda _, call, path, __: replace(call, path=path))
     monkeypatch.setattr(driver_ahead, "answer_checkpoint", answer)
     driver_ahead.answer_ahead(SimpleNamespace(repo=None), CALLS[0])
     assert found == [*kept]
