@@ -15,7 +15,7 @@ from binascii import crc32
 
 TYPE_CHECKING = False  # importing typing takes longer than an answer
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _MERGES = ("theta", "merging", "answers")
 _DIFFS = ("theta", "diffing", "answers")
@@ -86,6 +86,39 @@ def keep_answer(  # noqa: PLR0913 - named, and an answer has these parts
     ):
         with open(file, "wb") as opened:
             opened.write(content)
+
+
+class Kept:
+    """An answer that is kept; see ``keep_answer``.
+
+    Attributes:
+        file: The file with the question.
+        merged: The file with the merged file.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file, self.merged = file, file + _MERGED
+        kept = _read(file)
+        parts = []
+        for _ in range(_WORDS):
+            length, _, kept = kept.partition(b"\n")
+            parts.append(kept[: int(length)])
+            kept = kept[int(length) :]
+        self.path, self.marker_size, self.code = os.fsdecode(parts[0]), os.fsdecode(parts[1]), int(kept)
+        self.versions = parts[2:]
+
+
+def kept_answers(git_dir: str, git: str) -> Iterator[Kept]:
+    """Yield the answers that are kept for a git process; see ``keep_answer``.
+
+    Raises:
+        OSError: They cannot be read.
+        ValueError: The end of one was not written.
+    """
+    folder = os.path.join(git_dir, *_MERGES, git)
+    for name in os.listdir(folder):
+        if not name.endswith(_MERGED):
+            yield Kept(os.path.join(folder, name))
 
 
 def has_answer(git_dir: str, git: str, path: str) -> bool:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import ConfigError, RepositoryError
+from git_theta_ext.git.answer_script import DRIVER
 from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, HOOKS, Change, git_version, place_hooks, remove_hooks
 from git_theta_ext.git.process import run_git
 from git_theta_ext.git.template import (
@@ -31,7 +32,7 @@ SETTINGS = {
     "diff.theta.command": "git-theta diff-driver",
     "diff.theta.textconv": "git-theta textconv",
     "merge.theta.name": "merge the parameters of models",
-    "merge.theta.driver": "git-theta merge-driver %O %A %B %L %P",
+    "merge.theta.driver": DRIVER,
     "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
     "mergetool.theta.trustExitCode": "true",
 }
@@ -40,8 +41,11 @@ TRUSTED_SINCE = (2, 46)
 
 TRUSTED = "diff.theta.trustExitCode"
 _SINCE = {TRUSTED: "true"}
-_FORMER = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
-"""The values of earlier versions, which work except in submodules with an old git."""
+_WITHOUT_SHELL = "git-theta merge-driver %O %A %B %L %P"
+_FORMER = {key: {value.replace("git-theta ", "git theta ")} for key, value in SETTINGS.items()} | {
+    "merge.theta.driver": {_WITHOUT_SHELL, _WITHOUT_SHELL.replace("git-theta ", "git theta ")}
+}
+"""The values of earlier versions, which work: ``git theta`` except in submodules with an old git."""
 _DROPPED = {"diff.theta.binary": "false"}
 """Settings of earlier versions with which git shows a checkpoint that it stored itself as megabytes of text."""
 _LOCKED = "could not lock config file"
@@ -72,7 +76,9 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
     newer = {**(_SINCE if version >= TRUSTED_SINCE else {}), **(_HOOK_SETTINGS if config_hooks else {})}
     wanted = {**SETTINGS, **newer}
     present = {key: _values(scope, key, repo) for key in wanted}
-    foreign = [key for key, values in present.items() if values and values[-1] not in (wanted[key], _FORMER.get(key))]
+    foreign = [
+        key for key, values in present.items() if values and values[-1] not in {wanted[key], *_FORMER.get(key, ())}
+    ]
     if foreign and not force:
         raise ConfigError(
             f"{foreign[0]} is {present[foreign[0]][-1]!r} in the {scope} configuration, which git theta did not set",
@@ -125,7 +131,7 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
     """
     changes = []
     for key, value in {**SETTINGS, **_SINCE, **_HOOK_SETTINGS, **_DROPPED}.items():
-        changes += _unset(scope, repo, key, {value, _FORMER.get(key, value)})
+        changes += _unset(scope, repo, key, {value, *_FORMER.get(key, ())})
     if scope == "global":
         changes += _remove_template(repo)
     if repo is not None:
@@ -143,7 +149,7 @@ def _unset(scope: Scope, repo: Repository | None, key: str, ours: set[str]) -> l
 def configured(repo: Repository) -> bool:
     """Return whether the filter is configured in a repository, in any scope."""
     key = "filter.theta.process"
-    return repo.config.text(key) in (SETTINGS[key], _FORMER[key])
+    return repo.config.text(key) in {SETTINGS[key], *_FORMER[key]}
 
 
 def trusts_exit_code(repo: Repository) -> bool:

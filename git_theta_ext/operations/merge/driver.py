@@ -22,7 +22,7 @@ from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
 from git_theta_ext.model.shards import is_text
 from git_theta_ext.operations.merge.checkpoint_driver import answer_ancestor, answer_checkpoint
 from git_theta_ext.operations.merge.driver_ahead import answer_ahead
-from git_theta_ext.operations.merge.driver_call import DriverCall
+from git_theta_ext.operations.merge.driver_call import DriverCall, KeptAnswers
 from git_theta_ext.operations.merge.model_driver import answer_model
 from git_theta_ext.operations.merge.rules import warn_of_former_settings
 from git_theta_ext.util.files import replace_content, reporting_os_errors
@@ -79,6 +79,8 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
     if not virtual and not nested:
         with suppress(ThetaError):
             answer_ahead(workspace, call)
+        if (answers := KeptAnswers.of(repo)) is not None:
+            answers.give_in_shell(repo)
     return CONFLICT if answered.conflicted else CLEAN
 
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from git_theta_ext.git.answer_script import DRIVER, drop_scripts, write_script
 from git_theta_ext.git.answers import calling_git, drop_answers, has_answer, keep_answer
 from git_theta_ext.git.objects import blob_id
 
@@ -92,7 +93,13 @@ class KeptAnswers:
         if git is None:
             return None
         drop_answers(str(repo.git_dir))
+        drop_scripts(repo.git_dir)
         return cls(str(repo.git_dir), git)
+
+    def give_in_shell(self, repo: Repository) -> None:
+        """Let the shell that git starts for the driver give the answers, if git's configuration has a shell do it."""
+        if repo.config.text("merge.theta.driver") == DRIVER:
+            write_script(repo.git_dir, self.git, repo.object_format)
 
     def has(self, path: str) -> bool:
         """Return whether the call for a file has an answer."""

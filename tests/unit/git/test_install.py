@@ -58,8 +58,10 @@ def test_only_a_git_that_trusts_the_diff_driver_is_told_to(top, monkeypatch):
     assert git(top, "config", TRUSTED, check=False) == ""
 
 
-def test_what_earlier_versions_wrote_is_ours(top):
+@pytest.mark.parametrize("driver", [f"{name} merge-driver %O %A %B %L %P" for name in ("git-theta", "git theta")])
+def test_what_earlier_versions_wrote_is_ours(top, driver):
     former = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
+    former["merge.theta.driver"] = driver
     assert former["filter.theta.process"] == "git theta filter-process"
 
     def write():
@@ -74,7 +76,8 @@ def test_what_earlier_versions_wrote_is_ours(top):
     git(top, "config", "diff.theta.binary", "false")
     assert "diff.theta.binary (local)" in {change.where for change in install("local", Repository.discover(top))}
     assert git(top, "config", "diff.theta.binary", check=False) == ""
-    assert git(top, "config", "--get-all", "filter.theta.process") == SETTINGS["filter.theta.process"]
+    for key in ("filter.theta.process", "merge.theta.driver"):
+        assert git(top, "config", "--get-all", key) == SETTINGS[key]
 
 
 @pytest.mark.parametrize(("scope", "placed"), [("local", True), ("worktree", True), ("global", False)])
