@@ -23,6 +23,31 @@ _PIECE = 1 << 16
 _WRONG = "not MessagePack"
 
 
+class _Source:
+    """The file that an unpacker reads, and the number of lists that it has made of a row.
+
+    It does not know the unpacker: a cycle of references would keep the unpacker's buffer until a garbage collection.
+    """
+
+    def __init__(self, data: memoryview) -> None:
+        self.lists = 0
+        self._data = data
+        self._fed = 0
+
+    def read(self, nbytes: int) -> bytes:
+        """Return the next bytes, as a file does."""
+        piece = bytes(self._data[self._fed : self._fed + nbytes])
+        self._fed += len(piece)
+        return piece
+
+    def count(self, value: Any) -> Any:
+        """Count a list or a mapping, and return it."""
+        self.lists += 1
+        if self.lists > MOST_LISTS:
+            raise ValueError(f"a row has more than {MOST_LISTS} lists")
+        return value
+
+
 class RowReader:
     """A reader of values, one after another.
 
@@ -34,25 +59,18 @@ class RowReader:
     """
 
     def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._fed = 0
-        self._lists = 0
+        self._nbytes = data.nbytes
+        self._source = _Source(data)
         self._unpacker = msgpack.Unpacker(
-            self,
-            read_size=_PIECE,
+            self._source,
+            read_size=min(_PIECE, data.nbytes + 1),  # it allocates that much at once
             max_buffer_size=data.nbytes + _PIECE,
             max_array_len=WIDEST,
             max_map_len=WIDEST,
             strict_map_key=True,
-            list_hook=self._count,
-            object_hook=self._count,
+            list_hook=self._source.count,
+            object_hook=self._source.count,
         )
-
-    def read(self, nbytes: int) -> bytes:
-        """Return the next bytes, as a file does, for the unpacker."""
-        piece = bytes(self._data[self._fed : self._fed + nbytes])
-        self._fed += len(piece)
-        return piece
 
     def mapping(self) -> int:
         """Return the number of keys of the mapping that comes next."""
@@ -63,9 +81,9 @@ class RowReader:
         count = self._checked(self._unpacker.read_array_header)
         if count > most:
             raise ValueError(f"{count} rows exceed the limit of {most}")
-        unpack = self._unpacker.unpack
+        source, unpack = self._source, self._unpacker.unpack
         for _ in range(count):  # as ``value``, without two calls for each tensor of a model
-            self._lists = 0
+            source.lists = 0
             try:
                 row = unpack()
             except msgpack.UnpackException as error:
@@ -74,19 +92,13 @@ class RowReader:
 
     def value(self) -> Any:
         """Return the next value."""
-        self._lists = 0
+        self._source.lists = 0
         return self._checked(self._unpacker.unpack)
 
     def end(self) -> None:
         """Check that nothing follows."""
-        if self._unpacker.tell() != self._data.nbytes:
+        if self._unpacker.tell() != self._nbytes:
             raise ValueError("bytes are left over")
-
-    def _count(self, value: Any) -> Any:
-        self._lists += 1
-        if self._lists > MOST_LISTS:
-            raise ValueError(f"a row has more than {MOST_LISTS} lists")
-        return value
 
     @staticmethod
     def _checked(step: Any) -> Any:
