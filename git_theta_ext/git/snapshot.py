@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
 
+_FILES = ("HEAD", "config", "config.worktree", "packed-refs", "shallow")
 _DEEP = ("refs", "logs", "reftable", "worktrees")
-"""Directories that are looked at with all that is in them; of others only their own files count."""
+"""Directories that are looked at with all that is in them."""
 
 
 def snapshot(repo: Repository) -> str | None:
     """Return a digest that differs after any change of objects, refs, reflogs, indexes or settings of a repository.
 
     It is one of the stat data of the files of git, so it may be different although nothing has changed, and it does not
-    see damage.
+    see damage. Of the index of the current work tree the entries count, because ``git status`` writes it again.
 
     Returns:
         The digest; None if the repository borrows objects from another one, which may change.
@@ -33,7 +34,7 @@ def snapshot(repo: Repository) -> str | None:
     hasher = blake3()
     try:
         # Adding or removing an object changes the directory that it is in.
-        for line in (*_files(repo.common_dir), *_below(objects, levels=1), *_stat_of(repo.index_path)):
+        for line in (*_files(repo), *_below(objects, levels=1)):
             hasher.update(os.fsencode(line) + b"\0")
         for name in _DEEP:
             for line in _below(repo.common_dir / name):
@@ -43,11 +44,14 @@ def snapshot(repo: Repository) -> str | None:
     return hasher.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        files = sorted((entry for entry in entries if entry.is_file()), key=lambda entry: entry.name)
-    for entry in files:
-        yield _line(entry.path, entry.stat())
+def _files(repo: Repository) -> Iterator[str]:
+    for name in _FILES:
+        yield from _stat_of(repo.common_dir / name)
+    main = repo.common_dir / "index"
+    if repo.worktree is None or main != repo.index_path:
+        yield from _stat_of(main)
+    if repo.worktree is not None:
+        yield repo.run("ls-files", "-s", "-z").decode(errors="surrogateescape")
 
 
 def _below(folder: Path | str, levels: int = 100) -> Iterator[str]:
