@@ -277,7 +277,7 @@ complete -c git-theta -n __fish_use_subcommand -a fsck -d 'Check that parameters
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -s h -l help -d 'explain the command'
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l json -d 'print the result as JSON'
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -s q -l quiet -d 'print errors only'
-complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l full -d 'also decode every tensor and compare it with its digest'
+complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l full -d 'read every pack, decode every tensor and compare it with its digest'
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l repair -d 'replace damaged or missing data with good copies from work trees, other packs and remotes'
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -s n -l dry-run -d 'with --repair: show what would be done, and do nothing'
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l remote -a '(git remote 2>/dev/null)' -d 'check a remote instead; default: the one git push uses'

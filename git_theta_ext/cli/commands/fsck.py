@@ -1,6 +1,7 @@
 """Check that parameters are stored, intact and tracked.
 
-Checks the versions in commits and the index. With --repair, replaces damaged packs with good copies from work trees,
+Checks the versions in commits and the index. Does not read packs and versions again that an earlier check found intact
+and that did not change in the week since. With --repair, replaces damaged packs with good copies from work trees,
 other packs and remotes. With --remote, checks that a remote has everything that branches and tags need.
 """
 
@@ -23,6 +24,7 @@ from git_theta_ext.operations.maintenance.fsck import (
     reachable_manifests,
     restore_lost,
 )
+from git_theta_ext.operations.maintenance.fsck_changes import check_changes
 from git_theta_ext.operations.sync.remotes import try_remotes
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
@@ -61,7 +63,9 @@ _REMEDIES = {
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--full", action="store_true", help="also decode every tensor and compare it with its digest")
+    parser.add_argument(
+        "--full", action="store_true", help="read every pack, decode every tensor and compare it with its digest"
+    )
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -97,10 +101,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo, store = workspace.repo, workspace.store
-    manifests, paths, unreadable = reachable_manifests(repo)
-    unreadable += check_attributes(repo)
     # A bare repository is cloned from: what only its remotes hold is missing for the clones.
     remotes = Remotes(*try_remotes(workspace), count=repo.worktree is not None)
+    changes = None if args.full or args.repair else check_changes(workspace, remotes)
+    if changes is not None and changes.kept:
+        kept = plural(changes.kept, "pack")
+        output.note(f"{kept} did not change since an earlier check and were not read; git theta fsck --full reads all")
+    unreadable = check_attributes(repo)
+    if changes is not None and changes.versions is not None and not unreadable:
+        output.result({"manifests": changes.versions, "problems": [], "unasked": []}, [_healthy(changes.versions)])
+        return 0
+    manifests, paths, faults = reachable_manifests(repo)
+    unreadable = faults + unreadable
     data: dict[str, Any] = {"manifests": len(manifests)}
     lines: list[str] = []
     # A garbage collection could remove the last good copy of what a damaged pack holds.
@@ -108,7 +120,8 @@ def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
         if args.repair and not args.dry_run and not remotes.count:
             with output.progress("fetching", 0) as advance:
                 remotes.fill(store, manifests, advance)
-        problems = check_store(remotes, store, manifests, output, full=args.full)
+        packs = None if changes is None else changes.packs
+        problems = check_store(remotes, store, manifests, output, full=args.full, packs=packs)
         if args.repair:
             heal = partial(restore_lost, workspace, manifests, paths)
             problems, data["repair"], lines = _repair(
@@ -119,7 +132,7 @@ def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     data["problems"] = [asdict(p) | {"needed_by": needed.get(p.pack, [])} for p in problems]
     lines += [_line(problem, needed) for problem in problems]
     if not problems:
-        lines.append(f"{plural(len(manifests), 'version')} of checkpoints, no problems")
+        lines.append(_healthy(len(manifests)))
     kinds = {problem.kind for problem in problems}
     unasked = list(dict.fromkeys(error.message for error in remotes.failures)) if "missing" in kinds else []
     data["unasked"] = unasked
@@ -133,6 +146,10 @@ def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     if not kinds:
         return 0
     return MissingError.exit_code if kinds == {"missing"} else CorruptError.exit_code
+
+
+def _healthy(versions: int) -> str:
+    return f"{plural(versions, 'version')} of checkpoints, no problems"
 
 
 def _line(problem: Problem, needed: Mapping[str, Sequence[str]]) -> str:

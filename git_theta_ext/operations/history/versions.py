@@ -47,7 +47,17 @@ class Version:
 
 
 @dataclass(frozen=True)
-class _Change:
+class FileChange:
+    """A file that a commit added or modified, or that is staged.
+
+    Attributes:
+        commit: Id of the commit; None if the file is only staged.
+        time: Time of the commit, in seconds since the epoch.
+        path: Path relative to the top of the work tree.
+        old: Object id of the blob before; empty or zeros if there was none.
+        new: Object id of the blob.
+    """
+
     commit: str | None
     time: int
     path: str
@@ -68,13 +78,12 @@ def versions(repo: Repository, least: int = 1) -> list[Version]:
     Raises:
         RepositoryError: Git cannot walk the history.
     """
-    first: dict[tuple[str, str], _Change] = {}
+    first: dict[tuple[str, str], FileChange] = {}
     replaced: dict[tuple[str, str], dict[str, None]] = {}
-    for change in (*_committed(repo), *_staged(repo)):
+    for change in file_changes(repo):
         key = (change.path, change.new)
-        if change.new.strip("0"):
-            first.setdefault(key, change)
-            replaced.setdefault(key, {})[change.old] = None
+        first.setdefault(key, change)
+        replaced.setdefault(key, {})[change.old] = None
     manifests = _manifests(repo, {oid for _, oid in first}, least)
     return [
         Version(
@@ -90,7 +99,16 @@ def versions(repo: Repository, least: int = 1) -> list[Version]:
     ]
 
 
-def _committed(repo: Repository) -> Iterator[_Change]:
+def file_changes(repo: Repository) -> Iterator[FileChange]:
+    """Yield every file that a commit or an index changes, from the oldest commit on; removed files are left out.
+
+    Raises:
+        RepositoryError: Git cannot walk the history.
+    """
+    yield from (change for change in chain(_committed(repo), _staged(repo)) if change.new.strip("0"))
+
+
+def _committed(repo: Repository) -> Iterator[FileChange]:
     # A merge is compared with each of its parents, so that a manifest that no parent has is listed.
     text = repo.run(*_LOG, "-m", "--root", f"--format={_HEADER}%H %ct", check=False).decode(errors="surrogateescape")
     commit, time = "", 0
@@ -101,10 +119,10 @@ def _committed(repo: Repository) -> Iterator[_Change]:
             time = int(seconds)
         elif (fields := token.lstrip("\n")).startswith(":"):
             _, _, old, new, _ = fields.split(" ")
-            yield _Change(commit, time, next(tokens), old, new)
+            yield FileChange(commit, time, next(tokens), old, new)
 
 
-def _staged(repo: Repository) -> Iterator[_Change]:
+def _staged(repo: Repository) -> Iterator[FileChange]:
     """Yield the files that differ between the index and HEAD, for each work tree."""
     yield from _staged_in(repo)
     for top in (Path(listed.top) for listed in worktrees(repo)):
@@ -113,7 +131,7 @@ def _staged(repo: Repository) -> Iterator[_Change]:
                 yield from _staged_in(Repository.discover(top, env=foreign_environment()))
 
 
-def _staged_in(repo: Repository) -> Iterator[_Change]:
+def _staged_in(repo: Repository) -> Iterator[FileChange]:
     if repo.worktree is None:
         return
     committed = {}
@@ -121,7 +139,7 @@ def _staged_in(repo: Repository) -> Iterator[_Change]:
         committed = {entry.path: entry.oid for entry in repo.entries("HEAD")}
     for entry in repo.entries(None):
         if entry.regular and committed.get(entry.path) != entry.oid:
-            yield _Change(None, 0, entry.path, committed.get(entry.path, ""), entry.oid)
+            yield FileChange(None, 0, entry.path, committed.get(entry.path, ""), entry.oid)
 
 
 def _manifests(repo: Repository, oids: set[str], least: int) -> dict[str, Manifest]:

@@ -24,7 +24,7 @@ from git_theta_ext.store.maintenance.fsck import (
 from git_theta_ext.util.files import total_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
@@ -48,12 +48,7 @@ def reachable_manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str
         commit = "staged" if version.commit is None else version.commit[:12]
         name = f"{version.path} ({commit})"
         manifests[name], paths[name] = version.manifest, version.path
-    others = {}
-    lines = repo.run("rev-list", "--objects", "--missing=allow-promisor", "--all", "--reflog", "--indexed-objects")
-    for line in lines.decode(errors="surrogateescape").split("\n")[:-1]:
-        oid, _, path = line.partition(" ")
-        if path and oid not in seen:
-            others[oid] = path
+    others = {oid: path for oid, path in listed_objects(repo) if oid not in seen}
     problems: list[Problem] = []
     # Manifests that are not valid, and those that only the index of another work tree has.
     for oid, data in manifest_blobs(repo, object_infos(repo, others)):
@@ -63,6 +58,19 @@ def reachable_manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str
         except ManifestError as error:
             problems.append(Problem("corrupt", name, error.message))
     return manifests, paths, problems
+
+
+def listed_objects(repo: Repository) -> Iterator[tuple[str, str]]:
+    """Yield id and path of each file and directory that is reachable from a ref, a reflog or an index.
+
+    Raises:
+        RepositoryError: Git lacks an object.
+    """
+    lines = repo.run("rev-list", "--objects", "--missing=allow-promisor", "--all", "--reflog", "--indexed-objects")
+    for line in lines.decode(errors="surrogateescape").split("\n")[:-1]:
+        oid, _, path = line.partition(" ")
+        if path:
+            yield oid, path
 
 
 def check_attributes(repo: Repository) -> list[Problem]:
@@ -85,8 +93,14 @@ def check_attributes(repo: Repository) -> list[Problem]:
     return problems + [Problem("attribute", f"HEAD:{path}", message) for path in bare]
 
 
-def check_store(
-    remotes: Remotes, store: Store, manifests: Mapping[str, Manifest], reporter: Reporter, *, full: bool
+def check_store(  # noqa: PLR0913 - it joins the remotes, the store and the manifests
+    remotes: Remotes,
+    store: Store,
+    manifests: Mapping[str, Manifest],
+    reporter: Reporter,
+    *,
+    full: bool,
+    packs: Sequence[Problem] | None = None,
 ) -> list[Problem]:
     """Check packs and manifests, and with ``full`` every tensor.
 
@@ -96,9 +110,12 @@ def check_store(
         manifests: All manifests, by a readable name.
         reporter: Shows the progress.
         full: Whether to decode every tensor.
+        packs: The problems of packs, if these were checked just now.
     """
-    with reporter.progress("checking packs", total_bytes(path for _, path in store.pack_files())) as advance:
-        problems = list(check_packs(store, advance))
+    if packs is None:
+        with reporter.progress("checking packs", total_bytes(path for _, path in store.pack_files())) as advance:
+            packs = list(check_packs(store, advance))
+    problems = list(packs)
     with reporter.progress("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
         elsewhere = remotes.elsewhere(store, manifests)
         problems += check_manifests(store, manifests, elsewhere=elsewhere, advance=advance)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.store import Store
+    from git_theta_ext.store.verification.checks import PackReads
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,32 @@ def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
     return specs
 
 
-def check_packs(store: Store, advance: Callable[[int], None] = no_progress) -> Iterator[Problem]:
+def check_packs(
+    store: Store, advance: Callable[[int], None] = no_progress, reads: PackReads | None = None
+) -> Iterator[Problem]:
     """Compare the SHA-256 of each pack with its name.
 
     Args:
         store: The store, with its alternates.
         advance: Called with the number of bytes read since the last call.
+        reads: The packs that need not be read again; those that are intact are added.
     """
     damaged = {(root, name) for root in store.roots for name in store.verdicts.damaged(str(root))}
     for root, path in store.pack_files():
         try:
-            size = path.stat().st_size
-            wrong = _wrong_pack(root, path, size)
+            stat = path.stat()
+            doubted = (root, path.name) in damaged
+            if reads is None or doubted or not reads.unchanged(path, stat):
+                wrong = _wrong_pack(root, path, stat.st_size)
+                if wrong or doubted:
+                    store.doubt_pack(root, path.name)  # if it is intact now, it was repaired
+                if wrong:
+                    yield Problem("corrupt", str(path), wrong, str(path))
+                elif reads is not None:
+                    reads.add(path, stat)
         except FileNotFoundError:  # another process recoded it
             continue
-        if wrong or (root, path.name) in damaged:
-            store.doubt_pack(root, path.name)  # if it is intact now, it was repaired
-        if wrong:
-            yield Problem("corrupt", str(path), wrong, str(path))
-        advance(size)
+        advance(stat.st_size)
 
 
 def _wrong_pack(root: Path, path: Path, size: int) -> str:
