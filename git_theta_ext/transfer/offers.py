@@ -16,8 +16,10 @@ from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.portions import Portion
@@ -46,6 +48,20 @@ class Offers:
         self.failures: list[ThetaError] = []
         self._whole: set[str] = set()
         self._files = DamagedFiles(store)
+        self._obtainable: set[Digest] = set()
+
+    def have(self, missing: Iterable[Digest]) -> bool:
+        """Return whether no digest is missing after a fetch, as ``choose`` does.
+
+        It may be called for each file of a checkout: what the remotes have is looked through once.
+        """
+        wanted = set(missing)
+        if wanted <= self._obtainable:
+            return True
+        complete = self.choose(wanted)[1]
+        offered, local = _offered(set(), self._headers, self._store)
+        self._obtainable = shallowest(offered).keys() - local
+        return complete
 
     def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, Portion], bool]:
         """Choose what to fetch of which packs. Remotes are read until no digest is missing.
@@ -120,19 +136,8 @@ def choose_packs(
     Returns:
         Numbers of the needed entries by pack name, and whether no digest is missing afterwards.
     """
-    wanted, rejected = set(missing), store.rejected()
-    bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    here = store.locations(bases | wanted)
-    local = set(shallowest(here)) - wanted
-    offered = in_packs(headers, local, bad=rejected)
-    for digest in set(here) - local:
-        # A local delta whose base is missing: only the base has to be fetched.
-        stranded = (
-            Location("", "", 0, 0, location.bases)
-            for location in here[digest]
-            if (location.pack, digest) not in rejected
-        )
-        offered[digest] = (*offered.get(digest, ()), *stranded)
+    wanted = set(missing)
+    offered, local = _offered(wanted, headers, store)
     best = smallest(offered)
     intact = functools.cache(store.has_intact)
     chosen: dict[str, set[int]] = {}
@@ -145,3 +150,23 @@ def choose_packs(
             chosen.setdefault(name, set()).add(best[digest].entry)
         todo |= set(best[digest].bases) - seen
     return chosen, wanted <= set(best)
+
+
+def _offered(
+    wanted: AbstractSet[Digest], headers: Mapping[str, PackHeader], store: Store
+) -> tuple[Locations, set[Digest]]:
+    """Return what packs have, with wanted deltas of the store whose bases are missing; and the bases in the store."""
+    rejected = store.rejected()
+    bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
+    here = store.locations(bases | wanted)
+    local = set(shallowest(here)) - wanted
+    offered = in_packs(headers, local, bad=rejected)
+    for digest in set(here) - local:
+        # A local delta whose base is missing: only the base has to be fetched.
+        stranded = (
+            Location("", "", 0, 0, location.bases)
+            for location in here[digest]
+            if (location.pack, digest) not in rejected
+        )
+        offered[digest] = (*offered.get(digest, ()), *stranded)
+    return offered, local

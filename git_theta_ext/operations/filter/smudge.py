@@ -65,7 +65,7 @@ class Supply:
             return
         if self.offers is None:
             self.offers = offers_of(workspace)
-        if not self.offers.choose(missing)[1]:
+        if not self.offers.have(missing):
             raise named(self.offers.lack(missing, len(digests)), [manifest], missing)
 
 
