@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-_VERSIONS = {"_kernels": 1, "_residuals": 1}
+_VERSIONS = {"_kernels": 1, "_merges": 1, "_residuals": 1}
 """Of the functions in the C sources. An editable install keeps what was built before a source changed."""
 _WIDE = 4
 _KEYS = 256
 
 
-def _compiled(name: str) -> Any:
+def load_compiled(name: str) -> Any:
     """Return a compiled module, or None if it is not installed, or was built from another version of the source."""
     try:
         module = import_module(f"git_theta_ext.coding.{name}")
@@ -30,8 +30,8 @@ def _compiled(name: str) -> Any:
     return module if getattr(module, "VERSION", 0) == _VERSIONS[name] else None
 
 
-compiled = _compiled("_kernels")
-residuals = _compiled("_residuals")
+compiled = load_compiled("_kernels")
+residuals = load_compiled("_residuals")
 """What residual.py, stripe_plan.py and stripes.py do, without a call of numpy for each step."""
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces.merges import (
         MAX_BRANCHES,
         Elected,
+        Fusion,
         MergeContract,
         MergeMethod,
         Option,
@@ -96,6 +97,7 @@ __all__ = [
     "FileLock",
     "Fit",
     "Format",
+    "Fusion",
     "GitCommands",
     "HeldLocks",
     "IndexedFormat",

@@ -52,6 +52,25 @@ _SCRATCH = pieces(8, 6)
 """Enough for elementwise arithmetic that frees nothing early; methods that make other shapes declare more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Steps by which a compiled kernel does what a method does with arrays, in one pass.
+
+    The differences of the branches from the base are trimmed by ``Piece.trims`` if the method trims, dropped at random
+    by ``Piece.keys`` if it is stochastic, multiplied by ``Piece.weights``, combined, scaled, and added to the base.
+
+    Attributes:
+        combine: ``sum``; or the mean of those that agree with the sign that is elected by ``mass`` or by ``count``, as
+            TIES elects it. ``mean`` is the weighted mean of the branches themselves, without a base, and the only step.
+        scale: The factor of the combined difference.
+        kept: The probability to keep a difference that may be dropped, by which those that are kept are divided.
+    """
+
+    combine: Literal["mean", "sum", "mass", "count"]
+    scale: float = 1.0
+    kept: float = 1.0
+
+
 @dataclass(frozen=True)
 class MergeContract:
     """What a merge method needs, promises and costs. The engine derives passes, pieces and checks from it.
@@ -88,6 +107,9 @@ class MergeContract:
         reference: The URL of the publication.
         arrays: Whether the method takes arrays of numpy as well as tensors of torch. If it does, it gets arrays on the
             CPU, and torch need not be installed. Otherwise it always gets tensors.
+        fused: Function from the options to steps that give the same bits for finite BF16, F16 and F32 values, of
+            methods of granularity ``element`` without sidecars. The engine takes a compiled kernel then, if it has one;
+            the conformance suite compares the two.
     """
 
     needs_base: bool
@@ -105,6 +127,7 @@ class MergeContract:
     version: int = 1
     reference: str = ""
     arrays: bool = False
+    fused: Callable[[Mapping[str, float | str]], Fusion] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from git_theta_ext.coding.merge_kernels import compiled
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Elected, Piece, Trim
 from git_theta_ext.merging.devices.methods import merge_by
 from git_theta_ext.registry import find_statistics
+from git_theta_ext.testing.fused_steps import merged_by_arrays, merged_by_steps, with_arrays
 from git_theta_ext.testing.statistics import observed
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ _SHAPES = ((), (0,), (1,), (7,), (3, 5), (2, 3, 4))
 _COUNTS = (2, 3, 5)
 _ELEMENTS = 1000
 _EVERYTHING = Trim(0, 1 << 62)
+_LARGE = Trim(0x3D800000, 1 << 62)
 _EXACTLY = Trim(0x3C000000, 1)
 _LARGER = ((4096,), (70, 70), (300, 16), (16, 300), (30, 12, 10))
 _SMALL = 1 << 10
@@ -157,13 +160,24 @@ class MergeMethodTests:
             pytest.skip("the method takes tensors only")
         pieces = [drawn(method.contract, shape, _allowed(method, count)) for shape in _SHAPES for count in _COUNTS]
         for values in (*pieces, *map(_wide, pieces)):
-            merged = merge_by(method, _with_arrays(values))
+            merged = merge_by(method, with_arrays(values))
             array, tensor = merged.value if isinstance(merged, Elected) else merged, _merged(method, values)
             assert array.dtype.name == str(tensor.dtype).removeprefix("torch.")
             assert array.shape == tensor.shape
             assert not method.contract.exact or array.tobytes() == _bits(tensor)
 
-    def test_a_call_with_arrays_holds_no_more_than_the_contract_says(self, method: MergeMethod) -> None:
+    def test_fused_steps_give_the_bits_of_arrays(self, method: MergeMethod) -> None:
+        """The steps of the contract are what the method does."""
+        if method.contract.fused is None or compiled is None:
+            pytest.skip("there are no steps, or no compiled module")
+        for count in _COUNTS:
+            piece = drawn(method.contract, (_ELEMENTS,), _allowed(method, count))
+            piece = replace(piece, trims=(_LARGE,) * len(piece.branches) if method.contract.trims else ())
+            for variant in map(with_arrays, _variants(method.contract, piece)):
+                if variant.trims == piece.trims:  # others keep some of equal magnitudes, which no kernel does
+                    assert merged_by_steps(method, variant) == merged_by_arrays(method, variant)
+
+    def test_a_callwith_arrays_holds_no_more_than_the_contract_says(self, method: MergeMethod) -> None:
         """Arrays are counted as tensors are."""
         if not method.contract.arrays:
             pytest.skip("the method takes tensors only")
@@ -211,7 +225,7 @@ def array_scratch_bytes(method: MergeMethod, piece: Piece) -> int:
     import tracemalloc
 
     peaks: list[int] = []
-    for variant in map(_with_arrays, _variants(method.contract, piece)):
+    for variant in map(with_arrays, _variants(method.contract, piece)):
         merge_by(method, variant)  # what it imports does not count
         tracemalloc.start()
         merged = merge_by(method, variant)
@@ -275,15 +289,6 @@ def _cut(piece: Piece, start: int, end: int) -> Piece:
 def _merged(method: MergeMethod, piece: Piece) -> Array:
     merged = method(piece)
     return merged.value if isinstance(merged, Elected) else merged
-
-
-def _with_arrays(piece: Piece) -> Piece:
-    return replace(
-        piece,
-        base=None if piece.base is None else piece.base.numpy(),
-        branches=tuple(branch.numpy() for branch in piece.branches),
-        sidecars={kind: tuple(tensor.numpy() for tensor in tensors) for kind, tensors in piece.sidecars.items()},
-    )
 
 
 def _bits(tensor: torch.Tensor) -> bytes:

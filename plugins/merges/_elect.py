@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from git_theta_ext.interfaces import Elected, array_namespace, astype
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Array
 
-MASS, COUNT = "mass", "count"
+MASS: Final = "mass"
+COUNT: Final = "count"
 
 _TINY = 1e-30
 

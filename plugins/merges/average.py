@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import MergeContract, array_namespace, astype
+from git_theta_ext.interfaces import Fusion, MergeContract, array_namespace, astype
 
 from ._arrays import divide
 from ._ascending import ascending
@@ -34,6 +34,7 @@ class Average:
         arrays=True,
         scratch=_numbers,
         reference="https://arxiv.org/abs/2203.05482",
+        fused=lambda _: Fusion("mean"),
     )
 
     def __call__(self, piece: Piece) -> Array:

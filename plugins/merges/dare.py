@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option, pieces
+from git_theta_ext.interfaces import Fusion, MergeContract, Option, pieces
 
 from . import _random
 from ._arrays import clear, divide
-from ._elect import elect
+from ._elect import MASS, elect
 from ._vectors import LAMBDA, added, task_vectors, total, weighted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from git_theta_ext.interfaces import Array, Piece
 
 _LINEAR, _TIES = "linear", "ties"
+
+
+def _fused(options: Mapping[str, float | str]) -> Fusion:
+    elects = options["election"] == _TIES
+    return Fusion(MASS if elects else "sum", float(options["lambda"]), float(options["density"]))
 
 
 class Dare:
@@ -35,6 +42,7 @@ class Dare:
         stochastic=True,
         scratch=pieces(7, 1),
         reference="https://arxiv.org/abs/2311.03099",
+        fused=_fused,
     )
 
     def __call__(self, piece: Piece) -> Array:

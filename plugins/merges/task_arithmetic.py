@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import MergeContract, array_namespace, pieces
+from git_theta_ext.interfaces import Fusion, MergeContract, array_namespace, pieces
 
 from ._integers import check_sum
 from ._vectors import LAMBDA, added, base_of, task_vectors, total, weighted
@@ -27,6 +27,7 @@ class TaskArithmetic:
         integers=True,
         scratch=pieces(0, 1),
         reference="https://arxiv.org/abs/2212.04089",
+        fused=lambda options: Fusion("sum", float(options["lambda"])),
     )
 
     def __call__(self, piece: Piece) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import Elected, MergeContract, Option, pieces
+from git_theta_ext.interfaces import Elected, Fusion, MergeContract, Option, pieces
 
 from . import _trim
 from ._elect import COUNT, MASS, elect
@@ -31,6 +31,7 @@ class Ties:
         trims=True,
         scratch=pieces(6, 1),
         reference="https://arxiv.org/abs/2306.01708",
+        fused=lambda options: Fusion(MASS if options["majority"] == MASS else COUNT, float(options["lambda"])),
     )
 
     def __call__(self, piece: Piece) -> Elected:

@@ -41,6 +41,7 @@ class Cpu:
     threads = sys.maxsize
     span = 1
     block = 1 << 16
+    fused = True
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:

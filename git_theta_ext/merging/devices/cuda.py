@@ -121,6 +121,7 @@ class Cuda:
     threads = LANES
     span = SPAN
     block = sys.maxsize
+    fused = False
 
     def __init__(self, name: str) -> None:
         import torch

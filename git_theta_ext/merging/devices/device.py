@@ -39,12 +39,14 @@ class Device(Protocol):
         threads: Number of threads that can compute pieces at the same time.
         span: Number of chunks of the store in a piece.
         block: Number of elements of a piece that a method gets at a time: as many as stay in the cache of a CPU.
+        fused: Whether compiled kernels may merge pieces instead of a method, without ``lane``.
     """
 
     name: str
     threads: int
     span: int
     block: int
+    fused: bool
 
     def lane(self) -> AbstractContextManager[Lane]:
         """Let this thread compute on the device; arrays created in the context must not be used after it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Trim
+from git_theta_ext.merging.execution.fused import merge_by_kernel
 from git_theta_ext.merging.execution.pieces import (
     Checks,
     MergedPiece,
@@ -145,6 +146,9 @@ class TensorMerge:
         task = self._task
         count = chunks[0].nbytes * 8 // task.members[0].spec.dtype.bits
         block = count if self._election.ordered or not task.method.contract.arrays else self._device.block
+        merged = self._fused(start, count, chunks)
+        if merged is not None:
+            return merged
         merged = MergedPiece()
         for at in range(0, count, block):
             sizes = [member.spec.dtype.bits // 8 for member in task.members]
@@ -201,6 +205,13 @@ class TensorMerge:
             base, *branches = values.tensors[: 1 + len(task.branches)]
             self._election.use_up(task, [equals(b, base, trim) for b, trim in zip(branches, trims, strict=True)])
         return part
+
+    def _fused(self, start: int, count: int, chunks: Sequence[memoryview]) -> MergedPiece | None:
+        """Merge a piece by the compiled kernel; None if that is not possible."""
+        if not self._device.fused or self._election.ordered:
+            return None
+        inputs = PieceInputs(self._election.trims_of(self._task), self._majority)
+        return merge_by_kernel(self._task, chunks, inputs, start, self._room(start, count))
 
     def _room(self, start: int, count: int) -> memoryview:
         """Return the memory of some elements of the result."""

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from git_theta_ext.coding import merge_kernels
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import Devices
@@ -23,7 +24,8 @@ class Blocks(Cpu):
     [("average", {}), ("dare", {"election": "ties"}), ("ties", {}), ("ties", {"ties": "exact"})],
     ids=str,
 )
-def test_the_bits_do_not_depend_on_the_size_of_blocks(bench, method, options):
+def test_the_bits_do_not_depend_on_the_size_of_blocks(bench, method, options, monkeypatch):
+    monkeypatch.setattr(merge_kernels, "compiled", None)  # it takes pieces as they are
     rng = np.random.default_rng(4)
     drawn = [rng.integers(-9, 9, (3, 1000)).astype(np.float32) for _ in range(2)]
     values = [{"a": array[0], "b": array[1].astype(np.float64), "c": array[2].astype(np.float16)} for array in drawn]

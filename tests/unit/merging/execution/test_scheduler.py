@@ -25,6 +25,8 @@ SINGLE = [
 class Worker(Cpu):
     """Notes what it loads, and fails on request."""
 
+    fused = False
+
     def __init__(self, name="cpu", room=None, error=None):
         self.name, self.room, self.error, self.loaded = name, room, error, 0
 

@@ -1,0 +1,425 @@
+/* Elementwise merges in one pass: read stored elements, compute, check, round and write, block by block in the cache.
+
+   Every step does what the arrays of merge_kernels.py's callers do, in the same order and with the same roundings, so that
+   the bits are the same. Where values are not finite, or a result does not fit its type, the functions decline: the caller
+   then does the piece with arrays, which also say what is wrong with it. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernels are for little-endian machines"
+#endif
+#if FLT_EVAL_METHOD != 0
+#error "the kernels need operations that round to the type of their operands"
+#endif
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#endif
+
+/* Vector instructions of newer processors are used if the processor has them; none that fuses a product and a sum. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define KERNEL __attribute__((target_clones("avx2", "default"))) static
+#else
+#define KERNEL static
+#endif
+
+#define BLOCK 512
+#define MOST 65
+#define HALVES 65536
+#define INFINITE 0x7f800000u
+
+enum { BF16, F16, F32, KINDS };
+enum { MEAN, SUM, MASS, COUNT, COMBINATIONS };
+
+static const Py_ssize_t widths[KINDS] = {2, 2, 4};
+static const float largest[KINDS] = {3.3895313892515355e38f, 65504.0f, FLT_MAX};
+
+static inline uint32_t bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float float_of(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Read elements as float32; return something other than 0 if one is not finite. */
+KERNEL uint32_t load_bf16(const char *data, Py_ssize_t count, float *restrict out) {
+    uint32_t bad = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, data + 2 * i, 2);
+        uint32_t bits = (uint32_t)half << 16;
+        bad |= (bits & INFINITE) == INFINITE;
+        memcpy(out + i, &bits, 4);
+    }
+    return bad;
+}
+
+KERNEL uint32_t load_f16(const char *data, Py_ssize_t count, float *restrict out) {
+    uint32_t bad = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, data + 2 * i, 2);
+        /* The product is exact; it makes subnormal numbers normal. */
+        float size = float_of((uint32_t)(half & 0x7fff) << 13) * 0x1p112f;
+        bad |= (half & 0x7c00) == 0x7c00;
+        out[i] = float_of(bits_of(size) | (uint32_t)(half & 0x8000) << 16);
+    }
+    return bad;
+}
+
+KERNEL uint32_t load_f32(const char *data, Py_ssize_t count, float *restrict out) {
+    uint32_t bad = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, data + 4 * i, 4);
+        bad |= (bits & INFINITE) == INFINITE;
+        memcpy(out + i, &bits, 4);
+    }
+    return bad;
+}
+
+static uint32_t load(int kind, const char *data, Py_ssize_t count, float *out) {
+    return kind == BF16 ? load_bf16(data, count, out) : kind == F16 ? load_f16(data, count, out) : load_f32(data, count, out);
+}
+
+/* Round to nearest, ties to even; the values are within the range of the type. */
+KERNEL void store_bf16(const float *values, Py_ssize_t count, char *restrict out) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint32_t bits = bits_of(values[i]);
+        uint16_t half = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        memcpy(out + 2 * i, &half, 2);
+    }
+}
+
+KERNEL void store_f16(const float *values, Py_ssize_t count, char *restrict out) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint32_t bits = bits_of(values[i]), size = bits & 0x7fffffff;
+        uint32_t normal = (size + 0xfff + (size >> 13 & 1) - (112u << 23)) >> 13;
+        /* The last bit of a number from 0.5 on is worth as much as that of a subnormal half. */
+        uint32_t subnormal = bits_of(float_of(size) + 0.5f) - 0x3f000000;
+        uint16_t half = (uint16_t)((size < 0x38800000 ? subnormal : normal) | (bits >> 16 & 0x8000));
+        memcpy(out + 2 * i, &half, 2);
+    }
+}
+
+/* Return something other than 0 if a number is NaN or too large. */
+KERNEL uint32_t beyond(const float *values, Py_ssize_t count, float most) {
+    uint32_t bad = 0;
+    for (Py_ssize_t i = 0; i < count; i++)
+        bad |= !(values[i] <= most) | !(values[i] >= -most);
+    return bad;
+}
+
+KERNEL void subtract(float *restrict values, const float *base, Py_ssize_t count) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        values[i] -= base[i];
+}
+
+KERNEL void trim(float *values, Py_ssize_t count, float least) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        values[i] *= fabsf(values[i]) >= least ? 1.0f : 0.0f;
+}
+
+KERNEL void multiply(float *values, Py_ssize_t count, float factor) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        values[i] *= factor;
+}
+
+/* Clear the elements whose random number is not below kept, and divide the others by it. The numbers are SplitMix64's. */
+KERNEL void drop(float *values, Py_ssize_t count, uint64_t key, uint64_t first, float kept) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint64_t mixed = (first + 1 + (uint64_t)i) * 0x9E3779B97F4A7C15u + key;
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9u;
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBu;
+        mixed ^= mixed >> 31;
+        float number = (float)(int32_t)(mixed >> 40) * 0x1p-24f;
+        values[i] = (number >= kept ? 0.0f : values[i]) / kept;
+    }
+}
+
+KERNEL void weigh(const float *values, Py_ssize_t count, double weight, double *restrict out) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        out[i] = (double)values[i] * weight;
+}
+
+KERNEL void in_order(double *restrict low, double *restrict high, Py_ssize_t count) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        double one = low[i], other = high[i];
+        low[i] = one < other ? one : other;
+        high[i] = one < other ? other : one;
+    }
+}
+
+/* Batcher's odd-even merge sort of the terms of each element. */
+static void sort_terms(double *terms, int number, Py_ssize_t count) {
+    for (int size = 1; size < number; size *= 2)
+        for (int step = size; step; step /= 2)
+            for (int start = step % size; start < number - step; start += 2 * step)
+                for (int low = start; low < start + step && low < number - step; low++)
+                    if (low / (2 * size) == (low + step) / (2 * size))
+                        in_order(terms + low * BLOCK, terms + (low + step) * BLOCK, count);
+}
+
+KERNEL void add_up(double *restrict total, const double *term, Py_ssize_t count) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        total[i] += term[i];
+}
+
+KERNEL void divided(const double *total, Py_ssize_t count, double divisor, float *restrict out) {
+    int exponent;
+    if (frexp(divisor, &exponent) == 0.5) { /* a power of two, whose reciprocal gives the same and takes less time */
+        double factor = 1 / divisor;
+        for (Py_ssize_t i = 0; i < count; i++)
+            out[i] = (float)(total[i] * factor);
+        return;
+    }
+    for (Py_ssize_t i = 0; i < count; i++)
+        out[i] = (float)(total[i] / divisor);
+}
+
+KERNEL void add(float *restrict values, const float *others, Py_ssize_t count) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        values[i] += others[i];
+}
+
+typedef struct {
+    float total[BLOCK], above[BLOCK], below[BLOCK], plus[BLOCK], minus[BLOCK];
+} election;
+
+static inline float sign(float value) { return (float)((value > 0) - (value < 0)); }
+
+KERNEL void vote(election *restrict sums, const float *values, Py_ssize_t count, float weight, int by_mass) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        float value = values[i], signed_one = sign(value);
+        sums->total[i] += by_mass ? value : signed_one;
+        sums->above[i] += value > 0 ? value : 0;
+        sums->below[i] += value < 0 ? value : 0;
+        sums->plus[i] += (signed_one > 0 ? 1.0f : 0.0f) * weight;
+        sums->minus[i] += (signed_one < 0 ? 1.0f : 0.0f) * weight;
+    }
+}
+
+KERNEL void elect(election *restrict sums, Py_ssize_t count, float half, float *restrict out, int64_t *votes, int64_t *ties) {
+    int all = 0, undecided = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        float elected = sign(sums->total[i]);
+        all += (int)elected;
+        undecided += (int)sign(sums->plus[i] + sums->minus[i]) - (elected != 0);
+        float positive = elected + half > 0 ? 1.0f : 0.0f;
+        float above = sums->above[i] / (sums->plus[i] > 1e-30f ? sums->plus[i] : 1e-30f) * positive;
+        float below = sums->below[i] / (sums->minus[i] > 1e-30f ? sums->minus[i] : 1e-30f) * (1.0f - positive);
+        out[i] = above + below;
+    }
+    *votes += all;
+    *ties += undecided;
+}
+
+typedef struct {
+    int number, has_base, combine, kinds[MOST + 1];
+    const char *inputs[MOST], *base;
+    char *out;
+    double weights[MOST], divisor;
+    float trims[MOST], kept, scale, half;
+    uint64_t keys[MOST], start;
+    int trimming, dropping;
+} job;
+
+typedef struct {
+    double terms[MOST][BLOCK];
+    float base[BLOCK], values[BLOCK], result[BLOCK];
+    election sums;
+} room;
+
+/* Compute a block of the mean, in ascending order of the terms if there are more than two. */
+static uint32_t mean(const job *job, room *room, Py_ssize_t at, Py_ssize_t count) {
+    uint32_t bad = 0;
+    for (int n = 0; n < job->number; n++) {
+        bad |= load(job->kinds[n], job->inputs[n] + at * widths[job->kinds[n]], count, room->values);
+        weigh(room->values, count, job->weights[n], room->terms[n]);
+    }
+    if (job->number > 2)
+        sort_terms(room->terms[0], job->number, count);
+    for (int n = 1; n < job->number; n++)
+        add_up(room->terms[0], room->terms[n], count);
+    divided(room->terms[0], count, job->divisor, room->result);
+    return bad;
+}
+
+/* Compute a block of the base plus combined task vectors. */
+static uint32_t change(const job *job, room *room, Py_ssize_t at, Py_ssize_t count, int64_t *votes, int64_t *ties) {
+    int base_kind = job->kinds[job->number];
+    uint32_t bad = load(base_kind, job->base + at * widths[base_kind], count, room->base);
+    if (job->combine != SUM)
+        memset(&room->sums, 0, sizeof room->sums);
+    for (int n = 0; n < job->number; n++) {
+        float *values = job->combine == SUM && n == 0 ? room->result : room->values;
+        bad |= load(job->kinds[n], job->inputs[n] + at * widths[job->kinds[n]], count, values);
+        subtract(values, room->base, count);
+        if (job->trimming)
+            trim(values, count, job->trims[n]);
+        if (job->dropping)
+            drop(values, count, job->keys[n], job->start + (uint64_t)at, job->kept);
+        if (job->weights[n] != 1)
+            multiply(values, count, (float)job->weights[n]);
+        if (job->combine != SUM)
+            vote(&room->sums, values, count, (float)job->weights[n], job->combine == MASS);
+        else if (n)
+            add(room->result, values, count);
+    }
+    if (job->combine != SUM)
+        elect(&room->sums, count, job->half, room->result, votes, ties);
+    if (job->scale != 1)
+        multiply(room->result, count, job->scale);
+    add(room->result, room->base, count);
+    return bad;
+}
+
+/* Return 0 if a value is not finite or a result does not fit. */
+static int merge_all(const job *job, room *room, Py_ssize_t elements, int kind, int64_t *votes, int64_t *ties) {
+    for (Py_ssize_t at = 0; at < elements; at += BLOCK) {
+        Py_ssize_t count = elements - at < BLOCK ? elements - at : BLOCK;
+        uint32_t bad = job->combine == MEAN ? mean(job, room, at, count) : change(job, room, at, count, votes, ties);
+        if (bad | beyond(room->result, count, largest[kind]))
+            return 0;
+        char *out = job->out + at * widths[kind];
+        if (kind == BF16)
+            store_bf16(room->result, count, out);
+        else if (kind == F16)
+            store_f16(room->result, count, out);
+        else
+            memcpy(out, room->result, (size_t)count * sizeof(float));
+    }
+    return 1;
+}
+
+static void release(Py_buffer *buffers, Py_ssize_t count) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        PyBuffer_Release(&buffers[i]);
+}
+
+static PyObject *bad_arguments(void) {
+    PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
+    return NULL;
+}
+
+/* Get the buffers of a tuple, as many as there are kinds; return their number, or -1 with an exception. */
+static int buffers_of(PyObject *inputs, const char *kinds, Py_ssize_t number, Py_buffer *buffers, Py_ssize_t elements) {
+    if (!PyTuple_Check(inputs) || PyTuple_Size(inputs) != number || number < 1 || number > MOST) {
+        bad_arguments();
+        return -1;
+    }
+    int got = 0;
+    for (; got < number; got++) {
+        if (PyObject_GetBuffer(PyTuple_GetItem(inputs, got), &buffers[got], PyBUF_SIMPLE))
+            break;
+        if ((uint8_t)kinds[got] >= KINDS || buffers[got].len != elements * widths[(uint8_t)kinds[got]]) {
+            got++;
+            bad_arguments();
+            break;
+        }
+    }
+    if (PyErr_Occurred()) {
+        release(buffers, got);
+        return -1;
+    }
+    return got;
+}
+
+/* merge(inputs, kinds, out, out_kind, combine, weights, trims, keys, start, kept, divisor, scale, majority) */
+static PyObject *merge(PyObject *module, PyObject *args) {
+    PyObject *inputs, *result = NULL;
+    Py_buffer b[MOST], kinds = {0}, out = {0}, weights = {0}, trims = {0}, keys = {0};
+    int kind, combine, majority;
+    double kept, divisor, scale;
+    unsigned long long start;
+    job job = {0};
+    if (!PyArg_ParseTuple(args, "Oy*w*iiy*y*y*Kdddi", &inputs, &kinds, &out, &kind, &combine, &weights, &trims, &keys,
+                          &start, &kept, &divisor, &scale, &majority))
+        goto end;
+    job.number = (int)(weights.len / 8);
+    job.has_base = combine != MEAN;
+    if (kind < 0 || kind >= KINDS || combine < 0 || combine >= COMBINATIONS || out.len % widths[kind] ||
+        weights.len % 8 || kinds.len != job.number + job.has_base || (trims.len && trims.len != job.number * 4) ||
+        (keys.len && keys.len != job.number * 8)) {
+        bad_arguments();
+        goto end;
+    }
+    Py_ssize_t elements = out.len / widths[kind];
+    int got = buffers_of(inputs, kinds.buf, kinds.len, b, elements);
+    if (got < 0)
+        goto end;
+    for (int n = 0; n < job.number; n++) {
+        job.kinds[n] = ((uint8_t *)kinds.buf)[n];
+        job.inputs[n] = b[n].buf;
+    }
+    if (job.has_base) {
+        job.kinds[job.number] = ((uint8_t *)kinds.buf)[job.number];
+        job.base = b[job.number].buf;
+    }
+    memcpy(job.weights, weights.buf, weights.len);
+    memcpy(job.trims, trims.buf, trims.len);
+    memcpy(job.keys, keys.buf, keys.len);
+    job.trimming = trims.len > 0;
+    job.dropping = keys.len > 0 && kept < 1;
+    job.combine = combine;
+    job.out = out.buf;
+    job.divisor = divisor;
+    job.start = start;
+    job.kept = (float)kept;
+    job.scale = (float)scale;
+    job.half = (float)majority / 2;
+    room *space = PyMem_Malloc(sizeof *space);
+    if (space == NULL) {
+        PyErr_NoMemory();
+    } else {
+        int64_t votes = 0, ties = 0;
+        int done;
+        Py_BEGIN_ALLOW_THREADS
+        done = merge_all(&job, space, elements, kind, &votes, &ties);
+        Py_END_ALLOW_THREADS
+        PyMem_Free(space);
+        if (done)
+            result = Py_BuildValue("(LL)", (long long)votes, (long long)ties);
+        else
+            result = Py_NewRef(Py_None);
+    }
+    release(b, got);
+end:
+    if (kinds.obj)
+        PyBuffer_Release(&kinds);
+    if (out.obj)
+        PyBuffer_Release(&out);
+    if (weights.obj)
+        PyBuffer_Release(&weights);
+    if (trims.obj)
+        PyBuffer_Release(&trims);
+    if (keys.obj)
+        PyBuffer_Release(&keys);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"merge", merge, METH_VARARGS,
+     "merge(inputs, kinds, out, out_kind, combine, weights, trims, keys, start, kept, divisor, scale, majority)"},
+    {NULL, NULL, 0, NULL},
+};
+
+/* Raised with every change of the functions above; kernels.py uses no module of another version. */
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_merges", NULL, 0, methods, slots, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__merges(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,91 @@
+"""Elementwise merges in one pass, from stored elements to those of the result, by the compiled module.
+
+What they compute is what merge methods compute with arrays, with the same bits. There is no second implementation here:
+without the module, and wherever it declines, the arrays are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.coding.kernels import load_compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.dtypes import Dtype
+
+_KINDS = {"BF16": 0, "F16": 1, "F32": 2}
+"""The element types that the module knows."""
+
+MEAN, SUM, MASS, COUNT = "mean", "sum", "mass", "count"
+_COMBINATIONS = (MEAN, SUM, MASS, COUNT)
+
+
+compiled = load_compiled("_merges")
+
+
+def knows(dtypes: Sequence[Dtype]) -> bool:
+    """Return whether elements of these types can be merged here."""
+    return compiled is not None and all(dtype.name in _KINDS for dtype in dtypes)
+
+
+def merge_elements(  # noqa: PLR0913 - named
+    chunks: Sequence[Buffer],
+    dtypes: Sequence[Dtype],
+    room: Buffer,
+    dtype: Dtype,
+    *,
+    combine: str,
+    weights: Sequence[float],
+    trims: Sequence[int] = (),
+    keys: Sequence[int] = (),
+    start: int = 0,
+    kept: float = 1.0,
+    scale: float = 1.0,
+    majority: int = 1,
+) -> tuple[int, int] | None:
+    """Merge elements, and write those of the result.
+
+    Args:
+        chunks: The elements of the base, unless ``combine`` is ``mean``, and of each branch.
+        dtypes: The element type of each; see ``knows``.
+        room: Memory for the elements of the result.
+        dtype: Their element type.
+        combine: How branches, or their differences from the base, are combined: the ``mean`` of the branches, the
+            ``sum`` of the differences, or the mean of those that agree with the sign that is elected by ``mass`` or by
+            ``count``.
+        weights: A weight for each branch, not all zero.
+        trims: For each branch, the bits of the smallest magnitude of a difference that is kept; empty to keep all.
+        keys: For each branch, the key of the random numbers by which differences are dropped; empty to drop none.
+        start: Index of the first element, for random numbers.
+        kept: The probability to keep a difference, and what it is divided by.
+        scale: The factor of the combined difference.
+        majority: The sign of elements whose votes cancel out.
+
+    Returns:
+        The votes and ties of the election, as in ``git_theta_ext.interfaces.Elected``. None if a value is not finite,
+        or a result does not fit its type: then what was written means nothing.
+    """
+    import numpy as np
+
+    kinds = [_KINDS[kind.name] for kind in dtypes]
+    ordered = chunks if combine == MEAN else [*chunks[1:], chunks[0]]
+    result: tuple[int, int] | None = compiled.merge(
+        tuple(ordered),
+        bytes(kinds if combine == MEAN else [*kinds[1:], kinds[0]]),
+        room,
+        _KINDS[dtype.name],
+        _COMBINATIONS.index(combine),
+        np.array(weights, np.float64),
+        np.array(trims, np.uint32),
+        np.array(keys, np.uint64),
+        start,
+        kept,
+        sum(sorted(weights)),
+        scale,
+        majority,
+    )
+    return result
