@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Pair
+from git_theta_ext.interfaces import MergeContract, Pair, astype
 
 from ._pairs import COMBINE, stacked
 
@@ -27,6 +27,7 @@ class LoraConcat:
         granularity="pair",
         options={"combine": COMBINE},
         weighted=True,
+        arrays=True,
         scratch=_numbers,
         reference="https://arxiv.org/abs/2106.09685",
     )
@@ -41,7 +42,7 @@ class LoraConcat:
         """Merge the pairs; see ``git_theta_ext.interfaces.PairMethod``."""
         b, a = stacked(branches, weights, options["combine"])
         kind = branches[0].a.dtype
-        return Pair(a.to(kind), b.to(kind), 1.0), 0.0
+        return Pair(astype(a, kind), astype(b, kind), 1.0), 0.0
 
 
 METHOD = LoraConcat()

@@ -1,5 +1,6 @@
 """LoRA pairs are merged as products, never factor by factor."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -141,3 +142,16 @@ def test_a_mean_of_nothing_is_refused_and_a_sum_of_nothing_is_zero(method):
         merged(method, drawn((2, 2)), [0.0, 0.0])
     found, _ = merged(method, drawn((2, 2)), [0.0, 0.0], combine="sum")
     assert float(update(found).abs().max()) == 0
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("combine", ["mean", "sum"])
+def test_concatenation_of_arrays_has_the_bits_of_tensors(kind, combine):
+    tensors = drawn((2, 3, 1), kind)
+    arrays = [Pair(pair.a.numpy(), pair.b.numpy(), pair.scale) for pair in tensors]
+    weights, options = [0.1, 0.7, 3.0], {"combine": combine}
+    expected, found = CONCAT(tensors, weights, options)[0], CONCAT(arrays, weights, options)[0]
+    for one, other in ((expected.a, found.a), (expected.b, found.b)):
+        assert isinstance(other, np.ndarray)
+        assert one.numpy().dtype == other.dtype
+        assert one.numpy().tobytes() == other.tobytes()
