@@ -372,19 +372,45 @@ static PyObject *count(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* Sum a weight for each byte by how often it occurs in evenly spaced runs of a plane: weights[n] if it occurs n times. */
+static PyObject *weigh(PyObject *module, PyObject *args) {
+    Py_buffer b[2] = {{0}};
+    Py_ssize_t runs, size, counts[256] = {0};
+    if (!PyArg_ParseTuple(args, "y*nny*", &b[0], &runs, &size, &b[1])) {
+        release(b, 2);
+        return NULL;
+    }
+    if (runs < 1 || size < 1 || size > b[0].len / runs || b[1].len / (Py_ssize_t)sizeof(int64_t) <= runs * size)
+        return bad_sizes(b, 2);
+    Py_ssize_t step = b[0].len / runs;
+    int64_t sum = 0;
+    for (Py_ssize_t run = 0; run < runs; run++) {
+        const uint8_t *bytes = (const uint8_t *)b[0].buf + run * step;
+        for (Py_ssize_t i = 0; i < size; i++)
+            counts[bytes[i]]++;
+    }
+    for (int key = 0; key < 256; key++) {
+        LOAD(int64_t, weight, b[1].buf, counts[key]);
+        sum += weight;
+    }
+    release(b, 2);
+    return PyLong_FromLongLong(sum);
+}
+
 static PyMethodDef methods[] = {
     {"split", split, METH_VARARGS, "split(data, width)"},
     {"join", join, METH_VARARGS, "join(exponent, top, low, out)"},
     {"split_bytes", split_bytes, METH_VARARGS, "split_bytes(data, width)"},
     {"join_bytes", join_bytes, METH_VARARGS, "join_bytes(planes, out)"},
     {"count", count, METH_VARARGS, "count(keys, counts)"},
+    {"weigh", weigh, METH_VARARGS, "weigh(plane, runs, size, weights)"},
     {"group", group, METH_VARARGS, "group(values, keys, out)"},
     {"ungroup", ungroup, METH_VARARGS, "ungroup(values, keys, out)"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
 

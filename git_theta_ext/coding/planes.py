@@ -14,7 +14,7 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.coding.kernels import count_bytes
+from git_theta_ext.coding.kernels import weigh_bytes
 from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _SAMPLE = 1 << 12
 _SAMPLED_RUNS = 16
 _RUN = 1 << 14
 _RANDOM_BITS = 7.88  # a sample of random bytes of that size has an entropy of at least 7.95 bits
+_FIXED = 1 << 24  # integers have the same sum in any order
+_RANDOM_INFORMATION = round((math.log2(_SAMPLE) - _RANDOM_BITS) * _SAMPLE * _FIXED)
 _WORTH = 0.98
 _MATCHES_WORTH = 0.95
 _WIDEST = 255
@@ -65,26 +67,23 @@ def block_width(spec: TensorSpec) -> int:
 
 
 def looks_random(plane: memoryview) -> bool:
-    """Estimate from a sample whether no coder of single bytes can make a plane smaller."""
-    return plane.nbytes >= _SAMPLE and _entropy(_sample(plane)) > _RANDOM_BITS
+    """Estimate from a sample whether no coder of single bytes can make a plane smaller.
 
-
-def _entropy(sample: bytes) -> float:
-    """Return the order-0 entropy of a sample, in bits per byte."""
-    information = math.fsum(map(_information().__getitem__, count_bytes(sample)))
-    return math.log2(_SAMPLE) - information / _SAMPLE
+    The order-0 entropy of n bytes, of which each occurs c times, is log2(n) minus the sum of c log2(c) divided by n.
+    The sample is sixteen evenly spaced runs, so that it reflects changing statistics.
+    """
+    if plane.nbytes < _SAMPLE:
+        return False
+    return weigh_bytes(plane, _SAMPLED_RUNS, _SAMPLE // _SAMPLED_RUNS, _information()) < _RANDOM_INFORMATION
 
 
 @cache
-def _information() -> list[float]:
-    """Return n log2(n) for each number of times that a byte can occur in a sample."""
-    return [0.0, *(count * math.log2(count) for count in range(1, _SAMPLE + 1))]
-
-
-def _sample(plane: memoryview) -> bytes:
-    """Return a sample of 4 KiB: sixteen evenly spaced runs, so that it reflects changing statistics."""
-    step, run = plane.nbytes // _SAMPLED_RUNS, _SAMPLE // _SAMPLED_RUNS
-    return b"".join(plane[start : start + run] for start in range(0, step * _SAMPLED_RUNS, step))
+def _information() -> memoryview:
+    """Return c log2(c) for each number of times that a byte can occur in a sample, in fixed point."""
+    weights = memoryview(bytearray(8 * (_SAMPLE + 1))).cast("q")
+    for count in range(1, _SAMPLE + 1):
+        weights[count] = round(count * math.log2(count) * _FIXED)
+    return weights
 
 
 def code_text(plane: memoryview) -> Coded:

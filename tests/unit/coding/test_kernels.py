@@ -124,10 +124,26 @@ def test_any_bytes_are_split_and_joined_alike(data, width):
 
 
 @needs_compiled
-@given(data=st.binary(max_size=600))
-def test_any_bytes_are_counted_alike(data):
-    one, other = in_both_ways(lambda: kernels.count_bytes(data))
-    assert one == other == [data.count(byte) for byte in range(256)]
+@given(data=st.binary(min_size=12, max_size=600), runs=st.integers(1, 4), size=st.integers(1, 3))
+def test_any_bytes_are_weighed_alike(data, runs, size):
+    weights = memoryview(bytearray(8 * (runs * size + 1))).cast("q")
+    for count in range(runs * size + 1):
+        weights[count] = 7**count
+    one, other = in_both_ways(lambda: kernels.weigh_bytes(memoryview(data), runs, size, weights))
+    step = len(data) // runs
+    sample = b"".join(data[run * step : run * step + size] for run in range(runs))
+    assert one == other == sum(7 ** sample.count(byte) for byte in range(256))
+
+
+@needs_compiled
+def test_samples_and_weights_of_wrong_sizes_are_refused():
+    plane, weights = bytearray(16), bytearray(8 * 17)
+    for runs, size in ((4, 5), (17, 1), (0, 1), (1, 0), (-1, 4), (1, -4)):
+        with pytest.raises(ValueError, match="sizes of the buffers"):
+            compiled.weigh(plane, runs, size, weights)
+    with pytest.raises(ValueError, match="sizes of the buffers"):
+        compiled.weigh(plane, 4, 4, weights[: 8 * 16])
+    assert compiled.weigh(plane, 4, 4, weights) == 0
 
 
 @needs_compiled
