@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ConfigError
+from git_theta_ext.records import dataclass
 from git_theta_ext.settings import (
     CHAIN_DEPTH,
     CLUSTER,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.api.versions import LOG, explained, folder_of, revision_name, version_name, version_of
@@ -16,6 +15,7 @@ from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.operations.history.numbers import measure_versions
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.records import replace
 from git_theta_ext.util.libraries import require
 from git_theta_ext.util.reporter import LogReporter
 from git_theta_ext.webpage.render import framed

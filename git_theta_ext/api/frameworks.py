@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.merging.devices.state_dicts import to_tensor
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.operations.conversion.arrays import ELEMENT_TYPES
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:

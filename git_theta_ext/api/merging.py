@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, Rules, choice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_format
 from git_theta_ext.statistics.sidecar import is_statistics, sidecar_of
 from git_theta_ext.store.memory import MemoryStore

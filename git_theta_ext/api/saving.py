@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -20,6 +19,7 @@ from git_theta_ext.operations.conversion.output import writing
 from git_theta_ext.operations.conversion.targets import target_of
 from git_theta_ext.operations.staging.stage import rewrite_and_stage, store_file
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.folders import temporary_folder
 from git_theta_ext.util.libraries import require
 from git_theta_ext.util.reporter import LogReporter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.model.layout import Literal, layout_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.util.threads import batched_map, no_progress, pool, thread_count
 

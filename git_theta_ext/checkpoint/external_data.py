@@ -6,7 +6,6 @@ Such a file is stored in chunks, because its manifest depends on its bytes alone
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -22,6 +21,7 @@ from git_theta_ext.model.fields import Extent, in_file_order
 from git_theta_ext.model.layout import layout_of
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.records import dataclass
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.util.file_bytes import open_bytes

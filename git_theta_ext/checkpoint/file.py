@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from git_theta_ext.checkpoint.scan import scan
 from git_theta_ext.errors import FormatError, StoreError, UsageError
 from git_theta_ext.model.manifest import Parameter, is_manifest, values_digest
 from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.threads import thread_count
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.manifest import values_digest
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
 from git_theta_ext.model.shards import is_index, models_of
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

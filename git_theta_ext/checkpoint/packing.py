@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.model.layout import Packing
+from git_theta_ext.records import dataclass
 from git_theta_ext.registry import detect_container, find_container
 from git_theta_ext.store.temporary import spool
 from git_theta_ext.util.share import Share

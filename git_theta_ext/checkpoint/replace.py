@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.checkpoint.writers import being_written
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import temporary_beside
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
@@ -11,6 +10,7 @@ from git_theta_ext.model.layout import Layout, Literal
 from git_theta_ext.model.manifest import Parameter, Skeleton
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.tensor_pieces import JoinedTensor, TensorPiece
+from git_theta_ext.records import replace
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.store.skeletons import read_skeleton
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from git_theta_ext.errors import FormatError, PluginError
 from git_theta_ext.interfaces import NotedFields, NotSplittable
 from git_theta_ext.model.field_checksums import tensors_in_ranges
 from git_theta_ext.model.fields import ChecksumField, Extent, in_file_order
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.registry import detect_format, find_format
 from git_theta_ext.util.threads import no_progress
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import dataclass
 from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from git_theta_ext.errors import PluginError
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     import argparse

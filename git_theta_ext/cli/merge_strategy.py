@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.strategy import CANNOT, CONFLICTS, MERGED, run
 from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

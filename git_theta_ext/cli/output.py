@@ -6,10 +6,10 @@ import json
 import os
 import sys
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from git_theta_ext.cli.progress import Display
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.text import indented, printable_line, redacted
 from git_theta_ext.util.threads import no_progress
 

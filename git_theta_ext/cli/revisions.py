@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options
@@ -12,6 +11,7 @@ from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.raw_diff import Compared
 from git_theta_ext.merging.rules.globs import chooser
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from git_theta_ext.errors import ClusterError
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.version import __version__
 

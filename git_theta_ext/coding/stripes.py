@@ -10,7 +10,6 @@ another would mostly wait for each other at the interpreter lock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from git_theta_ext.coding.arrays import as_integers, byte_plane, join_planes, sc
 from git_theta_ext.coding.kernels import order_by_key
 from git_theta_ext.coding.planes import code_all
 from git_theta_ext.errors import CorruptError
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

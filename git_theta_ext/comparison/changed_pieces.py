@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changed_names import WITH_TAB
 from git_theta_ext.model.manifest_lines import name_and_bytes
 from git_theta_ext.model.tensor_pieces import tensor_of
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

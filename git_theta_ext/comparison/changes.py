@@ -12,7 +12,6 @@ numbers. A ``GroupChange`` has the distance of its members as if they were one t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from git_theta_ext.comparison.group import fold, printable
 from git_theta_ext.comparison.measure import common_rows, measurable
 from git_theta_ext.model.lora_names import module_of
 from git_theta_ext.model.units import LORA, QUANTISED, common_name, one_row
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

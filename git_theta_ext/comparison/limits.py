@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import operator
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changes import Kind
 from git_theta_ext.errors import UsageError
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

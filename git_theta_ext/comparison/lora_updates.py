@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.comparison.distance import Distance, Rank, number
 from git_theta_ext.model.floats import is_real, to_float
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

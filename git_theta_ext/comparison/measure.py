@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.comparison.distance import Distance, combined
 from git_theta_ext.comparison.sketch import Sketch, rank_of, rounding_noise
 from git_theta_ext.model.floats import components, is_real, is_wide, to_float
 from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

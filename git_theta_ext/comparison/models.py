@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.compare import Move, compare
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,12 +9,12 @@ a random matrix (Marchenko and Pastur, 1967); only what exceeds that edge counts
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.comparison.distance import Rank
 from git_theta_ext.model.floats import is_real, is_wide
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.entries import is_regular
 from git_theta_ext.git.process import error_of
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.commit_log import read_log
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from shlex import quote
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.process import run_git
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replacing
 
 if TYPE_CHECKING:

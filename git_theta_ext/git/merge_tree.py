@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from git_theta_ext.git.hooks import git_version
 from git_theta_ext.git.process import MERGE_OPTIONS, NESTED, run_git
 from git_theta_ext.git.revisions import commit_id, find_object
 from git_theta_ext.git.temporary_index import temporary_index
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,13 +6,13 @@ import hashlib
 import os
 import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.tensor import Digest
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:

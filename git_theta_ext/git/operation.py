@@ -7,11 +7,11 @@ the environment and the state of the operation in ``$GIT_DIR`` show it, unless t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.git.caller import calling_commands
 from git_theta_ext.git.revisions import find_object, head_of, merge_heads
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from git_theta_ext.git.kept_process import KeptProcess
 from git_theta_ext.git.objects import named_objects, object_reader, read_objects
 from git_theta_ext.git.path_attributes import DRIVER_ATTRIBUTES
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -19,6 +18,7 @@ from git_theta_ext.git.alternates import object_folders
 from git_theta_ext.git.entries import TreeEntry, index_entry, tree_entry
 from git_theta_ext.git.objects import object_reader, read_manifests
 from git_theta_ext.git.process import run_git
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from git_theta_ext.config import Config, RemoteSettings
 from git_theta_ext.errors import ConfigError, RepositoryError
+from git_theta_ext.records import dataclass
 from git_theta_ext.settings import STRICT
 
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

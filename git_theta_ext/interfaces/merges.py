@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

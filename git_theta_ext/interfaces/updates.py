@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces.encodings import Fit
 from git_theta_ext.model.floats import is_real, round_once, to_float64
 from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.records import dataclass, field
 
 Apply = Callable[[TensorSpec, int, memoryview, memoryview], None]
 """Called with a parameter's spec, the offset of a chunk in bytes, that chunk's old bytes, and room for the new ones."""

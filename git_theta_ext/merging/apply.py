@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from git_theta_ext.merging.planning.plan import UNREAD
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import LayoutConflict
 from git_theta_ext.model.manifest import Skeleton
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.store.skeletons import read_skeleton

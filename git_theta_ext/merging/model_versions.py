@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.records import dataclass
 from git_theta_ext.registry import find_format
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ Thresholds, units and the memory are those of the whole model, so its values are
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.apply import compute, lay_out
@@ -17,6 +16,7 @@ from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.merging.planning.model_layout import decide_model_layout, merged_index
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.model_version import ModelVersion
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import Conflict
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

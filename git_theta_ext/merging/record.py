@@ -6,7 +6,6 @@ Each checkpoint has one trailer in the message, whose value is JSON on one line 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.rules.rules import APPLY, Rules, is_fixed
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.conflicts import MOST_SIDES
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge
 from git_theta_ext.version import __version__
 

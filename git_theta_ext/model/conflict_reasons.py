@@ -7,8 +7,9 @@ code.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+
+from git_theta_ext.records import dataclass
 
 
 class ConflictCode(Enum):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from git_theta_ext.errors import FormatError
+from git_theta_ext.records import dataclass
 
 Kind = Literal["float", "complex", "int", "uint", "bool", "opaque"]
 

@@ -10,7 +10,6 @@ Its size and the number of parameters in the manifest bound the number of segmen
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from git_theta_ext.model.field_checksums import check_disjoint, right_checksums
 from git_theta_ext.model.fields import MAX_SKELETON, Extent, RangeChecksumField, in_file_order
 from git_theta_ext.model.rows import RowReader
 from git_theta_ext.model.segments import Checksum, Literal, Packing, RangeChecksum, Segment, Slice, read_row, row_of
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

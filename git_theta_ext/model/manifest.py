@@ -8,7 +8,6 @@ else. Parsing takes at most 16 times the size of the text in memory, and linear 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import MOST_SIDES, Conflict, LayoutConflict
 from git_theta_ext.model.fields import MAX_SKELETON
 from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest, skeleton_spec, tensor_digest
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.text import quoted, shared, unquoted
 
 if TYPE_CHECKING:

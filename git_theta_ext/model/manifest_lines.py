@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
 from operator import ne
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.manifest import Manifest, is_manifest, parse_spec
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import unquoted
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from git_theta_ext.errors import FormatError
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import INDEX_FORMATS
 from git_theta_ext.model.tensor_pieces import JoinedTensor
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,8 @@ without ``*`` is a name in the module of a parameter ``weight``: ``qzeros`` is `
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from git_theta_ext.records import dataclass
 
 INTEGERS = frozenset({"U8", "I8", "U16", "I16", "U32", "I32"})
 FLOATS_8 = frozenset({"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"})

@@ -10,7 +10,6 @@ parts of all versions belong to it. The time is linear in the number of paramete
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.model.quantisation_schemes import BLOCKS, CERTAIN, OPAQUE, SCHEMES, SHARED, Scheme
 from git_theta_ext.model.quantised_by_type import is_narrow, united, units_by_type
 from git_theta_ext.model.units import QUANTISED, Unit, common_name
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -11,6 +10,7 @@ import msgpack
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.fields import CHECKSUM_BYTES
 from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

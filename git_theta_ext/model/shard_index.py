@@ -5,13 +5,13 @@ The file comes from anywhere, and its names become paths: each must be the name 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.json_text import written_like
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

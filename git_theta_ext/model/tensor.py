@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, NewType
@@ -12,6 +11,7 @@ from blake3 import blake3
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.dtypes import SKELETON, Dtype, dtype
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
+
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence

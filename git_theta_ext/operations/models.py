@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from git_theta_ext.interfaces import IndexedFormat
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
 from git_theta_ext.model.shards import INDEX_FORMATS, MOST_CONFIG_BYTES, is_config, is_index, models_of
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.registry import find_format
 
 if TYPE_CHECKING:

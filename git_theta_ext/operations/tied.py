@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.interfaces import TiedFormat
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.skeletons import read_skeleton
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.sharing import share
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ content is passed on as it arrives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from git_theta_ext.errors import ProtocolError
 from git_theta_ext.protocol.pktline import FLUSH, Decoder, PayloadPart, encode_content, encode_list
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,10 +7,10 @@ protocols that are not used here.
 from __future__ import annotations
 
 import binascii
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from git_theta_ext.errors import ProtocolError
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

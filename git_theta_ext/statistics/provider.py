@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import UsageError
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.records import dataclass
 from git_theta_ext.registry import find_statistics, names
 from git_theta_ext.statistics.kinds import are_kinds
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.store.packs.reader import wrong_tensor
 from git_theta_ext.util.threads import TOGETHER, largest_sum, ordered_map, pool, window

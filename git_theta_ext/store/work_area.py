@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.temporary import WORK

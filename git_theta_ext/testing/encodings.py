@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from blake3 import blake3
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Base, Chunk
 from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.coding.merge_kernels import MEAN, merge_elements
 from git_theta_ext.interfaces import Elected, dtype
 from git_theta_ext.merging.devices.methods import merge_by
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from git_theta_ext.interfaces import MergeMethod, Piece

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from git_theta_ext.coding.merge_kernels import compiled
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Elected, Piece, Trim
 from git_theta_ext.merging.devices.methods import merge_by
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_statistics
 from git_theta_ext.testing.fused_steps import merged_by_arrays, merged_by_steps, with_arrays
 from git_theta_ext.testing.statistics import observed

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.interfaces import Base, Chunk, TensorSpec, UpdateTensor
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.update.value import new_value
 

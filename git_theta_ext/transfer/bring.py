@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, RemoteTimeoutError
 from git_theta_ext.model.remote_keys import pack_key
+from git_theta_ext.records import dataclass
 from git_theta_ext.transfer.arrived import keep_sound
 from git_theta_ext.transfer.damaged import note_damaged
 from git_theta_ext.transfer.extracts import bring_ranges

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.records import dataclass
 from git_theta_ext.transfer.records import record_path
 from git_theta_ext.util.files import replace_content
 

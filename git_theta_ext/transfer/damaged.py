@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces.remotes import MarkingRemote
 from git_theta_ext.model.remote_keys import pack_key, pack_of_key
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.transfer.complete import forget_complete
 from git_theta_ext.transfer.records import record_path
 from git_theta_ext.transfer.retry import retried

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import shallowest
 from git_theta_ext.store.maintenance.fsck import specs_of
 from git_theta_ext.transfer.remote_index import read_remote_index

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from secrets import randbelow
 from threading import BoundedSemaphore
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import index_key, pack_key
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.packs.reader import read_head_of
 from git_theta_ext.transfer.pool import Pool
 from git_theta_ext.transfer.remote_index import read_head, save_head

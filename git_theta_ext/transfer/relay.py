@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import ancestors, shallowest, smallest
 from git_theta_ext.store.locations import in_packs
 from git_theta_ext.store.store import Store

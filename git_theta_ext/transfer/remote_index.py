@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import index_key, pack_key, pack_of_index_key, pack_of_key
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.store.deltas.chains import shallowest
 from git_theta_ext.store.locations import Verdict, flattened, in_packs
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header

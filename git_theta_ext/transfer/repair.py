@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, RemoteError
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import closure, shallowest, sound_first
 from git_theta_ext.store.locations import by_digest, filtered, flattened, in_pack, sound
 from git_theta_ext.store.locks import exclusive_lock

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError, UsageError
 from git_theta_ext.model.floats import is_real, to_float64
 from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.update.value import new_value
 

@@ -6,12 +6,12 @@ The exact share of largest elements over a whole model is found in bounded memor
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.floats import to_float64
 from git_theta_ext.model.packed_signs import frame_signs
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.streaming import HALF_BITS, KthLargest, Moments
 
 if TYPE_CHECKING:

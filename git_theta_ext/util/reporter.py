@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:

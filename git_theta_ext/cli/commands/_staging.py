@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.comparison.words import human_bytes, plural
@@ -12,6 +11,7 @@ from git_theta_ext.operations.staging.stage import store_file
 from git_theta_ext.operations.staging.tolerance import revert_small_changes
 from git_theta_ext.operations.staging.update import store_update
 from git_theta_ext.operations.staging.worktree_checkpoint import open_checkpoint
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -11,6 +10,7 @@ from git_theta_ext.errors import MissingError, UsageError
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.model.tensor_pieces import JoinedTensor
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:

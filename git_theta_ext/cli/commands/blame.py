@@ -7,7 +7,6 @@ is gone. Parameters of the same commit whose names are alike share a line. Reads
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
@@ -22,6 +21,7 @@ from git_theta_ext.operations.history.blame import last_changes
 from git_theta_ext.operations.history.numbers import only
 from git_theta_ext.operations.history.words import SHORT
 from git_theta_ext.operations.model_names import find_version, typed_version
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     import argparse

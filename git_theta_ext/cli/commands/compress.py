@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache, reduce
 from operator import add
 from pathlib import Path
@@ -25,6 +24,7 @@ from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.floats import is_real
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.records import dataclass
 from git_theta_ext.update.compeft_file import file_head
 from git_theta_ext.update.compress import ComparedParameter, Fidelity, Selection, select, write_signs
 from git_theta_ext.util.files import reporting_os_errors, writing_output

@@ -6,7 +6,6 @@ of a model that is not checked out. Writes no files: git theta pull does. git th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
@@ -15,6 +14,7 @@ from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, open_remotes
 from git_theta_ext.operations.sync.selection import Part, select
+from git_theta_ext.records import dataclass
 from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.sync import fetch_offered
 

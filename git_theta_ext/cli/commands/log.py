@@ -7,7 +7,6 @@ parent has, and how they were merged if the commit says so. Reads no values unle
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,6 +22,7 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.operations.history.changes import RECORD, model_changes
 from git_theta_ext.operations.history.schema import commit_data
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import posixpath
 from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from git_theta_ext.model.tensor_pieces import JoinedTensor
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.conflicted_files import together
 from git_theta_ext.operations.models import indexed_models
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.merging.reporting.adapters import describe_adapter
 from git_theta_ext.operations.external_data import tensors_outside
 from git_theta_ext.operations.model_names import find_version
+from git_theta_ext.records import replace
 from git_theta_ext.util.streaming import Moments
 
 if TYPE_CHECKING:

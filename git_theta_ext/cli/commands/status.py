@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
@@ -31,6 +31,7 @@ from git_theta_ext.operations.filter.written_files import finish_written_files
 from git_theta_ext.operations.history.model_changes import Models
 from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, unpushed, untracked
 from git_theta_ext.operations.sync.path_filter import fetch_filter
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
 from operator import add
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.comparison.group import Item, by_unit, fold
 from git_theta_ext.comparison.words import aligned, percent, plural
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,13 +13,13 @@ import sys
 import warnings
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from queue import LifoQueue
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.merging.devices.numbers import prepared, torch_dtype, viewed, widened
 from git_theta_ext.model.dtypes import dtype as dtype_named
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Elected, Pair
+from git_theta_ext.records import replace
 from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ plan is made before, and the results are added to the store and to the journal b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from git_theta_ext.merging.execution.stream import run
 from git_theta_ext.merging.execution.work import MergedTensor, SignElection
 from git_theta_ext.merging.thresholds.search import count_changes
 from git_theta_ext.model.manifest import Parameter
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.store.job_store import JobStore
 from git_theta_ext.store.work_area import Delivery, WorkArea, deliver

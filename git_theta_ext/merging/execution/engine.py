@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from git_theta_ext.merging.planning.plan import scope_of
 from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
 from git_theta_ext.merging.thresholds.search import counting_here, search
 from git_theta_ext.model.manifest import Manifest, Parameter
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_pair
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.util.threads import no_progress

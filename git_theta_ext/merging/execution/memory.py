@@ -7,7 +7,6 @@ except for an allowance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from git_theta_ext.merging.execution.stream import results_bytes
 from git_theta_ext.merging.execution.work import gathered_bytes, piece_bytes, rows_bytes
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes
 from git_theta_ext.merging.thresholds.search import counting_bytes, histogram_bytes
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.batches import waiting_bytes
 from git_theta_ext.store.read_ahead import largest_piece, reading_bytes
 from git_theta_ext.util.threads import largest_sum

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
@@ -15,6 +14,7 @@ from git_theta_ext.merging.devices.methods import merge_pairs_by
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.merging.devices.one_core import SMALL
 from git_theta_ext.model.floats import is_wide, largest
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_pair
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import PluginError
@@ -12,6 +11,7 @@ from git_theta_ext.interfaces import Elected, Piece, array_namespace, astype
 from git_theta_ext.merging.devices.methods import merge_by
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.model.floats import largest
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
@@ -11,6 +10,7 @@ from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import failure_of, give_back_memory
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.execution.work import MergedTensor, TensorMerge
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from blake3 import blake3
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.floats import components, is_wide
 from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
@@ -22,6 +21,7 @@ from git_theta_ext.merging.execution.pieces import (
 )
 from git_theta_ext.merging.execution.tasks import ROW_ELEMENTS
 from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

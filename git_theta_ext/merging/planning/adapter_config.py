@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.merging.planning.lora_scales import PREFIX, Fit, Scaling
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.model.json_text import written_like
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ with them, nor used with the merged configuration.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.merging.planning.adapter_config import canonical, merge_configs, read_object
@@ -15,6 +14,7 @@ from git_theta_ext.merging.planning.lora_scales import base_model
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.shards import CONFIG
+from git_theta_ext.records import replace
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

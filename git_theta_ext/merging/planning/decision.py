@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.merging.planning.obstacles import new_types, obstacle, obstacle_to_change, reshaped, types_differ
 from git_theta_ext.merging.rules.rules import APPLY
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import MOST_SIDES, side_names
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:

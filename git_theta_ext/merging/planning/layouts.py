@@ -6,7 +6,6 @@ So if several sides changed the layout, the layouts are read and compared by wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from git_theta_ext.merging.planning.fact_owners import fact_owners
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.layout import Layout, Literal
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.text import shortlist

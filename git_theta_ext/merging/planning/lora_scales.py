@@ -7,12 +7,12 @@ square root.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.planning.module_patterns import ModulePatterns
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ class Scaling:
     settings: str
     base: str = field(default="", compare=False)
     meaning: str = field(default="{}", compare=False)
-    _config: Mapping[str, Any] = field(compare=False, hash=False, default_factory=dict)
+    _config: Mapping[str, Any] = field(compare=False, default_factory=dict)
     _prefix: str = field(compare=False, default="")
 
     @classmethod

@@ -7,11 +7,11 @@ parameters, or ours if several sides did.
 from __future__ import annotations
 
 from bisect import bisect
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.model_version import index_of
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

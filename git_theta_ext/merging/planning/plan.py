@@ -6,7 +6,6 @@ meaningful, and everything else is a conflict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from git_theta_ext.merging.planning.units import decide_units
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.units import QUANTISED
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.registry import find_format, find_merge
 
 if TYPE_CHECKING:

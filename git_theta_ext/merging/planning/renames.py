@@ -9,12 +9,12 @@ that are all 0 or all 1 are only followed together with another parameter of the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ it, the factors are made to fit the result, and are in conflict if that is not p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
@@ -19,6 +18,7 @@ from git_theta_ext.merging.planning.units import pair_of
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.lora_names import module_of
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -5,7 +5,6 @@ All parameters of a unit are taken from the same side, or merged together, or al
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.lora_names import alpha_of, lora_pairs, lora_unit
 from git_theta_ext.model.quantised_weights import quantised_weights
 from git_theta_ext.model.units import QUANTISED, Unit, common_name
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.registry import find_merge, find_pair
 
 if TYPE_CHECKING:

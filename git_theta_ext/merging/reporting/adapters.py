@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
@@ -10,6 +9,7 @@ from git_theta_ext.merging.planning.adapter_config import read_object
 from git_theta_ext.merging.planning.adapters import other_adapters
 from git_theta_ext.merging.planning.lora_scales import Scaling
 from git_theta_ext.model.lora_names import alpha_of, lora_pairs, module_of
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

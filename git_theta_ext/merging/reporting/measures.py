@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import array_namespace, astype
 from git_theta_ext.merging.execution.stream import read_parameters
 from git_theta_ext.model.floats import is_wide
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

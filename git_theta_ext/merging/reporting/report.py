@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.reporting.measures import Measures, MergedVersions, measure
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.units import QUANTISED
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

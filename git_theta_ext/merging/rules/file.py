@@ -9,12 +9,12 @@ and the command line. A method replaces the rules of the file; options alone cha
 from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.rules.globs import matcher
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge
 from git_theta_ext.util.text import similar
 

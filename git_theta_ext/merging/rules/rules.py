@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError, PluginError
 from git_theta_ext.merging.rules.globs import matcher
 from git_theta_ext.model.conflicts import MOST_SIDES, side_names
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge, names
 from git_theta_ext.util.text import similar
 

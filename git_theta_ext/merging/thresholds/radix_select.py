@@ -5,10 +5,10 @@ The values are counted on the device that merges them, positive and negative one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Trim
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.streaming import HALF_BITS, KthLargest
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

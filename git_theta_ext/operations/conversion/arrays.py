@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError
@@ -13,6 +12,7 @@ from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.operations.conversion.array_blocks import block_shape, blocks, touched
 from git_theta_ext.operations.conversion.array_directory import bounded_object
 from git_theta_ext.operations.conversion.tensors import chosen
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.libraries import require
 from git_theta_ext.util.threads import no_progress
 

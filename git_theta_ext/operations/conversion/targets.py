@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, UsageError
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import UsageError
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.text import similar
 from git_theta_ext.util.threads import no_progress
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
@@ -19,6 +18,7 @@ from git_theta_ext.git.raw_diff import changes
 from git_theta_ext.operations.diff.driver import compare_versions, manifests_of, sides_of
 from git_theta_ext.operations.diff.git_call import DiffCall, call_for, compared_by, same
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:

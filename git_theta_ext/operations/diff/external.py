@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.external_data import (
@@ -19,6 +18,7 @@ from git_theta_ext.model.layout import layout_of
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import Digest
 from git_theta_ext.operations.diff.sides import Side
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.skeletons import read_skeleton
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.raw_diff import Compared
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.shards import is_adapter, models_of
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

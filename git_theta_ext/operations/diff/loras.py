@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from git_theta_ext.merging.planning.lora_scales import Fit, Scaling
 from git_theta_ext.model.floats import is_real, to_float
 from git_theta_ext.model.lora_names import alpha_of, lora_pairs, lora_unit, module_of
 from git_theta_ext.model.units import LORA
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.threads import batches
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changes import ModelChange
@@ -21,6 +20,7 @@ from git_theta_ext.operations.diff.pieces import join_pieces
 from git_theta_ext.operations.diff.selection import EVERYTHING, Selection
 from git_theta_ext.operations.diff.sides import ModelSide
 from git_theta_ext.operations.diff.trees import read_trees
+from git_theta_ext.records import replace
 from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:

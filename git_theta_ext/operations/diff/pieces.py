@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError, ThetaError
@@ -12,6 +11,7 @@ from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import Digest, TensorHasher
 from git_theta_ext.model.tensor_pieces import JoinedTensor
 from git_theta_ext.operations.diff.sides import Side
+from git_theta_ext.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

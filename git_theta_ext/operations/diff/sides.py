@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.git.blobs import BlobReader
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.model_version import in_model, renamed
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.store.temporary import spool
 from git_theta_ext.util.file_bytes import FileBytes, open_bytes
 

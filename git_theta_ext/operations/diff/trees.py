@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from git_theta_ext.model.shard_index import MAX_INDEX
 from git_theta_ext.model.shards import MOST_CONFIG_BYTES, is_config, is_text
 from git_theta_ext.operations.diff.sides import Side, side_of_blob, side_of_file
 from git_theta_ext.operations.models import Directory, parse_index, read_configs, read_indexes
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
@@ -16,6 +15,7 @@ from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
 from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
 from git_theta_ext.operations.filter.written_files import WrittenFiles, finish_written_files
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 

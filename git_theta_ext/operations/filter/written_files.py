@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import read_layout
@@ -17,6 +16,7 @@ from git_theta_ext.git.index_patch import LOCK_SECONDS, StatWords, Update, patch
 from git_theta_ext.git.objects import blob_id, read_manifests
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.files import reporting_os_errors, sync_file
 
 if TYPE_CHECKING:

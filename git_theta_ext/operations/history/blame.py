@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.commit_log import read_log
@@ -11,6 +10,7 @@ from git_theta_ext.git.entries import tree_entry
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines, digest_of, name_of
 from git_theta_ext.operations.history.manifests import with_manifests
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

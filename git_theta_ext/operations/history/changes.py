@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from posixpath import basename, dirname
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines, nam
 from git_theta_ext.model.shards import models_of
 from git_theta_ext.operations.history.indexed_names import IndexedNames, has_index, named_lines
 from git_theta_ext.operations.history.manifests import with_manifests
+from git_theta_ext.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

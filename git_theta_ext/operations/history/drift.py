@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from posixpath import dirname
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.model.shards import model_name
 from git_theta_ext.operations.history.numbers import measure_versions, only
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

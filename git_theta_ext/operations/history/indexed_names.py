@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, RepositoryError
@@ -13,6 +12,7 @@ from git_theta_ext.model.manifest_lines import ManifestLines
 from git_theta_ext.model.model_version import in_model, renamed
 from git_theta_ext.model.shards import INDEX_FORMATS
 from git_theta_ext.operations.models import Directory, read_indexes
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changes import ModelChange
@@ -11,6 +10,7 @@ from git_theta_ext.comparison.models import compare_models
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.operations.models import indexed_models
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

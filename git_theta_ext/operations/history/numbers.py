@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.changes import ModelChange
@@ -13,6 +12,7 @@ from git_theta_ext.model.model_version import ModelVersion, renamed
 from git_theta_ext.model.tensor_pieces import tensor_of
 from git_theta_ext.operations.diff.measuring import measure_modified
 from git_theta_ext.operations.history.indexed_names import named
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

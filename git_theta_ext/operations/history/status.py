@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat as stat_module
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.checkpoint.clean import describe
@@ -18,6 +17,7 @@ from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing
 from git_theta_ext.operations.sync.push_refs import boundary, tracked
 from git_theta_ext.operations.sync.remotes import fetch_address, push_addresses, remote_url
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import in_packs
 from git_theta_ext.transfer.complete import read_complete, write_complete

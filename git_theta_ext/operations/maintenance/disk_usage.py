@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.group import Item, fold
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import in_packs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError
@@ -12,6 +11,7 @@ from git_theta_ext.git.snapshot import snapshot
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.history.versions import file_changes
 from git_theta_ext.operations.maintenance.fsck import listed_objects
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.maintenance.fsck import Problem, check_manifests, check_packs
 from git_theta_ext.store.verification.checks import Checks, version_key
 from git_theta_ext.util.files import total_bytes

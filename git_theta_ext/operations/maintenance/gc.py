@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.delta_candidates import candidates
 from git_theta_ext.operations.maintenance.idle import read_idle, state_of, write_idle
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import sound
 from git_theta_ext.store.maintenance.extract import starting_within

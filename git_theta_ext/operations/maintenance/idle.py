@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from git_theta_ext.git.snapshot import snapshot
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content
 from git_theta_ext.version import __version__
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.remotes import fetch_address, local_path, open_remote
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.locations import flattened, in_packs, sound
 from git_theta_ext.store.maintenance.copying import copies
 from git_theta_ext.store.maintenance.gc import worth_copying

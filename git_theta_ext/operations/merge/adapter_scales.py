@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.merging.planning.adapter_config import merge_configs, read_object
@@ -13,6 +12,7 @@ from git_theta_ext.merging.planning.layouts import facts_of_sides
 from git_theta_ext.merging.planning.lora_scales import Scaling, Scalings
 from git_theta_ext.merging.planning.scaling import with_scales
 from git_theta_ext.model.shards import CONFIG
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

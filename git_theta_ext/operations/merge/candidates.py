@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.merge_tree import renames
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.operations.merge.versions import read_version
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

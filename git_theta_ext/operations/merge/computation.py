@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +12,7 @@ from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.merging.outcome import Outcome
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.operations.merge.inputs import gather_inputs
+from git_theta_ext.records import replace
 from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from git_theta_ext.operations.merge.record import note_step
 from git_theta_ext.operations.merge.resolve import resolve_together, sides_of, skeletons_to_read, values_to_read
 from git_theta_ext.operations.staging.stage import Staged, stage_manifests
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.merge.resolve_layout import resolve_layout
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,6 @@ import glob
 import posixpath
 from bisect import bisect_left
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
@@ -18,6 +17,7 @@ from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts,
 from git_theta_ext.operations.merge.conflicted_files import together
 from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.models import indexes_in_worktree
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.answer_script import DRIVER, drop_scripts, write_script
 from git_theta_ext.git.answers import calling_git, drop_answers, has_answer, keep_answer
 from git_theta_ext.git.objects import blob_id
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import posixpath
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
@@ -24,6 +23,7 @@ from git_theta_ext.model.shards import CONFIG, MOST_CONFIG_BYTES
 from git_theta_ext.operations.merge.adapter_scales import AdapterFiles, with_adapter_scales
 from git_theta_ext.operations.merge.statistics import needs_statistics, outdated, used_statistics
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.statistics.sidecar import sidecar_of
 
 if TYPE_CHECKING:

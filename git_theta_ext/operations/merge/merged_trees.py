@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.caller import calling_commands
 from git_theta_ext.git.revisions import find_object, head_of, merge_bases, merge_heads
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

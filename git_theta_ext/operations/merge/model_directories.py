@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from git_theta_ext.git.entries import EXECUTABLE, REGULAR
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.operations.models import Directory
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

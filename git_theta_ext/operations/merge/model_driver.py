@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
@@ -22,6 +21,7 @@ from git_theta_ext.operations.merge.record import recorded_rules
 from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,6 @@ end with the merged model.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from git_theta_ext.operations.merge.model_directories import MergedModel
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
 from git_theta_ext.operations.models import Directory
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

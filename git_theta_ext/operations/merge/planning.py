@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.words import listed
@@ -12,6 +11,7 @@ from git_theta_ext.merging.planning.casts import Casts, find_casts, values_to_re
 from git_theta_ext.merging.planning.plan import UNREAD, plan
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_merge
 from git_theta_ext.statistics.sidecar import is_statistics
 from git_theta_ext.util.libraries import absent, is_installed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
@@ -20,6 +19,7 @@ from git_theta_ext.operations.merge.candidates import checkpoints
 from git_theta_ext.operations.merge.inputs import gather_preview
 from git_theta_ext.operations.merge.strategy import planned
 from git_theta_ext.operations.merge.strategy_models import models_among, planned_model
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.threads import thread_count
 
 if TYPE_CHECKING:

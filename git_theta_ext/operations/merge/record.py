@@ -10,7 +10,6 @@ import json
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, ThetaError
@@ -18,6 +17,7 @@ from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.operations.merge.trailers import drop_untrue
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:

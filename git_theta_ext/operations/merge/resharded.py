@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.records import replace
 
 if TYPE_CHECKING:
     from git_theta_ext.checkpoint.resharded import Known

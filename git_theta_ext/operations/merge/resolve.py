@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.tensor_pieces import tensor_of
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.conflicted_files import together, with_values
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:

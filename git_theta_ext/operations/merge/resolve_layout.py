@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.apply import compose
+from git_theta_ext.records import replace
 from git_theta_ext.store.skeletons import read_skeleton
 
 if TYPE_CHECKING:

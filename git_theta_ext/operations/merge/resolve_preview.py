@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.reporting.measures import MergedVersions, measure
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.operations.merge.resolve import resolved_values
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.memory import MemoryStore
 
 if TYPE_CHECKING:

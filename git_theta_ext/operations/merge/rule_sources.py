@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import FORMER_MERGE_OPTIONS
@@ -13,6 +12,7 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.process import MERGE_OPTIONS
 from git_theta_ext.merging.rules.file import FILE, MOST_BYTES
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,6 @@ change, or of the version that it is applied to. Options of the command itself a
 
 from __future__ import annotations
 
-from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from git_theta_ext.git.operation import MERGE
 from git_theta_ext.git.process import MERGE_OPTIONS
 from git_theta_ext.merging.rules.file import FILE, overridden, parse_override, read_rules
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
+from git_theta_ext.records import replace
 from git_theta_ext.statistics.sidecar import is_statistics
 
 if TYPE_CHECKING:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from git_theta_ext.errors import ManifestError
 from git_theta_ext.model.manifest import Manifest, is_manifest
+from git_theta_ext.records import replace
 
 
 def read_version(data: bytes, label: str, *, allow_conflicts: bool = False) -> Manifest:

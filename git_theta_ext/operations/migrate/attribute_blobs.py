@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.objects import read_objects, write_blob
 from git_theta_ext.operations.migrate.attributes import MAX_ATTRIBUTES
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from git_theta_ext.operations.migrate.original import OriginalReader
 from git_theta_ext.operations.migrate.original_metadata import parse_original
 from git_theta_ext.operations.migrate.pointers import has_extensions, old_pointer
 from git_theta_ext.protocol.lfs.pointer import MAX_POINTER, Pointer
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.util.file_bytes import FileBytes, open_bytes
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress

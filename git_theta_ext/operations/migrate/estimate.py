@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.operations.history.versions import Version
 from git_theta_ext.operations.maintenance.delta_candidates import candidates
 from git_theta_ext.operations.migrate.conversion import clean_version
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.maintenance.recode import Recoder
 from git_theta_ext.util.file_bytes import FileBytes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
@@ -22,6 +21,7 @@ from git_theta_ext.operations.migrate.rewrite import FileEdit
 from git_theta_ext.operations.migrate.run import Migrated, migrate
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.protocol.lfs.pointer import Pointer
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.util.files import reporting_os_errors, sha256_of
 

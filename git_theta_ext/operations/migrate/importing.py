@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from git_theta_ext.operations.migrate.original_listing import objects_of_origina
 from git_theta_ext.operations.migrate.patterns import path_matcher
 from git_theta_ext.operations.migrate.rewrite import FileEdit
 from git_theta_ext.operations.migrate.run import Migrated, migrate
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.blobs import BlobReader
@@ -15,6 +14,7 @@ from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
 from git_theta_ext.operations.migrate.listing import list_files
 from git_theta_ext.operations.migrate.patterns import path_matcher
 from git_theta_ext.operations.migrate.refs import chosen_refs, tips_of
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.folders import temporary_folder
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replacing, reporting_os_errors, sync_directories, sync_file
 
 if TYPE_CHECKING:

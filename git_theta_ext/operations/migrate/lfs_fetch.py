@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError, ThetaError
 from git_theta_ext.interfaces import RemoteContext, WantedObject
 from git_theta_ext.operations.migrate.lfs_storage import LfsStorage
 from git_theta_ext.operations.sync.remotes import fetch_address, local_path, remotes_in_order, repository_at
+from git_theta_ext.records import dataclass
 from git_theta_ext.registry import find_remote
 from git_theta_ext.util.files import reporting_os_errors, sha256_of
 from git_theta_ext.util.text import redacted

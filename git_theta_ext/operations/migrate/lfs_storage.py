@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.alternates import object_folders
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_file
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.operations.migrate.attributes import NAME
 from git_theta_ext.operations.migrate.streams import Begin, Change, read_events
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

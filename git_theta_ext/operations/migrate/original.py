@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError, MissingError
@@ -13,6 +12,7 @@ from git_theta_ext.operations.migrate.lfs_fetch import fetch_objects
 from git_theta_ext.operations.migrate.original_arrays import apply_update, read_arrays
 from git_theta_ext.operations.migrate.original_files import kind_of, save
 from git_theta_ext.operations.migrate.original_metadata import parse_original
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

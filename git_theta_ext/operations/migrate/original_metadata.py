@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.protocol.lfs.pointer import MAX_SIZE, Pointer
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError, UsageError
@@ -11,6 +10,7 @@ from git_theta_ext.git.revisions import branch_of, find_object, head_of
 from git_theta_ext.operations.migrate.checks import BACKUP
 from git_theta_ext.operations.migrate.journal import Move
 from git_theta_ext.operations.migrate.tags import read_tags, target_of
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
@@ -13,6 +12,7 @@ from git_theta_ext.operations.migrate.attributes import NAME
 from git_theta_ext.operations.migrate.commits import write_commits
 from git_theta_ext.operations.migrate.listing import attributes_folder, exported
 from git_theta_ext.operations.migrate.streams import Change, Delete, edited
+from git_theta_ext.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.git.partial import bring_history, is_partial
@@ -18,6 +17,7 @@ from git_theta_ext.operations.migrate.finish import count_signatures, finish, fi
 from git_theta_ext.operations.migrate.listing import list_files
 from git_theta_ext.operations.migrate.refs import chosen_refs, tips_of
 from git_theta_ext.operations.migrate.rewrite import rewrite
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.locks import file_lock
 
 if TYPE_CHECKING:

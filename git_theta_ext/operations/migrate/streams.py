@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import ProtocolError
 from git_theta_ext.git.attributes import unquote
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

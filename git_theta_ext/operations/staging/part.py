@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from git_theta_ext.git.objects import write_blob
 from git_theta_ext.operations.filter.populate import Wanted, populate_wanted, restore_manifests
 from git_theta_ext.operations.history.status import in_worktree
 from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import os
 import shutil
 import stat as stat_module
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.clean import clean
@@ -23,6 +22,7 @@ from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.clean import echo_manifest
 from git_theta_ext.operations.filter.content_check import check_content
 from git_theta_ext.operations.filter.written_files import flush_if_asked
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.temporary import BACKUP, temporary
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.files import reporting_os_errors, temporary_beside

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.staging.stage import Rewrite
 from git_theta_ext.operations.staging.worktree_checkpoint import committed
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.records import dataclass
 from git_theta_ext.update.tolerance import within
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from git_theta_ext.operations.models import Directory
 from git_theta_ext.operations.staging.stage import Rewrite
 from git_theta_ext.operations.staging.worktree_checkpoint import committed
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.batches import Batches
 from git_theta_ext.update.apply import CheckpointUpdate, is_applied, results
 from git_theta_ext.update.files import MAX_CONFIG, read_update

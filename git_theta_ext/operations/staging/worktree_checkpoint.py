@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.clean import describe, value_of
@@ -13,6 +12,7 @@ from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.operations.staging.stage import regular_file
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:

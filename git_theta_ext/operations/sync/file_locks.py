@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from git_theta_ext.git.revisions import head_of, pushed_ref
 from git_theta_ext.interfaces.locks import LockingRemote
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.sync.remotes import open_remote, push_addresses
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import redacted, shortlist
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, UsageError
@@ -10,6 +9,7 @@ from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
 from git_theta_ext.git.partial import is_partial
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

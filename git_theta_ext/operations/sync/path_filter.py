@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.tracked_config import read_tracked
+from git_theta_ext.records import dataclass
 from git_theta_ext.settings import FETCH_EXCLUDE, FETCH_INCLUDE
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from git_theta_ext.git.objects import named_digests
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, reachable, tips_of
 from git_theta_ext.operations.sync.push_locks import LockCheck
 from git_theta_ext.operations.sync.push_survey import survey
+from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import LockedError, RemoteError
 from git_theta_ext.git.changed_paths import changed_paths
 from git_theta_ext.interfaces.locks import LockingRemote
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

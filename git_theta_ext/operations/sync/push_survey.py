@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
@@ -11,6 +10,7 @@ from git_theta_ext.operations.sync.outgoing import Outgoing, outgoing, tips_of
 from git_theta_ext.operations.sync.push_locks import LockCheck, check_locks
 from git_theta_ext.operations.sync.push_refs import boundary, tracked, uses_theta
 from git_theta_ext.operations.sync.selection import select_history
+from git_theta_ext.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

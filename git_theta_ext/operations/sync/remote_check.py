@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError, UsageError
@@ -12,6 +11,7 @@ from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.outgoing import reachable, tips_of
 from git_theta_ext.operations.sync.push_refs import history_updates
 from git_theta_ext.operations.sync.remotes import open_remote, push_addresses, try_remotes
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.transfer.outgoing import keep
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.verify import verified

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.protocol.lfs.endpoints import is_http, ssh_address
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_remote, remote_of_scheme
 from git_theta_ext.transfer.meter import Meter
 from git_theta_ext.transfer.remote_index import OpenedRemote

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.sync.outgoing import reachable
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

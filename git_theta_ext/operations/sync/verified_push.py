@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.operations.sync.remotes import open_remote
+from git_theta_ext.records import replace
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.verify import verified
 from git_theta_ext.util.threads import no_progress

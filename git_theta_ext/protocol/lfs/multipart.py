@@ -7,11 +7,11 @@ The parts are sent with PUT, and then their ETags with POST to the address of th
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ProtocolError
 from git_theta_ext.protocol.lfs.batch import check_address
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

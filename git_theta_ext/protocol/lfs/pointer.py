@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from git_theta_ext.records import dataclass
 
 MAX_POINTER = 1024
 """Maximum size of a pointer in bytes."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from git_theta_ext.errors import ProtocolError
 from git_theta_ext.protocol.sftp.packets import VERSION, Attributes, Fields, Kind
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from git_theta_ext.errors import ProtocolError
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

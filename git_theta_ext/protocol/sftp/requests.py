@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.protocol.sftp.packets import (
@@ -17,6 +16,7 @@ from git_theta_ext.protocol.sftp.packets import (
     u32,
     u64,
 )
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import Digest, tensor_digest
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.store.packs.writer import NewBlob, dense_blob

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, ThetaError
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import filtered, flattened, pack_ids, usable
 from git_theta_ext.store.packs.reader import read_pack_header, wrong_tensor

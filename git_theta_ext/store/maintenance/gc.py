@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, smallest, sound_first
 from git_theta_ext.store.locations import Verdict, filtered, flattened
 from git_theta_ext.store.maintenance.copying import copies

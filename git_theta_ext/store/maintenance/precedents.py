@@ -7,9 +7,9 @@ and the versions of one parameter, mostly change alike, so only some of them are
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.store.maintenance.cheapest import StoragePlan
 

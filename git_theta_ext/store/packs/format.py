@@ -10,7 +10,6 @@ Reading a header takes at most 16 times its size in memory, and time in proporti
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +20,7 @@ from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.model.rows import RowReader
 from git_theta_ext.model.tensor import Digest, TensorSpec, skeleton_spec
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

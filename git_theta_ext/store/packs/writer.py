@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.model.tensor import Digest
+from git_theta_ext.records import dataclass, field
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.store.temporary import clear_stale, temporary

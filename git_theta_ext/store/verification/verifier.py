@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError, ThetaError
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import ancestors, depths, shallowest, sound_first
 from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.index_damage import no_warning
