@@ -22,7 +22,7 @@ from git_theta_ext.interfaces import (
     to_float64,
 )
 
-from . import _floats, _range_finder
+from . import _floats, _intervals, _range_finder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +117,7 @@ class _Rows:
         return self.data[start:end]
 
 
-def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) -> _range_finder.Intervals:
+def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) -> _intervals.Intervals:
     """Return the intervals of the update in the first rows and columns."""
     import numpy as np
 
@@ -128,14 +128,14 @@ def _update(target: TensorSource, parent: TensorSource, shape: tuple[int, int]) 
             low, high = _floats.rounding_interval(target.read(piece.start, piece.stop), dtype)
             base = to_float64(parent.read(piece.start, piece.stop), dtype)
             middle = (low + high) / 2 - base
-            unknown = ~(np.abs(middle) < _range_finder.ANYTHING)
+            unknown = ~(np.abs(middle) < _intervals.ANYTHING)
             middle[unknown] = 0
             centre[block] = middle
-            half[block] = np.where(unknown, _range_finder.ANYTHING, (high - low) / 2 + _ARITHMETIC * np.abs(middle))
+            half[block] = np.where(unknown, _intervals.ANYTHING, (high - low) / 2 + _ARITHMETIC * np.abs(middle))
     # If a sum cancels out, its error is that of its terms.
     squares = sum(float(np.square(centre[block]).sum(dtype=np.float64)) for block in _floats.blocks(centre.size))
     half += _ARITHMETIC * (squares / centre.size) ** 0.5 + _TINY
-    return _range_finder.Intervals(centre.reshape(shape), half.reshape(shape))
+    return _intervals.Intervals(centre.reshape(shape), half.reshape(shape))
 
 
 def _sampled_rank(target: TensorSource, parent: TensorSource) -> int | None:
@@ -219,7 +219,7 @@ def _distance(guess: Any, centre: NDArray[np.float32], half: NDArray[np.float32]
     return float((np.maximum(np.abs(centre - guess) - half, 0).astype(np.float64) ** 2).sum())
 
 
-def _factor(update: _range_finder.Intervals, width: int) -> tuple[Any, Any]:
+def _factor(update: _intervals.Intervals, width: int) -> tuple[Any, Any]:
     """Return refined factors as numpy arrays, computed on a GPU if one can be used and the matrix is large enough."""
     import numpy as np
 
@@ -230,10 +230,10 @@ def _factor(update: _range_finder.Intervals, width: int) -> tuple[Any, Any]:
     return _range_finder.refine(np, update, *_range_finder.find_range(np, update, start))
 
 
-def _factor_on_device(update: _range_finder.Intervals, start: NDArray[np.float32]) -> tuple[Any, Any]:
+def _factor_on_device(update: _intervals.Intervals, start: NDArray[np.float32]) -> tuple[Any, Any]:
     import torch
 
-    on_device = _range_finder.Intervals(torch.from_numpy(update.centre).cuda(), torch.from_numpy(update.half).cuda())
+    on_device = _intervals.Intervals(torch.from_numpy(update.centre).cuda(), torch.from_numpy(update.half).cuda())
     initial = _range_finder.find_range(torch, on_device, torch.from_numpy(start).cuda())
     left, right = _range_finder.refine(torch, on_device, *initial)
     return left.cpu().numpy(), right.cpu().numpy()

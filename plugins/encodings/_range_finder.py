@@ -10,11 +10,16 @@ All functions take arrays of numpy or torch, and that module as ``xp``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-ANYTHING = 1e30
-"""Half the length of the interval of an element without information, such as one that is not finite."""
+from . import _narrow_intervals
+from ._intervals import Intervals, misses, regular, wide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Step = Callable[[Any, Any, float], tuple[Any, Any, int]]
+
 OVERSAMPLE = 8
 """The number of random columns in addition to the expected rank."""
 
@@ -23,31 +28,14 @@ _ABOVE_NOISE = 1.3  # the singular values of noise are close to each other
 _ROUNDS = 30
 _CENTRED_ROUNDS = 2
 _SETTLED = 9  # the round after which noise and update differ clearly
-_INSIDE = 0.003  # weight of elements that are inside their interval, which keeps the systems regular
 _AIM = 0.6  # inner part of the interval to aim at: closer to the middle, factors need less precision
 _BLOCK = 1 << 20
 _CACHED = 1 << 16  # elements of a block that stays in the cache of a CPU
 _WORK = 2e10  # multiplications that a search may take, a few seconds
+_NARROW_WORK = 5e9  # the same if only the narrowest intervals of each row are looked at, which takes longer for each
+_LAST_ROUNDS = 2  # with all elements, after those
 _PATIENCE = 3  # rounds in a row in which no fewer elements miss
 _WORKSPACE = 1 << 26
-
-
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """The intervals of a rounded update, as arrays of [rows, columns] in float32.
-
-    Attributes:
-        centre: The middle of the interval of each element; zero if the element does not restrict the update.
-        half: Half the length of the interval; ``ANYTHING`` if the element does not restrict the update.
-    """
-
-    centre: Any
-    half: Any
-
-    @property
-    def T(self) -> Intervals:  # noqa: N802 - the name that arrays use
-        """The transposed update."""
-        return Intervals(self.centre.T, self.half.T)
 
 
 def find_range(xp: Any, update: Intervals, start: Any) -> tuple[Any, Any, float]:
@@ -69,7 +57,7 @@ def find_range(xp: Any, update: Intervals, start: Any) -> tuple[Any, Any, float]
     noise = float(values[-OVERSAMPLE // 2 :].mean())
     rank = max(1, int((values > _ABOVE_NOISE * noise).sum()))
     root = values[:rank] ** 0.5
-    return _wide((basis @ left[:, :rank]) * root), _wide(root[:, None] * right[:rank]), noise
+    return wide((basis @ left[:, :rank]) * root), wide(root[:, None] * right[:rank]), noise
 
 
 def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> tuple[Any, Any]:
@@ -82,16 +70,43 @@ def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> t
         right: The initial right factor, float64 of [rank, columns].
         noise: The noise level of the initial factors. Parts of the update that shrink far below it are noise.
     """
-    work = float(left.shape[0]) * right.shape[1] * right.shape[0] ** 2 * 2
-    if right.shape[0] ** 2 * max(update.centre.shape) > _WORKSPACE:
+    rank, (rows, columns) = right.shape[0], update.centre.shape
+    if rank**2 * max(rows, columns) > _WORKSPACE:
         return left, right
-    fewest, idle = float("inf"), 0
-    for i in range(min(_ROUNDS, int(_WORK / work))):
-        aim = _AIM if i >= _CENTRED_ROUNDS else 0.0
+
+    def every(left: Any, right: Any, aim: float) -> tuple[Any, Any, int]:
         left, _ = improve(xp, update, left, right, aim)
-        turned, misses = improve(xp, update.T, right.T, left.T, aim)
-        right = turned.T
-        fewest, idle = (misses, 0) if misses < fewest else (fewest, idle + 1)
+        turned, missing = improve(xp, update.T, right.T, left.T, aim)
+        return left, turned.T, missing
+
+    rounds = min(_ROUNDS, int(_WORK / (2.0 * rows * columns * rank**2)))
+    least = _narrow_intervals.enough(rank)
+    if hasattr(left, "double") or min(rows, columns) < 2 * least:
+        return _search(xp, every, (left, right), rounds, noise)
+    across, down = (_narrow_intervals.of(side, least) for side in (update, update.T))
+    unit = float(update.half.min())
+
+    def narrow(left: Any, right: Any, aim: float) -> tuple[Any, Any, int]:
+        left, _ = _narrow_intervals.improve(across, left, right, (aim, unit))
+        turned, missing = _narrow_intervals.improve(down, right.T, left.T, (aim, unit))
+        return left, turned.T, missing
+
+    if rounds:
+        left, right, _ = every(left, right, 0.0)
+    most = int(_NARROW_WORK / (2.0 * (rows + columns) * least * rank**2))
+    left, right = _search(xp, narrow, (left, right), min(_ROUNDS, most), noise)
+    for _ in range(min(_LAST_ROUNDS, rounds)):
+        left, right, _ = every(left, right, _AIM)
+    return left, right
+
+
+def _search(xp: Any, step: Step, factors: tuple[Any, Any], rounds: int, noise: float) -> tuple[Any, Any]:
+    """Improve factors until fewer misses are unlikely; ``step`` improves both and returns the number of misses."""
+    left, right = factors
+    fewest, idle = float("inf"), 0
+    for i in range(rounds):
+        left, right, missing = step(left, right, _AIM if i >= _CENTRED_ROUNDS else 0.0)
+        fewest, idle = (missing, 0) if missing < fewest else (fewest, idle + 1)
         done = idle == _PATIENCE
         if i == _SETTLED or (done and i < _SETTLED):
             left, right = _above(xp, left, right, noise / 2)
@@ -121,51 +136,24 @@ def improve(xp: Any, update: Intervals, left: Any, right: Any, aim: float = _AIM
     squares = (right[rows] * right[others]).T
     unit = float(update.half.min())  # no weight is above 1
     step = max(1, _block_elements(left) // max(columns, rank * rank))
-    parts, misses = [], 0
+    parts, missing = [], 0
     for at in range(0, left.shape[0], step):
         part = left[at : at + step]
-        missed, weights = _missed(xp, update, slice(at, at + step), part @ right, (aim, unit))
-        misses += int((missed != 0).sum())
+        near = Intervals(update.centre[at : at + step], update.half[at : at + step])
+        missed, weights = misses(xp, near, part @ right, (aim, unit))
+        missing += int((missed != 0).sum())
         packed = weights @ squares
         normal = xp.zeros((part.shape[0], rank, rank), dtype=packed.dtype, **_place(packed))
         normal[:, rows, others] = packed
         normal[:, others, rows] = packed
-        diagonal = normal[:, range(rank), range(rank)]
-        normal[:, range(rank), range(rank)] = diagonal * (1 + 1e-12) + 1e-12 * diagonal.mean() + 1e-300
+        normal = regular(normal)
         weights *= missed
         parts.append(part + xp.linalg.solve(normal, (weights @ right.T)[..., None])[..., 0])
-    return xp.concatenate(parts), misses
-
-
-def _missed(xp: Any, update: Intervals, rows: slice, product: Any, scale: tuple[float, float]) -> tuple[Any, Any]:
-    """Return the distances of a product from the intervals, and the weights of the elements, both in float32.
-
-    Args:
-        xp: numpy or torch.
-        update: The intervals.
-        rows: Some of their rows.
-        product: The product in these rows.
-        scale: The part of an interval to aim at, and the half of one that has a weight of 1 if it is missed.
-    """
-    half = update.half[rows]
-    off = _single(update.centre[rows] - product)
-    inner = half * scale[0]
-    missed = off - xp.minimum(xp.maximum(off, -inner), inner)
-    weights = scale[1] / half
-    weights *= weights
-    return missed, _wide(xp.where(missed != 0, weights, weights * _INSIDE))
+    return xp.concatenate(parts), missing
 
 
 def _block_elements(values: Any) -> int:
     return _BLOCK if hasattr(values, "double") else _CACHED
-
-
-def _wide(values: Any) -> Any:
-    return values.double() if hasattr(values, "double") else values.astype("f8")
-
-
-def _single(values: Any) -> Any:
-    return values.float() if hasattr(values, "float") else values.astype("f4")
 
 
 def _place(values: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.testing.encodings import EncodingTests
-from git_theta_plugins.encodings import _low_rank_fit, _range_finder
+from git_theta_plugins.encodings import _intervals, _low_rank_fit, _narrow_intervals, _range_finder
 from git_theta_plugins.encodings.delta import ENCODING as DELTA
 from git_theta_plugins.encodings.low_rank import ENCODING
 
@@ -266,7 +266,7 @@ def test_torch_finds_the_same_update():
 
     target, parent = merged("BF16", (128, 96), 3)
     known = _low_rank_fit._update(target, parent, (128, 96))
-    update = _range_finder.Intervals(torch.from_numpy(known.centre), torch.from_numpy(known.half))
+    update = _intervals.Intervals(torch.from_numpy(known.centre), torch.from_numpy(known.half))
     start = torch.from_numpy(np.random.default_rng(0).standard_normal((96, 12)).astype(np.float32))
     left, right = _range_finder.refine(torch, update, *_range_finder.find_range(torch, update, start))
     assert left.shape == (128, 3)
@@ -285,3 +285,24 @@ def test_factors_of_far_more_ranks_than_the_matrix_has_are_refused():
     bases = (Base(spec, memoryview(bytes(4))), *(Base(each, memoryview(bytes(20))) for each in (left, right)))
     with pytest.raises(CorruptError, match="rank 5"):
         ENCODING.predict(Chunk(spec, 0, bases, {"scale": 1.0, "swap": False}), memoryview(bytearray(4)))
+
+
+def test_the_narrowest_intervals_of_each_row_are_chosen():
+    half = np.random.default_rng(3).permutation(40 * 300).astype("f4").reshape(40, 300)
+    known = _narrow_intervals.of(_intervals.Intervals(-half, half), 128)
+    assert (np.sort(known.half, axis=1) == np.sort(half, axis=1)[:, :128]).all()
+    assert (np.take_along_axis(half, known.columns, axis=1) == known.half).all()
+    assert (known.centre == -known.half).all()
+
+
+def test_steps_by_the_narrowest_intervals_lead_into_most_of_all_intervals():
+    target, parent = merged("BF16", (300, 280), 4)
+    update = _low_rank_fit._update(target, parent, (300, 280))
+    start = np.random.default_rng(0).standard_normal((280, 12)).astype(np.float32)
+    left, right, _ = _range_finder.find_range(np, update, start)
+    before = (np.abs(left @ right - update.centre) <= update.half).mean()
+    across, down = (_narrow_intervals.of(side, 128) for side in (update, update.T))
+    for _ in range(12):
+        left, _ = _narrow_intervals.improve(across, left, right, (0.6, float(update.half.min())))
+        right = _narrow_intervals.improve(down, right.T, left.T, (0.6, float(update.half.min())))[0].T
+    assert before < 0.95 < (np.abs(left @ right - update.centre) <= update.half).mean()
