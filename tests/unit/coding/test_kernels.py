@@ -358,4 +358,4 @@ def test_what_is_no_buffer_or_cannot_be_written_is_refused():
 
 def test_a_module_of_another_version_is_not_used(monkeypatch):
     monkeypatch.setattr(kernels, "import_module", lambda _: SimpleNamespace(VERSION=0))
-    assert kernels._compiled("_kernels") is None
+    assert kernels.load_compiled("_kernels") is None
