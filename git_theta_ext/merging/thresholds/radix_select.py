@@ -114,7 +114,10 @@ class Selection:
         second = self.bin >= 0
         for sums in (self._counts, self._alone) if alone else (self._counts,):
             before = sums[second]
-            sums[second] = counted if before is None else before + counted
+            if before is None:
+                sums[second] = counted.copy()
+            else:
+                before += counted
 
     def narrow(self) -> None:
         """End the first pass: find the bin of the threshold."""

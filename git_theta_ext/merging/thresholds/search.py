@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from math import floor
 from typing import TYPE_CHECKING
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
 
         def __call__(self, groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Iterator[Counted]:
             """Yield the counts of parts of the changes, which are to be added up."""
+
+
+_SMALL = 1 << 14
+"""Changes of at most so many elements are counted together."""
+_TOGETHER = 1 << 16
+"""Elements of such changes that wait; ``counts`` takes no more for them than for the histograms that they save."""
 
 
 def search(count: Count, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
@@ -104,6 +111,48 @@ def _nbytes(group: Changed) -> int:
     return base.spec.nbytes + sum(value.spec.nbytes for value in values.values())
 
 
+@dataclass(frozen=True)
+class _Uncounted:
+    """The changes of each side to a small tensor."""
+
+    vectors: Sequence[Array]
+
+
+class _Waiting:
+    """Small tensors that are counted together: there are many more counters than elements in each of them.
+
+    Args:
+        bins: As for ``counts``, for each side.
+    """
+
+    def __init__(self, bins: Sequence[int]) -> None:
+        self._bins = bins
+        self._changes: dict[tuple[int, ...], list[_Uncounted]] = {}
+        self._elements = 0
+
+    def add(self, numbers: Sequence[int], changes: _Uncounted) -> Iterator[Counted]:
+        """Take the changes of some sides to a tensor, and count what waits if it is enough."""
+        self._changes.setdefault(tuple(numbers), []).append(changes)
+        self._elements += sum(vector.size for vector in changes.vectors)
+        if self._elements > _TOGETHER:
+            yield from self.count()
+
+    def count(self) -> Iterator[Counted]:
+        """Count what waits."""
+        import numpy as np
+
+        changes, self._changes, self._elements = self._changes, {}, 0
+        for numbers, some in changes.items():
+            sides = zip(numbers, zip(*(each.vectors for each in some), strict=True), strict=True)
+            yield (
+                list(numbers),
+                [
+                    counts(np.concatenate([np.ravel(vector) for vector in vectors]), self._bins[number])
+                    for number, vectors in sides
+                ],
+            )
+
+
 def count_changes(  # noqa: PLR0913 - all but one named
     store: TensorStore,
     device: Device,
@@ -115,22 +164,25 @@ def count_changes(  # noqa: PLR0913 - all but one named
 ) -> Generator[Counted, None, None]:
     """Count the magnitudes of changes, piece by piece; the values are verified in the first pass."""
 
-    def counted(where: Device, group: Changed, chunks: Sequence[memoryview]) -> list[NDArray[np.int64]]:
+    def counted(where: Device, group: Changed, chunks: Sequence[memoryview]) -> list[NDArray[np.int64]] | _Uncounted:
         base, values = group
         wide = any(is_wide(member.spec.dtype) for member in (base, *values.values()))
 
-        def histograms(lane: Lane) -> list[NDArray[np.int64]]:
+        def histograms(lane: Lane) -> list[NDArray[np.int64]] | _Uncounted:
             """Count in a lane, whose tensors are gone when this returns."""
             start = lane.load(chunks[0], base.spec.dtype, wide=wide)
-            return [
-                counts(_single(lane.load(chunk, value.spec.dtype, wide=wide) - start), bins[number])
-                for (number, value), chunk in zip(values.items(), chunks[1:], strict=True)
-            ]
+            changes = (
+                _single(lane.load(chunk, value.spec.dtype, wide=wide) - start)
+                for value, chunk in zip(values.values(), chunks[1:], strict=True)
+            )
+            if where.name == CPU and base.spec.elements <= _SMALL:
+                return _Uncounted(list(changes))
+            return [counts(change, bins[number]) for number, change in zip(values, changes, strict=True)]
 
         with where.lane() as lane:
             return histograms(lane)
 
-    def count(piece: DecodedPiece) -> list[NDArray[np.int64]]:
+    def count(piece: DecodedPiece) -> list[NDArray[np.int64]] | _Uncounted:
         try:
             return counted(device, groups[piece.group], piece.chunks)
         except RuntimeError as error:
@@ -140,6 +192,13 @@ def count_changes(  # noqa: PLR0913 - all but one named
 
     pairs = [[base, *values.values()] for base, values in groups]
     read = read_parameters(store, pairs, count, verify=not second_pass, span=device.span, threads=threads)
+    waiting = _Waiting(bins)
     for piece in read:
-        if piece.chunks:
-            yield list(groups[piece.group][1]), piece.result
+        if not piece.chunks:
+            continue
+        numbers = list(groups[piece.group][1])
+        if isinstance(piece.result, _Uncounted):
+            yield from waiting.add(numbers, piece.result)
+        else:
+            yield numbers, piece.result
+    yield from waiting.count()

@@ -21,6 +21,8 @@ from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
+from git_theta_ext.merging.thresholds import search
+from git_theta_ext.merging.thresholds.radix_select import counts
 from git_theta_ext.model.floats import from_float, to_float
 from git_theta_ext.model.tensor import TensorSpec
 
@@ -449,3 +451,27 @@ def test_other_scopes_and_exact_ties_keep_the_share_that_is_asked_for(bench, ask
         assert sum(kept.values()) == 2000
     else:
         assert kept["b"] < 401
+
+
+def test_thresholds_do_not_depend_on_which_tensors_are_counted_together(bench, monkeypatch):
+    rng = np.random.default_rng(1)
+    base = {f"{number}": rng.normal(size=1 + 40 * number).astype(np.float32) for number in range(8)}
+    branches = [
+        {name: value if rng.random() < 0.3 else value + rng.normal(size=value.shape) for name, value in base.items()}
+        for _ in range(3)
+    ]
+    branches = [{name: value.astype(np.float32) for name, value in row.items()} for row in branches]
+    found, calls = [], []
+    monkeypatch.setattr(search, "counts", lambda vector, within: calls.append(vector.size) or counts(vector, within))
+    numbers, elements = [], set()
+    for small, together in ((0, 0), (1 << 14, 1 << 16), (100, 1 << 16), (1 << 14, 300), (1 << 14, 0)):
+        monkeypatch.setattr(search, "_SMALL", small)
+        monkeypatch.setattr(search, "_TOGETHER", together)
+        found.append(outcome_of(bench, base, *branches, method="ties").manifest)
+        numbers.append(len(calls))
+        elements.add(sum(calls))
+        calls.clear()
+    assert found.count(found[0]) == len(found)
+    assert len(elements) == 1
+    assert numbers[1] < numbers[2] < numbers[0] == numbers[4]
+    assert numbers[1] < numbers[3] < numbers[0]
