@@ -147,10 +147,10 @@ def on_devices(side: int, repetitions: int) -> list[dict[str, Any]]:
     used = [*open_devices("cpu", ()).used, *(open_devices("cuda", ()).used if torch.cuda.is_available() else ())]
     rows = []
     for device in used:
-        bus = _bandwidth(device.name) if device.name != "cpu" else None
+        bus = bandwidths(device.name)["to_device"] if device.name != "cpu" else None
         for methods, size, count in ((STREAMED, side, _TENSORS), (MATRICES, max(side // 4, 1), 1)):
             memory = MemoryStore()
-            versions = [_version(memory, size, count, seed) for seed in range(3)]
+            versions = [version(memory, size, count, seed) for seed in range(3)]
             for method in methods:
                 planned = plan(versions[0], versions[1:], Rules.only(method))
                 row = {"device": device.name, "method": method, "samples": _timed(memory, device, planned, repetitions)}
@@ -163,7 +163,8 @@ def on_devices(side: int, repetitions: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _version(memory: MemoryStore, side: int, count: int, seed: int) -> Manifest:
+def version(memory: MemoryStore, side: int, count: int, seed: int) -> Manifest:
+    """Return a version of a model of square matrices in bf16, whose values are in memory."""
     parameters: dict[str, Parameter] = {}
     for number in range(count):
         torch.manual_seed(number)
@@ -187,18 +188,21 @@ def _timed(memory: MemoryStore, device: Device, planned: Plan, repetitions: int)
     return samples[1:]  # the first repetition loads libraries
 
 
-def _bandwidth(name: str) -> float:
-    """Return the bandwidth from pinned memory to a CUDA device, in bytes per second."""
-    source = torch.empty(_BUS_BYTES, dtype=torch.uint8, pin_memory=True)
-    target = torch.empty(_BUS_BYTES, dtype=torch.uint8, device=name)
-    rates = []
-    for _ in range(5):
-        torch.cuda.synchronize(name)
-        start = time.perf_counter()
-        target.copy_(source, non_blocking=True)
-        torch.cuda.synchronize(name)
-        rates.append(_BUS_BYTES / (time.perf_counter() - start))
-    return statistics.median(rates)
+def bandwidths(name: str) -> dict[str, float]:
+    """Return the bytes per second between pinned memory and a CUDA device, and from other memory to pinned memory."""
+    pinned = torch.empty(_BUS_BYTES, dtype=torch.uint8, pin_memory=True)
+    there = torch.empty(_BUS_BYTES, dtype=torch.uint8, device=name)
+    host = torch.zeros(_BUS_BYTES, dtype=torch.uint8)
+    copies = {"to_device": (there, pinned), "from_device": (pinned, there), "to_pinned": (pinned, host)}
+    rates: dict[str, list[float]] = {way: [] for way in copies}
+    for way, (target, source) in copies.items():
+        for _ in range(5):
+            torch.cuda.synchronize(name)
+            start = time.perf_counter()
+            target.copy_(source, non_blocking=True)
+            torch.cuda.synchronize(name)
+            rates[way].append(_BUS_BYTES / (time.perf_counter() - start))
+    return {way: statistics.median(each) for way, each in rates.items()}
 
 
 def devices_table(rows: list[dict[str, Any]]) -> str:
