@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from git_theta_ext.cluster.open import LOCAL, open_workers
-from git_theta_ext.store.work_area import WorkArea
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.work_area import WorkArea
 
 
 @contextmanager
 def distributed(workspace: Workspace, key: str) -> Iterator[tuple[Workers, WorkArea]]:
     """Give the workers, and the directory where jobs leave packs, which is removed unless the block fails.
+
+    During the block the store has large packs decoded in jobs, too.
 
     Args:
         workspace: The repository and its store.
@@ -27,15 +28,30 @@ def distributed(workspace: Workspace, key: str) -> Iterator[tuple[Workers, WorkA
         ConfigError: ``theta.cluster`` is not valid.
         StoreError: The store cannot be written.
     """
+    from git_theta_ext.cluster.open import LOCAL, open_workers
+    from git_theta_ext.store.verification.jobs import JobExaminer
+    from git_theta_ext.store.work_area import WorkArea
+
     store = workspace.store
     area = WorkArea(store, key)
     done = False
     try:
         workers = open_workers(workspace.settings.cluster or LOCAL, area.path, store.threads)
         try:
-            yield workers, area
+            with store.examining_by(JobExaminer(workers)):
+                yield workers, area
         finally:
             workers.close()
         done = True
     finally:
         area.close(remove=done)
+
+
+@contextmanager
+def workers_if_set(workspace: Workspace) -> Iterator[Workers | None]:
+    """Give workers for jobs that write no packs; None if ``theta.cluster`` is not set. See ``distributed``."""
+    if workspace.settings.cluster is None:
+        yield None
+        return
+    with distributed(workspace, os.urandom(16).hex()) as (workers, _):
+        yield workers

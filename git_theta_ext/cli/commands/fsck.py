@@ -121,7 +121,7 @@ def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
             with output.progress("fetching", 0) as advance:
                 remotes.fill(store, manifests, advance)
         packs = None if changes is None else changes.packs
-        problems = check_store(remotes, store, manifests, output, full=args.full, packs=packs)
+        problems = check_store(workspace, remotes, manifests, full=args.full, packs=packs)
         if args.repair:
             heal = partial(restore_lost, workspace, manifests, paths)
             problems, data["repair"], lines = _repair(

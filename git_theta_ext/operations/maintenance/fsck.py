@@ -10,6 +10,7 @@ from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.revisions import head_of
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.distribution import workers_if_set
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.worktree_restore import restore_from_worktrees
 from git_theta_ext.store.maintenance.fsck import (
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.elsewhere import Remotes
-    from git_theta_ext.util.reporter import Reporter
 
 
 def reachable_manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str, str], list[Problem]]:
@@ -93,28 +92,44 @@ def check_attributes(repo: Repository) -> list[Problem]:
     return problems + [Problem("attribute", f"HEAD:{path}", message) for path in bare]
 
 
-def check_store(  # noqa: PLR0913 - it joins the remotes, the store and the manifests
+def check_store(
+    workspace: Workspace,
     remotes: Remotes,
-    store: Store,
     manifests: Mapping[str, Manifest],
-    reporter: Reporter,
     *,
     full: bool,
     packs: Sequence[Problem] | None = None,
 ) -> list[Problem]:
-    """Check packs and manifests, and with ``full`` every tensor.
+    """Check packs and manifests, and with ``full`` every tensor, in jobs if ``theta.cluster`` is set.
 
     Args:
+        workspace: The repository and its store.
         remotes: The remotes that may hold what the store lacks.
-        store: The store.
         manifests: All manifests, by a readable name.
-        reporter: Shows the progress.
         full: Whether to decode every tensor.
         packs: The problems of packs, if these were checked just now.
+
+    Raises:
+        ClusterError: The workers cannot run a job.
+        ConfigError: ``theta.cluster`` is not valid.
     """
-    if packs is None:
-        with reporter.progress("checking packs", total_bytes(path for _, path in store.pack_files())) as advance:
-            packs = list(check_packs(store, advance))
+    store, reporter = workspace.store, workspace.reporter
+    with workers_if_set(workspace) as workers:
+        if packs is None:
+            with reporter.progress("checking packs", total_bytes(path for _, path in store.pack_files())) as advance:
+                packs = list(check_packs(store, advance, workers=workers))
+        return _problems(workspace, remotes, manifests, packs, full=full)
+
+
+def _problems(
+    workspace: Workspace,
+    remotes: Remotes,
+    manifests: Mapping[str, Manifest],
+    packs: Sequence[Problem],
+    *,
+    full: bool,
+) -> list[Problem]:
+    store, reporter = workspace.store, workspace.reporter
     problems = list(packs)
     with reporter.progress("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
         elsewhere = remotes.elsewhere(store, manifests)

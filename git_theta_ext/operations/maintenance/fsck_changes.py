@@ -9,6 +9,7 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.partial import is_partial
 from git_theta_ext.git.snapshot import snapshot
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.distribution import workers_if_set
 from git_theta_ext.operations.history.versions import file_changes
 from git_theta_ext.operations.maintenance.fsck import listed_objects
 from git_theta_ext.records import dataclass
@@ -59,10 +60,10 @@ def check_changes(workspace: Workspace, remotes: Remotes) -> Changes:
         RepositoryError: Git cannot walk the history.
     """
     store = workspace.store
-    with Checks(store.root) as checks:
+    with Checks(store.root) as checks, workers_if_set(workspace) as workers:
         reads = checks.begin(_packs(store))
         with workspace.reporter.progress("checking packs", total_bytes(_packs(store))) as advance:
-            damaged = list(check_packs(store, advance, reads))
+            damaged = list(check_packs(store, advance, reads, workers))
         state = snapshot(workspace.repo)
         count = checks.count(state)
         versions = None if count is None else _Versions(count, {}, everything=True)

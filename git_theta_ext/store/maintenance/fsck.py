@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cluster.jobs import Job, divided
 from git_theta_ext.errors import CorruptError, MissingError, ThetaError
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import closure, shallowest
@@ -14,15 +16,16 @@ from git_theta_ext.store.locations import filtered, flattened, pack_ids, usable
 from git_theta_ext.store.packs.reader import read_pack_header, wrong_tensor
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.skeletons import read_skeleton
-from git_theta_ext.store.verification.examine import UNREADABLE, lacks_plugin
+from git_theta_ext.store.verification.examine import UNREADABLE, WORTH, lacks_plugin
 from git_theta_ext.util.files import sha256_of
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.model.manifest import Manifest, Skeleton
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.locations import Locations
@@ -47,6 +50,9 @@ class Problem:
     pack: str = ""
 
 
+_HASHING = 1 << 26
+"""Bytes of memory that a job takes that hashes packs: mostly the header of one."""
+
 _LAYOUTS = 64
 """Number of layouts in memory. The versions of a checkpoint mostly share one, and the files of a model alternate."""
 
@@ -64,7 +70,10 @@ def specs_of(manifests: Iterable[Manifest]) -> dict[Digest, TensorSpec]:
 
 
 def check_packs(
-    store: Store, advance: Callable[[int], None] = no_progress, reads: PackReads | None = None
+    store: Store,
+    advance: Callable[[int], None] = no_progress,
+    reads: PackReads | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[Problem]:
     """Compare the SHA-256 of each pack with its name.
 
@@ -72,23 +81,49 @@ def check_packs(
         store: The store, with its alternates.
         advance: Called with the number of bytes read since the last call.
         reads: The packs that need not be read again; those that are intact are added.
+        workers: Hash packs in jobs if these are large; None to hash them in this thread.
     """
     damaged = {(root, name) for root in store.roots for name in store.verdicts.damaged(str(root))}
+    packs = []
     for root, path in store.pack_files():
-        try:
+        with suppress(FileNotFoundError):  # another process recoded it
             stat = path.stat()
             doubted = (root, path.name) in damaged
-            if reads is None or doubted or not reads.unchanged(path, stat):
-                wrong = _wrong_pack(root, path, stat.st_size)
-                if wrong or doubted:
-                    store.doubt_pack(root, path.name)  # if it is intact now, it was repaired
-                if wrong:
-                    yield Problem("corrupt", str(path), wrong, str(path))
-                elif reads is not None:
-                    reads.add(path, stat)
-        except FileNotFoundError:  # another process recoded it
+            packs.append((root, path, stat, doubted, reads is None or doubted or not reads.unchanged(path, stat)))
+    results = _hashed([(root, path, stat.st_size) for root, path, stat, _, read in packs if read], workers)
+    for root, path, stat, doubted, read in packs:
+        wrong = next(results) if read else ""
+        if wrong is None:
             continue
+        if wrong or doubted:
+            store.doubt_pack(root, path.name)  # if it is intact now, it was repaired
+        if wrong:
+            yield Problem("corrupt", str(path), wrong, str(path))
+        elif reads is not None and read:
+            with suppress(FileNotFoundError):
+                reads.add(path, stat)
         advance(stat.st_size)
+
+
+def _hashed(packs: Sequence[tuple[Path, Path, int]], workers: Workers | None) -> Iterator[str | None]:
+    """Yield what is wrong with each pack, given by root, path and size."""
+    sizes = [size for _, _, size in packs]
+    if workers is None or sum(sizes) < WORTH:
+        return map(_wrong_or_gone, packs)
+    jobs = (Job(partial(_wrong_packs, part), _HASHING) for part in divided(packs, sizes))
+    return chain.from_iterable(workers.gather(jobs))
+
+
+def _wrong_packs(packs: Sequence[tuple[Path, Path, int]]) -> list[str | None]:
+    return [_wrong_or_gone(pack) for pack in packs]
+
+
+def _wrong_or_gone(pack: tuple[Path, Path, int]) -> str | None:
+    """Return what is wrong with a pack; empty if nothing is, None if the pack is gone."""
+    try:
+        return _wrong_pack(*pack)
+    except FileNotFoundError:
+        return None
 
 
 def _wrong_pack(root: Path, path: Path, size: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from git_theta_ext.errors import CorruptError, MissingError, PluginError
 from git_theta_ext.model.tensor import TensorHasher
@@ -22,8 +22,21 @@ if TYPE_CHECKING:
     Chosen = Mapping[Digest, Location]
     Find = Callable[[Digest, Location], StoredBlob]
 
+    class Examiner(Protocol):
+        """Decodes entries of packs elsewhere."""
+
+        def outcomes(
+            self, find: Find, copies: Sequence[Copy], trusted: Chosen, *, advance: Callable[[int], None]
+        ) -> Iterator[ThetaError | OSError | None]:
+            """Yield for each entry the error, or None if it is sound; see ``outcomes``."""
+
+
 UNREADABLE = (CorruptError, MissingError, PluginError)
 """Errors of reading a stored tensor that do not concern other tensors."""
+
+
+WORTH = 1 << 25
+"""Stored bytes from which on decoding them elsewhere may take less time than here."""
 
 
 def outcomes(  # noqa: PLR0913 - named

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError, ThetaError
@@ -14,7 +14,7 @@ from git_theta_ext.store.inventory import Inventory
 from git_theta_ext.store.locations import Location, Verdict, filtered, flattened, sound
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.read_ahead import read_ahead
-from git_theta_ext.store.verification.examine import is_damage, outcomes
+from git_theta_ext.store.verification.examine import WORTH, is_damage, outcomes
 from git_theta_ext.store.verification.findings import Findings
 from git_theta_ext.util.files import sha256_of
 from git_theta_ext.util.threads import no_progress, thread_count
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.locations import Copy, Locations
-    from git_theta_ext.store.verification.examine import Chosen
+    from git_theta_ext.store.verification.examine import Chosen, Examiner
 
 _REMEMBERED = 1 << 28
 """Stored bytes that are decoded at most before the verdicts are recorded."""
@@ -75,6 +75,16 @@ class Verifier(Inventory):
         self.threads = thread_count(threads)
         self.decoder = Decoder(self.reader)
         self._findings = Findings(self.verdicts)
+        self._examiner: Examiner | None = None
+
+    @contextmanager
+    def examining_by(self, examiner: Examiner) -> Iterator[None]:
+        """Let something else decode entries of packs during a block, if these are large."""
+        before, self._examiner = self._examiner, examiner
+        try:
+            yield
+        finally:
+            self._examiner = before
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return the digests without a verified location in this store or its alternates.
@@ -225,6 +235,8 @@ class Verifier(Inventory):
     def _outcomes(
         self, copies: Sequence[Copy], trusted: Chosen, advance: Callable[[int], None] = no_progress
     ) -> Iterator[ThetaError | OSError | None]:
+        if self._examiner is not None and sum(location.stored for _, location in copies) >= WORTH:
+            return self._examiner.outcomes(self.blob_at, copies, trusted, advance=advance)
         return outcomes(self.decoder, self.blob_at, copies, trusted, threads=self.threads, advance=advance)
 
     def _damage_below(self, copy: Copy, trusted: Chosen) -> ThetaError | OSError | None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
@@ -18,6 +19,7 @@ from git_theta_ext.store.maintenance.fsck import (
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.skeletons import read_skeleton
+from git_theta_ext.store.verification.jobs import JobExaminer
 from git_theta_ext.util.files import sha256_of
 
 
@@ -34,6 +36,17 @@ def manifest(store, make):
         Skeleton(digest, len(skeleton)),
         {name: Parameter(spec, digest) for name, (spec, digest, _) in tensors.items()},
     )
+
+
+@pytest.fixture(params=["here", "in jobs"])
+def anywhere(request, store, monkeypatch):
+    """Decode entries in this process, or in jobs."""
+    if request.param == "here":
+        yield
+        return
+    monkeypatch.setattr("git_theta_ext.store.verification.verifier.WORTH", 0)
+    with store.examining_by(JobExaminer(LocalWorkers(2))):
+        yield
 
 
 def test_a_sound_store_has_no_problems(store, manifest):
@@ -97,7 +110,7 @@ def test_cut_and_longer_packs_are_named(store, make, change):
     assert found(store) == [("corrupt", str(path), str(path))]
 
 
-def test_renamed_and_swapped_packs_are_named(store, make):
+def test_renamed_and_swapped_packs_are_named(store, make, monkeypatch):
     for seed in range(3):
         store.put([make(1000, seed)])
     one, two, three = (path for _, path in store.pack_files())
@@ -107,6 +120,8 @@ def test_renamed_and_swapped_packs_are_named(store, make):
     elsewhere = three.with_name(three.name[:-1] + ("0" if three.name[-1] != "0" else "1"))
     three.rename(elsewhere)
     assert {where for _, where, _ in found(store)} == {str(one), str(two), str(elsewhere)}
+    monkeypatch.setattr(fsck, "WORTH", 0)
+    assert list(check_packs(store, workers=LocalWorkers(2))) == list(check_packs(store))
 
 
 def test_a_pack_in_the_folder_of_another_is_named(store, make):
@@ -140,6 +155,7 @@ def test_missing_and_wrong_tensors_are_named_by_parameter(store, manifest, make)
     assert [p.kind for p in check_manifests(store, {"x": odd}, elsewhere={absent[1]})] == ["corrupt"]
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_decoding_names_every_wrong_tensor_among_many_and_no_other(store, make):
     items = [make(1000 + n, n) for n in range(40)]
     wrong = {items[n][1] for n in (0, 7, 8, 39)}
@@ -156,6 +172,7 @@ def test_decoding_finds_a_tensor_of_another_shape_than_the_manifests(store, mani
     assert [bad for bad, _ in check_tensors(store, wanted)] == [digest]
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_only_the_pack_of_a_damaged_base_is_at_fault(store, steps):
     (spec, base, data), (_, leaning, other) = steps(2, elements=1 << 17)
     store.put([(spec, base, data)])
@@ -176,6 +193,7 @@ def test_a_missing_skeleton_is_named(store, manifest):
     assert [(p.kind, p.where) for p in check_manifests(store, {"x": odd})] == [("missing", "x")]
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_an_encoding_that_is_not_installed_is_named_and_does_not_stop_the_check(store, make, plant):
     (spec, strange, _), sound, wrong = make(100, 1), make(101, 2), make(102, 3)
     store.put([sound, (*wrong[:2], bytes(len(wrong[2])))])
@@ -201,6 +219,7 @@ def test_the_work_grows_in_proportion_to_the_damage(store, make, plant, monkeypa
     assert len(asked) <= (2 * store.threads + 3) * len(items)
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_every_pack_that_holds_a_tensor_is_decoded_and_the_bad_one_is_named(store, make, poison):
     item = make(100)
     store.put([item])
@@ -210,6 +229,7 @@ def test_every_pack_that_holds_a_tensor_is_decoded_and_the_bad_one_is_named(stor
     assert store.touch_and_find_missing([item[1]]) == set()
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_a_pack_that_is_put_right_is_believed_again(store, make):
     item = make(100)
     store.put([item])
