@@ -10,8 +10,8 @@ from git_theta_ext.store.deltas.chains import depths, sound_first
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs, dense_estimate, estimate
 from git_theta_ext.store.index_damage import no_warning
+from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.checked import FileSource, checked_blob, hashed_blob
-from git_theta_ext.store.packs.reader import StoredBlob
 from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
 from git_theta_ext.store.reading import ReadableStore
 from git_theta_ext.util.files import total_bytes
@@ -173,26 +173,32 @@ class Store(ReadableStore):
 
     def _read_back(self, made: Mapping[str, Sequence[Entry]], *, everything: bool) -> None:
         """Verify entries with bases, or all entries, before anything relies on them."""
-        fresh = {
-            entry.digest: StoredBlob(self.pack_path(name), entry) for name, entries in made.items() for entry in entries
-        }
-        wanted = [digest for digest, (_, entry) in fresh.items() if entry.bases or everything]
+        fresh = [copy for name, entries in made.items() for copy in in_pack(str(self.root), name, entries)]
+        wanted = [copy for copy in fresh if copy[1].bases or everything]
         if not wanted:
             return
-        bases = {base for _, entry in fresh.values() for base in entry.bases} - set(fresh)
-        blobs = {**self.blobs(bases), **fresh}
+        bases = {base for _, location in fresh for base in location.bases}
+        # Several versions of a tensor may be written together. What was there before is read from shorter chains.
+        before = sound_first(self.locations(bases))
+        trusted = dict(fresh) | before
+        if absent := bases - set(trusted):
+            raise self._absent(absent, len(bases))
         # A delta of a damaged base would be lost when the base is repaired.
-        wanted += sorted(base for base in bases if not self.was_verified(base, blobs[base].path.name))
+        wanted += sorted(
+            (base, before[base]) for base in bases & set(before) if not self.was_verified(base, before[base].pack)
+        )
         try:
-            self.verify(wanted, blobs)
+            self.verify_copies(wanted, trusted)
         except CorruptError:
             recorded = self.index.packs()
             for name in made:
                 if (str(self.root), name) not in recorded:
                     self.pack_path(name).unlink(missing_ok=True)
             # If the cause is a damaged pack that the new one was made from, the error has to name that pack.
-            present = set(wanted) - self.touch_and_find_missing(wanted)
-            for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in sorted(present)]):
+            digests = {digest for digest, _ in wanted}
+            present = sorted(digests - self.touch_and_find_missing(digests))
+            blobs = self.blobs(present)
+            for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in present]):
                 pass
             raise
 

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.deltas.chains import smallest, sound_first
-from git_theta_ext.store.deltas.decode import StoredSource
-from git_theta_ext.store.deltas.encode import coded_blobs
 from git_theta_ext.store.deltas.graph import DeltaGraph
 from git_theta_ext.store.locations import Location
 from git_theta_ext.store.maintenance.cheapest import PossibleParent, cheapest_delta, encodings_with_bases, without_base
 from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.precedents import Precedents
-from git_theta_ext.store.packs.writer import dense_blob, divided
+from git_theta_ext.store.maintenance.write_plans import write_plans
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -32,13 +30,16 @@ if TYPE_CHECKING:
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.maintenance.cheapest import Candidate, StoragePlan
     from git_theta_ext.store.maintenance.precedents import Choice
-    from git_theta_ext.store.packs.writer import NewBlob
     from git_theta_ext.store.store import Store
 
 _SMALLEST = 256
 """Stored bytes below which a delta, with its entry in the header, saves nothing."""
 
 _WORTH = 0.95
+
+_TOGETHER = 1 << 27
+"""Bytes of pushed tensors that are written together: a pack for each small version takes longer than encoding it. Their
+parents are read from where they were before."""
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Recoder:
         self._encodings = encodings_with_bases()
         self._loose = store.index.loose(str(store.root))
         self._parents_allowed = going[0] | going[1] if going else None
+        self._together = _TOGETHER if going else 0  # gc can remove the packs of some versions and keep others
         self._graph = DeltaGraph(self._best_locations(going[0] if going else frozenset()))
         self.result = Recoded()
         self.planned: dict[Digest, Location] = {}
@@ -116,7 +118,8 @@ class Recoder:
         """Recode tensors if that saves bytes.
 
         Args:
-            groups: Tensors that were created together, oldest first. Each group is written before the next.
+            groups: Tensors that were created together, oldest first. Each group is written before the next, except
+                small ones of a push.
             advance: Called with the number of tensor bytes processed since the last call.
             done: Called with the digests of tensors that will not be recoded any more, in this thread.
 
@@ -126,6 +129,8 @@ class Recoder:
         """
         with ExitStack() as running:
             executor: ThreadPoolExecutor | None = None
+            accepted: list[StoragePlan] = []
+            nbytes = 0
             for group in groups:
                 wanted = [candidate for candidate in group if self._may_move(candidate)]
                 self.result.examined += len(wanted)
@@ -136,13 +141,19 @@ class Recoder:
                     executor = executor or self._start(running)
                     plans = self._plans(likely, executor, advance)
                 # Other plans of the same group may have moved the parents.
-                accepted = [plan for plan in plans if self._accept(plan)]
-                moving = {plan.candidate.digest for plan in accepted if not self._dry_run}
+                fresh = [plan for plan in plans if self._accept(plan)]
+                moving = {plan.candidate.digest for plan in fresh if not self._dry_run}
                 staying = [candidate for candidate in group if candidate.digest not in moving]
                 advance(sum(candidate.spec.nbytes for candidate in staying))
                 done(candidate.digest for candidate in staying)
                 if moving:
-                    self._write(accepted, advance, done)
+                    accepted += fresh
+                    nbytes += sum(plan.candidate.spec.nbytes for plan in fresh)
+                if accepted and nbytes >= self._together:
+                    write_plans(self._store, accepted, advance, done)
+                    accepted, nbytes = [], 0
+            if accepted:
+                write_plans(self._store, accepted, advance, done)
         return self.result
 
     def _start(self, running: ExitStack) -> ThreadPoolExecutor:
@@ -251,43 +262,3 @@ class Recoder:
         if self._dry_run:
             self.planned[digest] = Location(before.root, "", 0, plan.stored, bases)
         return True
-
-    def _write(
-        self,
-        plans: Sequence[StoragePlan],
-        advance: Callable[[int], None],
-        done: Callable[[Iterable[Digest]], None],
-    ) -> None:
-        """Write packs. Each is complete before the next is encoded, so that it can be uploaded meanwhile."""
-        written: set[Digest] = set()
-        for pack in divided([(plan, plan.stored) for plan in plans]):
-            self._write_pack(pack, advance, written)
-            done(plan.candidate.digest for plan in pack)
-
-    def _write_pack(self, plans: Sequence[StoragePlan], advance: Callable[[int], None], written: set[Digest]) -> None:
-        """Write a pack without the factors that were written. The bytes of factors do not count as progress."""
-        store = self._store
-        digests = {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest is not None}
-        blobs = store.blobs(digests)
-
-        def opener(digest: Digest) -> Callable[[], StoredSource]:
-            return lambda: StoredSource(store.decoder, blobs, digest)
-
-        made = {blob.digest: blob for plan in plans for blob in self._blobs(plan, opener) if blob.digest not in written}
-        written.update(made)
-        left = sum(plan.candidate.spec.nbytes for plan in plans)
-
-        def encoded(nbytes: int) -> None:
-            nonlocal left
-            advance(min(left, nbytes))
-            left -= min(left, nbytes)
-
-        store.write([list(made.values())], encoded, loose=False)
-        advance(left)
-
-    @staticmethod
-    def _blobs(plan: StoragePlan, opener: Callable[[Digest], Callable[[], StoredSource]]) -> list[NewBlob]:
-        digest = plan.candidate.digest
-        if plan.hint is None:
-            return [dense_blob(digest, opener(digest))]
-        return coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent))

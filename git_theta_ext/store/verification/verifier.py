@@ -157,6 +157,22 @@ class Verifier(Inventory):
             pass
         self._findings.note_verified((digest, blobs[digest].path.name) for digest in digests)
 
+    def verify_copies(self, copies: Sequence[Copy], trusted: Chosen) -> None:
+        """Decode entries of packs, and remember for this process that this succeeded.
+
+        Args:
+            copies: Digest and location of each entry.
+            trusted: The locations that bases are decoded from.
+
+        Raises:
+            CorruptError: A tensor does not match its digest.
+            MissingError: A pack is gone.
+        """
+        for error in self._outcomes(copies, trusted):
+            if error is not None:
+                raise error
+        self._findings.note_verified((digest, location.pack) for digest, location in copies)
+
     def was_verified(self, digest: Digest, pack: str) -> bool:
         """Return whether this object has decoded a tensor out of a pack successfully.
 

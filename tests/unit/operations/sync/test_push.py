@@ -25,7 +25,7 @@ from git_theta_ext.operations.sync.push_refs import held_updates
 from git_theta_ext.operations.sync.remotes import open_remote
 from git_theta_ext.operations.sync.selection import Part
 from git_theta_ext.operations.workspace import Workspace
-from git_theta_ext.store.maintenance.recode import Recoder
+from git_theta_ext.store.maintenance import write_plans
 from git_theta_ext.store.packs import writer
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import early
@@ -410,15 +410,15 @@ def test_an_upload_that_fails_stops_recoding_and_is_the_error(place, monkeypatch
 def test_a_tensor_that_cannot_be_recoded_goes_as_it_is_after_those_that_can(place, monkeypatch):
     monkeypatch.setattr(writer, "LARGEST_LIMIT", 1)
     versioned(place, 3)
-    real, calls = Recoder._write_pack, []
+    real, calls = write_plans._write_pack, []
 
-    def write(self, plans, *args):
+    def write(store, plans, *args):
         calls.append(plans)
         if len(calls) == 3:
             raise CorruptError("a damaged tensor")
-        return real(self, plans, *args)
+        return real(store, plans, *args)
 
-    monkeypatch.setattr(Recoder, "_write_pack", write)
+    monkeypatch.setattr(write_plans, "_write_pack", write)
     reports = Reports()
     tip = place.git("rev-parse", "HEAD")
     with Workspace.discover(reports, place.path) as workspace:

@@ -1,0 +1,67 @@
+"""Write packs of tensors as recoding has planned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.encode import coded_blobs
+from git_theta_ext.store.packs.writer import dense_blob, divided
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.maintenance.cheapest import StoragePlan
+    from git_theta_ext.store.packs.writer import NewBlob
+    from git_theta_ext.store.store import Store
+
+
+def write_plans(
+    store: Store,
+    plans: Sequence[StoragePlan],
+    advance: Callable[[int], None],
+    done: Callable[[Iterable[Digest]], None],
+) -> None:
+    """Write packs. Each is complete before the next is encoded, so that it can be uploaded meanwhile.
+
+    Args:
+        store: The store that has the tensors and their parents.
+        plans: How to store the tensors.
+        advance: Called with the number of tensor bytes encoded since the last call.
+        done: Called with the digests of each pack.
+    """
+    written: set[Digest] = set()
+    for pack in divided([(plan, plan.stored) for plan in plans]):
+        _write_pack(store, pack, advance, written)
+        done(plan.candidate.digest for plan in pack)
+
+
+def _write_pack(
+    store: Store, plans: Sequence[StoragePlan], advance: Callable[[int], None], written: set[Digest]
+) -> None:
+    """Write a pack without the factors that were written. The bytes of factors do not count as progress."""
+    digests = {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest is not None}
+    blobs = store.blobs(digests)
+
+    def opener(digest: Digest) -> Callable[[], StoredSource]:
+        return lambda: StoredSource(store.decoder, blobs, digest)
+
+    made = {blob.digest: blob for plan in plans for blob in _blobs(plan, opener) if blob.digest not in written}
+    written.update(made)
+    left = sum(plan.candidate.spec.nbytes for plan in plans)
+
+    def encoded(nbytes: int) -> None:
+        nonlocal left
+        advance(min(left, nbytes))
+        left -= min(left, nbytes)
+
+    store.write([list(made.values())], encoded, loose=False)
+    advance(left)
+
+
+def _blobs(plan: StoragePlan, opener: Callable[[Digest], Callable[[], StoredSource]]) -> list[NewBlob]:
+    digest = plan.candidate.digest
+    if plan.hint is None:
+        return [dense_blob(digest, opener(digest))]
+    return coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent))
