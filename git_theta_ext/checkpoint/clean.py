@@ -220,7 +220,7 @@ def _store(data: FileBytes | memoryview, scanned: Scan, store: Store, advance: C
 def _store_likely_new(
     data: FileBytes, scanned: Scan, store: Store, advance: Callable[[int], None]
 ) -> tuple[dict[str, _Hashed], set[str]]:
-    """Store large tensors without knowing their digests, if all tensors of a sample are new.
+    """Store large tensors without knowing their digests, if all tensors of a sample are new, or the store is empty.
 
     Nothing is stored if a program may write to the file through a mapping, which changes no times, if the format has
     checksums of tensors, or if two tensors have one name.
@@ -231,12 +231,16 @@ def _store_likely_new(
     large = [extent for extent in scanned.extents if extent.spec.nbytes >= _LARGE]
     sample = sorted(large, key=lambda extent: -extent.spec.nbytes)[::_SAMPLED]
     unusual = scanned.seeds or len({extent.name for extent in large}) < len(large)
-    if len(sample) < _FEWEST or unusual or being_written(data.fileno()):
+    if not large or unusual or being_written(data.fileno()):
         return {}, set()
-    hashed = _hash(data, scanned, sample, store.threads)
-    digests = {tensor.parameter.digest for tensor in hashed.values()}
-    if store.touch_and_find_missing(digests) != digests:
-        return hashed, set()
+    hashed: dict[str, _Hashed] = {}
+    if not store.is_empty():
+        if len(sample) < _FEWEST:
+            return {}, set()
+        hashed = _hash(data, scanned, sample, store.threads)
+        digests = {tensor.parameter.digest for tensor in hashed.values()}
+        if store.touch_and_find_missing(digests) != digests:
+            return hashed, set()
     targets = [partial(FileSource, extent.spec, data, extent.offset, extent.name) for extent in large]
     for extent, digest in zip(large, store.put_unnamed(targets, advance), strict=True):
         hashed[extent.name] = _Hashed(Parameter(extent.spec, digest), {})

@@ -194,6 +194,10 @@ class Inventory:
                 for directory in sorted((root / "packs").iterdir()):
                     yield from ((root, path) for path in sorted(directory.iterdir()) if path.is_file())
 
+    def is_empty(self) -> bool:
+        """Return whether neither this store nor an alternate has a pack."""
+        return next(self.pack_files(), None) is None
+
     def refresh(self) -> None:
         """Make the index agree with the packs on disk, which another process or a restored backup may have changed."""
         recorded = self.index.packs()
