@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -114,10 +115,8 @@ def _counts(check: Check) -> None:
     values = {"normal": normal, "70 % zero": normal * kept, "all zero": normal * 0}
     values["changes of bf16"] = (normal + 1).bfloat16().float() - 1
     for name, vector in values.items():
-        first = check.seconds(lambda vector=vector: counts(vector, -1))
-        check.note(
-            "counts", values=name, first_pass=first, second_pass=check.seconds(lambda v=vector: counts(v, 0x3A00))
-        )
+        first, second = (check.seconds(partial(counts, vector, within)) for within in (-1, 0x3A00))
+        check.note("counts", values=name, first_pass=first, second_pass=second)
         if (counts(vector, -1) != counts(vector.cpu().numpy(), -1)).any():
             raise RuntimeError(f"the counts of {name} differ from those of numpy")
 
@@ -208,7 +207,7 @@ def _matrices(check: Check) -> None:
         options = {option: value.default for option, value in method.contract.options.items()}
         here = Piece("w", base, sides, options, (1.0, 1.0))
         there = Piece("w", base.to(check.device), tuple(s.to(check.device) for s in sides), options, (1.0, 1.0))
-        seconds = check.seconds(lambda method=method, there=there: method(there), 1)
+        seconds = check.seconds(partial(method, there), 1)
         start = time.perf_counter()
         expected: Any = method(here)
         on_cpu = time.perf_counter() - start
