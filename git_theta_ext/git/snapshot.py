@@ -62,15 +62,16 @@ def _below(folder: Path | str, levels: int = 100) -> Iterator[str]:
     except FileNotFoundError:
         return
     for entry in ordered:
-        yield _line(entry.path, entry.stat(follow_symlinks=False))
+        yield stat_line(entry.path, entry.stat(follow_symlinks=False))
         if levels > 1 and entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, levels - 1)
 
 
 def _stat_of(path: Path) -> Iterator[str]:
     with suppress(FileNotFoundError):
-        yield _line(str(path), path.stat())
+        yield stat_line(str(path), path.stat())
 
 
-def _line(path: str, stat: os.stat_result) -> str:
+def stat_line(path: str, stat: os.stat_result) -> str:
+    """Return a line that differs after any change of a file, unless its file system is damaged."""
     return f"{path} {stat.st_mode} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"

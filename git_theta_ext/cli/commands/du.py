@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,22 +15,18 @@ from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.comparison.group import printable
 from git_theta_ext.comparison.words import human_bytes, plural, shorten
-from git_theta_ext.errors import CorruptError
 from git_theta_ext.git.pathspecs import tracked_paths
-from git_theta_ext.operations.history.versions import versions
-from git_theta_ext.operations.maintenance.disk_usage import Usage, by_model, measure
+from git_theta_ext.operations.maintenance.disk_usage import Usage, by_model
+from git_theta_ext.operations.maintenance.usage_cache import usage_of
 from git_theta_ext.operations.models import models_among
-from git_theta_ext.store.packs.reader import read_pack_header
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.operations.maintenance.disk_usage import ModelVersionShare, Share
+    from git_theta_ext.operations.maintenance.disk_usage import ModelVersionShare, Share, VersionShare
     from git_theta_ext.operations.workspace import Workspace
-    from git_theta_ext.store.packs.format import PackHeader
-    from git_theta_ext.store.store import Store
 
 GROUP = "maintain"
 EXAMPLE = "git theta du --by group model.safetensors"
@@ -55,25 +50,13 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Show disk usage."""
     only = tracked_paths(workspace.repo, args.paths) if args.paths else None
-    usage = measure(versions(workspace.repo), *_packs(workspace.store), only)
+    usage = usage_of(workspace, only)
     models = models_among(workspace.repo, None, {version.path for version in usage.versions})
     names = {path: model.name for model in models for path in model.shards if len(model.shards) > 1}
     groups = by_model(usage.versions, names)
     lines = _lines(usage, groups, args.by, files=args.files)
     output.result({**_data(usage), "models": list(map(_model_data, groups))}, map(_shown, lines))
     return 0
-
-
-def _packs(store: Store) -> tuple[dict[str, PackHeader], int]:
-    headers, total = {}, 0
-    for _, path in store.pack_files():
-        with suppress(FileNotFoundError):
-            if path.name in headers:  # seen already, in this store or an alternate
-                continue
-            total += path.stat().st_size
-            with suppress(CorruptError):  # counted as damaged; fsck names it
-                headers[path.name] = read_pack_header(path)
-    return headers, total
 
 
 def _data(usage: Usage) -> dict[str, object]:
@@ -84,15 +67,13 @@ def _data(usage: Usage) -> dict[str, object]:
         "stored_bytes": usage.stored,
         "absent_bytes": usage.absent,
         "disk": asdict(usage.disk),
-        "versions": [_version_data(asdict(version)) for version in usage.versions],
-        **{name: [asdict(share) for share in group] for name, group in shares.items()},
+        "versions": [_version_data(version) for version in usage.versions],
+        **{name: [{**vars(share)} for share in group] for name, group in shares.items()},
     }
 
 
 def _model_data(model: ModelVersionShare) -> dict[str, object]:
     first = model.files[0]
-    new = asdict(model.new)
-    del new["label"]
     files = [file.path for file in model.files]
     return {
         "path": model.path,
@@ -100,15 +81,16 @@ def _model_data(model: ModelVersionShare) -> dict[str, object]:
         "commit": first.commit,
         "time": first.time,
         "raw": model.raw,
-        "new": new,
+        "new": _share_data(model.new),
     }
 
 
-def _version_data(version: dict[str, object]) -> dict[str, object]:
-    new = version.pop("new")
-    assert isinstance(new, dict)
-    del new["label"]
-    return {**version, "new": new}
+def _version_data(version: VersionShare) -> dict[str, object]:
+    return {**vars(version), "new": _share_data(version.new)}
+
+
+def _share_data(share: Share) -> dict[str, object]:
+    return {name: value for name, value in vars(share).items() if name != "label"}
 
 
 def _lines(usage: Usage, models: Sequence[ModelVersionShare], kind: str, *, files: bool) -> Iterator[str]:
