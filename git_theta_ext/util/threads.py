@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import nullcontext
+from functools import cache
 from heapq import nlargest
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
@@ -28,12 +29,15 @@ LARGEST_KEPT = (1 << 25) - (1 << 16)
 """Bytes; glibc ignores blocks larger than 32 MiB."""
 
 
+@cache
 def keep_freed_memory(largest: int) -> None:
     """Make the C library keep freed memory, up to twice ``largest`` bytes, for reuse.
 
     This concerns glibc only. It returns blocks to the kernel that are larger than any that was freed before
     (mallopt(3), M_MMAP_THRESHOLD). Clearing new pages for every array takes a tenth of the time
     of recoding, and more of merging.
+
+    It is done once for each size: the second time, memory that was freed would be cleared.
 
     Args:
         largest: Size in bytes of the largest arrays that are reused, at most ``LARGEST_KEPT``.

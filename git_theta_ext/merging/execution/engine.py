@@ -30,7 +30,7 @@ from git_theta_ext.store.batches import Batches
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.interfaces import MergeContract, Trim
     from git_theta_ext.merging.devices.device import Device
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.merging.thresholds.search import Count
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.tensor_store import TensorStore
 
     OpenDevices = Callable[[Sequence[MergeContract]], Devices]
@@ -96,7 +97,9 @@ class Engine:
             StoreError: The store cannot be written.
         """
         computed = Computed()
-        available = [task for task in single_tasks(plan, self._statistics) if self._is_available(task, computed)]
+        tasks = single_tasks(plan, self._statistics)
+        missing = self._store.touch_and_find_missing({member.digest for task in tasks for member in task.members})
+        available = [task for task in tasks if _is_available(task, missing, computed)]
         scheduler = self._scheduler([*(task.method.contract for task in available), *contracts_of(plan.pairs)])
         computed.notes += scheduler.notes
         budget = scheduler.budget(plan, available)
@@ -140,13 +143,6 @@ class Engine:
         """Open the devices for methods with some contracts."""
         devices = self._devices if isinstance(self._devices, Devices) else self._devices(contracts)
         return DeviceScheduler(devices, self._store.threads)
-
-    def _is_available(self, task: Task, computed: Computed) -> bool:
-        missing = self._store.touch_and_find_missing({member.digest for member in task.members})
-        if missing:
-            reason = f"{min(missing)} is not in the store"
-            computed.failed.update(dict.fromkeys(task.names, reason))
-        return not missing
 
     def _take(self, results: Iterable[MergedTensor], computed: Computed) -> None:
         """Store results; only one thread does so."""
@@ -263,6 +259,13 @@ class Engine:
             computed.notes += [*merged.notes, *filter(None, [pair.note])]
             if merged.moved:
                 computed.moved.setdefault(merged.moved, []).append(pair.names[0])
+
+
+def _is_available(task: Task, missing: Collection[Digest], computed: Computed) -> bool:
+    lacking = {member.digest for member in task.members if member.digest in missing}
+    if lacking:
+        computed.failed.update(dict.fromkeys(task.names, f"{min(lacking)} is not in the store"))
+    return not lacking
 
 
 def _sign(votes: int) -> int:
