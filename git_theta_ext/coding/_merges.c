@@ -409,14 +409,111 @@ end:
     return result;
 }
 
+/* Several threads count in the same window. */
+#if defined(_MSC_VER)
+#include <intrin.h>
+#define ADD(at, number) _InterlockedExchangeAdd64((volatile long long *)(at), number)
+#else
+#define ADD(at, number) __atomic_fetch_add((at), (number), __ATOMIC_RELAXED)
+#endif
+
+typedef struct {
+    float base[BLOCK], values[BLOCK];
+    uint32_t bits[BLOCK];
+    uint32_t tables[2][HALVES];
+} counters;
+
+/* Return 0, before anything is counted, if a value is not finite. */
+static int all_finite(const int *kinds, const char *const *data, Py_ssize_t elements, counters *room) {
+    uint32_t bad = 0;
+    for (Py_ssize_t at = 0; at < elements && !bad; at += BLOCK) {
+        Py_ssize_t count = elements - at < BLOCK ? elements - at : BLOCK;
+        for (int n = 0; n < 2; n++)
+            bad |= load(kinds[n], data[n] + at * widths[kinds[n]], count, room->values);
+    }
+    return !bad;
+}
+
+/* Count differences by the upper halves of their bits, and those of some magnitudes by all bits. */
+static void count_all(const int *kinds, const char *const *data, Py_ssize_t elements, counters *room, int64_t *upper,
+                      int64_t *window, uint32_t first, uint32_t magnitudes) {
+    int64_t zeros[2] = {0, 0};
+    memset(room->tables, 0, sizeof room->tables);
+    for (Py_ssize_t at = 0; at < elements; at += BLOCK) {
+        Py_ssize_t count = elements - at < BLOCK ? elements - at : BLOCK;
+        load(kinds[0], data[0] + at * widths[kinds[0]], count, room->base);
+        load(kinds[1], data[1] + at * widths[kinds[1]], count, room->values);
+        subtract(room->values, room->base, count);
+        memcpy(room->bits, room->values, (size_t)count * sizeof(float));
+        for (Py_ssize_t i = 0; i < count; i++) {
+            uint32_t bits = room->bits[i], size = bits & 0x7fffffff;
+            room->tables[i & 1][bits >> 16]++;
+            if (size - first >= magnitudes)
+                continue;
+            if (size == 0) /* threads would wait for each other to count the most frequent number */
+                zeros[bits >> 31]++;
+            else
+                ADD(window + (bits >> 31) * (size_t)magnitudes + (size - first), 1);
+        }
+    }
+    for (int n = 0; n < 2; n++) {
+        if (zeros[n])
+            ADD(window + n * (size_t)magnitudes, zeros[n]);
+    }
+    for (int n = 0; n < HALVES; n++)
+        upper[n] += (int64_t)room->tables[0][n] + room->tables[1][n];
+}
+
+/* count(base, branch, kinds, upper, window, first) */
+static PyObject *count(PyObject *module, PyObject *args) {
+    PyObject *result = NULL;
+    Py_buffer b[5] = {{0}};
+    unsigned int first;
+    if (!PyArg_ParseTuple(args, "y*y*y*w*w*I", &b[0], &b[1], &b[2], &b[3], &b[4], &first))
+        goto end;
+    const uint8_t *names = b[2].buf;
+    if (b[2].len != 2 || names[0] >= KINDS || names[1] >= KINDS || b[3].len != HALVES * 8 || b[4].len % 16 ||
+        b[4].len / 16 > 0x7fffffff) {
+        bad_arguments();
+        goto end;
+    }
+    int kinds[2] = {names[0], names[1]};
+    const char *data[2] = {b[0].buf, b[1].buf};
+    Py_ssize_t elements = b[0].len / widths[kinds[0]];
+    if (b[0].len % widths[kinds[0]] || b[1].len != elements * widths[kinds[1]] || elements > 0x7fffffff) {
+        bad_arguments();
+        goto end;
+    }
+    counters *room = PyMem_Malloc(sizeof *room);
+    if (room == NULL) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    int done;
+    Py_BEGIN_ALLOW_THREADS
+    done = all_finite(kinds, data, elements, room);
+    if (done)
+        count_all(kinds, data, elements, room, b[3].buf, b[4].buf, first, (uint32_t)(b[4].len / 16));
+    Py_END_ALLOW_THREADS
+    PyMem_Free(room);
+    result = PyBool_FromLong(done);
+end:
+    for (int n = 0; n < 5; n++) {
+        if (b[n].obj)
+            PyBuffer_Release(&b[n]);
+    }
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"count", count, METH_VARARGS, "count(base, branch, kinds, upper, window, first)"},
     {"merge", merge, METH_VARARGS,
      "merge(inputs, kinds, out, out_kind, combine, weights, trims, keys, start, kept, divisor, scale, majority)"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
 

@@ -6,12 +6,12 @@ without the module, and wherever it declines, the arrays are used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.coding.kernels import load_compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from typing_extensions import Buffer
 
@@ -27,7 +27,7 @@ _COMBINATIONS = (MEAN, SUM, MASS, COUNT)
 compiled = load_compiled("_merges")
 
 
-def knows(dtypes: Sequence[Dtype]) -> bool:
+def knows(dtypes: Iterable[Dtype]) -> bool:
     """Return whether elements of these types can be merged here."""
     return compiled is not None and all(dtype.name in _KINDS for dtype in dtypes)
 
@@ -89,3 +89,23 @@ def merge_elements(  # noqa: PLR0913 - named
         majority,
     )
     return result
+
+
+def count_differences(
+    chunks: tuple[Buffer, Buffer], dtypes: tuple[Dtype, Dtype], upper: Any, window: Any, first: int
+) -> bool:
+    """Count the differences of elements of a branch from those of the base, by the bits of float32 numbers.
+
+    Args:
+        chunks: The elements of the base and of the branch.
+        dtypes: The element types; see ``knows``.
+        upper: An array of 2^16 int64, to which the number of differences by their upper 16 bits is added.
+        window: An array of int64 of shape (2, n), to which the number of positive and of negative differences of n
+            magnitudes is added. Several threads may count in the same one at the same time.
+        first: The bits of the smallest of these magnitudes.
+
+    Returns:
+        Whether they were counted: nothing is if a value is not finite.
+    """
+    counted: bool = compiled.count(*chunks, bytes(_KINDS[kind.name] for kind in dtypes), upper, window, first)
+    return counted

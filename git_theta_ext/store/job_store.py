@@ -73,8 +73,15 @@ class JobStore:
                 data += piece.data
         return data
 
-    def read_aligned(
-        self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
+    def read_aligned(  # noqa: PLR0913 - named
+        self,
+        groups: Groups,
+        work: Work | None = None,
+        *,
+        verify: bool = True,
+        span: int = 1,
+        threads: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> Iterator[DecodedPiece]:
         """Yield the same part of all tensors of a group at a time; see ``Store.read_aligned``."""
         for digest, spec in (tensor for group in groups for tensor in group):
@@ -93,6 +100,7 @@ class JobStore:
                 span=span,
                 verify=verify,
                 relocate=self._relocate,
+                numbers=numbers,
             ):
                 yield piece
                 done += not piece.chunks

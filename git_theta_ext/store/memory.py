@@ -13,7 +13,7 @@ from git_theta_ext.store.read_ahead import piece_at, piece_range, worked
 from git_theta_ext.util.threads import ordered_map, thread_count, window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -62,8 +62,15 @@ class MemoryStore:
             raise MissingError(f"tensor {digest} ({spec}) is not in memory")
         return self._values[digest]
 
-    def read_aligned(
-        self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
+    def read_aligned(  # noqa: PLR0913 - named
+        self,
+        groups: Groups,
+        work: Work | None = None,
+        *,
+        verify: bool = True,
+        span: int = 1,
+        threads: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> Iterator[DecodedPiece]:
         """Yield the same part of all tensors of a group at a time; see ``Store.read_aligned``.
 
@@ -72,7 +79,8 @@ class MemoryStore:
         """
         del verify  # the tensors were hashed when they were added, and do not change
         threads = threads or self.threads
-        jobs = ((n, number) for n, group in enumerate(groups) for number in range(0, chunk_count(group[0][1]), span))
+        starts = [numbers or range(0, chunk_count(group[0][1]), span) for group in groups]
+        jobs = ((n, number) for n, some in enumerate(starts) for number in some)
 
         def cut(job: tuple[int, int]) -> DecodedPiece:
             item, number = job
@@ -83,6 +91,6 @@ class MemoryStore:
         with ThreadPoolExecutor(threads) as executor:
             pieces = ordered_map(executor, cut, jobs, window(threads))
             for item, group in enumerate(groups):
-                for _ in range(0, chunk_count(group[0][1]), span):
+                for _ in starts[item]:
                     yield next(pieces)
                 yield piece_at(item, group[0][1], group[0][1].nbytes)

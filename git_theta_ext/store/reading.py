@@ -80,8 +80,15 @@ class ReadableStore(Verifier):
             if piece.chunks:
                 yield piece
 
-    def read_aligned(
-        self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
+    def read_aligned(  # noqa: PLR0913 - named
+        self,
+        groups: Groups,
+        work: Work | None = None,
+        *,
+        verify: bool = True,
+        span: int = 1,
+        threads: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> Iterator[DecodedPiece]:
         """Decode the tensors of each group in threads, and yield the same part of all of them at a time.
 
@@ -92,6 +99,7 @@ class ReadableStore(Verifier):
             verify: Whether to compare the tensors with their digests; not needed again right after that was done.
             span: Number of chunks in a piece.
             threads: Number of threads; 0 for the number of the store.
+            numbers: First chunks of the pieces of each group; None for all. Parts of tensors are not verified.
 
         Yields:
             Pieces in order, and after each group one without bytes: then its tensors are verified.
@@ -100,7 +108,7 @@ class ReadableStore(Verifier):
             MissingError: As ``read_ahead``.
             CorruptError: As ``read_ahead``.
         """
-        yield from self._pieces(groups, work, verify=verify, span=span, threads=threads)
+        yield from self._pieces(groups, work, verify=verify, span=span, threads=threads, numbers=numbers)
 
     def _pieces(  # noqa: PLR0913 - named
         self,

@@ -47,7 +47,14 @@ class TensorStore(Protocol):
             CorruptError: The stored bytes do not match the digest.
         """
 
-    def read_aligned(
-        self, groups: Groups, work: Work | None = None, *, verify: bool = True, span: int = 1, threads: int = 0
+    def read_aligned(  # noqa: PLR0913 - named
+        self,
+        groups: Groups,
+        work: Work | None = None,
+        *,
+        verify: bool = True,
+        span: int = 1,
+        threads: int = 0,
+        numbers: Sequence[int] | None = None,
     ) -> Iterator[DecodedPiece]:
         """Yield the same part of all tensors of a group at a time; see ``Store.read_aligned``."""

@@ -133,7 +133,7 @@ class Engine:
         """
         thresholds = {}
         for group in scopes(single_tasks(plan, self._statistics)):
-            selections = search(counting_here(self._store, self._scheduler([]), group), plan, group)
+            selections = search(counting_here(self._store, self._scheduler([]), plan, group), plan, group)
             trims = [selection.threshold(exact=is_exact(group)) for selection in selections]
             for task in group:
                 thresholds.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
@@ -170,7 +170,7 @@ class Engine:
         """Run tasks that trim, scope by scope; repeat those that depend on the majority if it was guessed wrong."""
         for tasks in groups:
             try:
-                selections = search(self._counting(scheduler, tasks), plan, tasks)
+                selections = search(self._counting(scheduler, plan, tasks), plan, tasks)
             except (MissingError, CorruptError) as error:
                 for task in tasks:
                     yield MergedTensor(task, None, f"cannot find the threshold: {error.message}")
@@ -217,10 +217,10 @@ class Engine:
             merged_tensors.append(replace(merged, data=None))
         return merged_tensors
 
-    def _counting(self, scheduler: DeviceScheduler, tasks: Sequence[Task]) -> Count:
+    def _counting(self, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> Count:
         if self._distributed is not None:
             return self._distributed.count
-        return counting_here(self._store, scheduler, tasks)
+        return counting_here(self._store, scheduler, plan, tasks)
 
     def _merged(
         self,

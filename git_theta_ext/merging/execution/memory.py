@@ -18,6 +18,7 @@ from git_theta_ext.merging.execution.stream import results_bytes
 from git_theta_ext.merging.execution.work import gathered_bytes, piece_bytes, rows_bytes
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes
 from git_theta_ext.merging.thresholds.search import counting_bytes, histogram_bytes
+from git_theta_ext.merging.thresholds.windows import windows_bytes
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.batches import waiting_bytes
 from git_theta_ext.store.read_ahead import largest_piece, reading_bytes
@@ -181,6 +182,7 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
     )
     merging += results_bytes([task.spec.nbytes for task in streamed])
     counting += _reading(device, map(changed_specs, changes), [histogram_bytes(change) for change in changes])
+    counting += windows_bytes(changes, len(plan.sides))
     gathered = max((gathered_bytes(task) for task in whole), default=0)
     results = [task.spec for task in tasks] + [spec for pair in pairs for spec in pair.specs.values()]
     stored = waiting_bytes([spec.nbytes for spec in results])

@@ -1,4 +1,4 @@
-"""Find the thresholds of a scope: count the magnitudes of all changes in two passes, on all devices."""
+"""Find the thresholds of a scope: count the magnitudes of all changes in two passes, or in one, on all devices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from math import floor
 from typing import TYPE_CHECKING
 
+from git_theta_ext.coding.merge_kernels import count_differences, knows
 from git_theta_ext.interfaces import array_namespace, astype
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import failure_of
@@ -16,7 +17,9 @@ from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.stream import read_parameters
 from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRATCH_BYTES, Selection, counts
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for
+from git_theta_ext.merging.thresholds.windows import guess_windows
 from git_theta_ext.model.floats import is_wide
+from git_theta_ext.util.streaming import HALF_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.thresholds.scopes import Changed
+    from git_theta_ext.merging.thresholds.windows import Windows
     from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.tensor_store import TensorStore
 
@@ -63,9 +67,7 @@ def search(count: Count, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
         CorruptError: A value is damaged.
     """
     changed, sides = counted_for(plan, tasks), len(plan.sides)
-    total = sum(base.spec.elements for base, _ in changed)
-    keep = min(total, floor(total * float(tasks[0].choice.options["density"])) + 1)
-    selections = [Selection(keep) for _ in range(sides)]
+    selections = [Selection(_kept(changed, tasks)) for _ in range(sides)]
     for base, values in changed:
         for number in set(range(sides)) - set(values):
             selections[number].zeros += base.spec.elements
@@ -80,13 +82,29 @@ def search(count: Count, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
     return selections
 
 
-def counting_here(store: TensorStore, scheduler: DeviceScheduler, tasks: Sequence[Task]) -> Count:
-    """Return a function that counts the magnitudes of changes for tasks of one scope, on the devices of a scheduler."""
+def _kept(changed: Sequence[Changed], tasks: Sequence[Task]) -> int:
+    """Return how many of the largest magnitudes are kept in a scope."""
+    total = sum(base.spec.elements for base, _ in changed)
+    return min(total, floor(total * float(tasks[0].choice.options["density"])) + 1)
+
+
+def counting_here(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> Count:
+    """Return a function that counts the magnitudes of changes for tasks of one scope, on the devices of a scheduler.
+
+    Its second pass reads nothing if the first one counted what is needed.
+    """
+    windows: Windows | None = None
 
     def count(groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Iterator[Counted]:
+        nonlocal windows
         shared = scheduler.work(groups, _nbytes, [tasks[0].method.contract])
+        if second_pass and windows is not None and windows.hold(bins):
+            return windows.counted(bins)
+        windows = None
+        if not second_pass and all(device.fused for device, _ in shared):
+            windows = guess_windows(store, groups, _kept(counted_for(plan, tasks), tasks), len(plan.sides))
         share = partial(count_changes, store, bins=bins, threads=scheduler.threads, second_pass=second_pass)
-        return interleaved([partial(share, device, some) for device, some in shared])
+        return interleaved([partial(share, device, some, windows=windows) for device, some in shared])
 
     return count
 
@@ -123,10 +141,12 @@ class _Waiting:
 
     Args:
         bins: As for ``counts``, for each side.
+        windows: As for ``count_changes``.
     """
 
-    def __init__(self, bins: Sequence[int]) -> None:
+    def __init__(self, bins: Sequence[int], windows: Windows | None) -> None:
         self._bins = bins
+        self._windows = windows
         self._changes: dict[tuple[int, ...], list[_Uncounted]] = {}
         self._elements = 0
 
@@ -147,10 +167,15 @@ class _Waiting:
             yield (
                 list(numbers),
                 [
-                    counts(np.concatenate([np.ravel(vector) for vector in vectors]), self._bins[number])
+                    self._counted(np.concatenate([np.ravel(vector) for vector in vectors]), number, len(numbers) == 1)
                     for number, vectors in sides
                 ],
             )
+
+    def _counted(self, vector: NDArray[np.float32], number: int, alone: bool) -> NDArray[np.int64]:  # noqa: FBT001
+        if self._windows is not None:
+            self._windows.add(vector, number, alone=alone)
+        return counts(vector, self._bins[number])
 
 
 def count_changes(  # noqa: PLR0913 - all but one named
@@ -161,8 +186,19 @@ def count_changes(  # noqa: PLR0913 - all but one named
     bins: Sequence[int],
     threads: int,
     second_pass: bool,
+    windows: Windows | None = None,
 ) -> Generator[Counted, None, None]:
-    """Count the magnitudes of changes, piece by piece; the values are verified in the first pass."""
+    """Count the magnitudes of changes, piece by piece; the values are verified in the first pass.
+
+    Args:
+        store: Holds the values.
+        device: Where to count.
+        groups: The changes.
+        bins: As for ``Count``.
+        threads: Number of threads that read and count.
+        second_pass: As for ``Count``.
+        windows: Where the first pass counts what the second one would.
+    """
 
     def counted(where: Device, group: Changed, chunks: Sequence[memoryview]) -> list[NDArray[np.int64]] | _Uncounted:
         base, values = group
@@ -183,6 +219,13 @@ def count_changes(  # noqa: PLR0913 - all but one named
             return histograms(lane)
 
     def count(piece: DecodedPiece) -> list[NDArray[np.int64]] | _Uncounted:
+        base, _ = groups[piece.group]
+        if device.fused and base.spec.elements > _SMALL:
+            fused = _counted_by_kernel(groups[piece.group], piece.chunks, bins, windows)
+            if fused is not None:
+                return fused
+            if windows is not None:
+                windows.complete = False
         try:
             return counted(device, groups[piece.group], piece.chunks)
         except RuntimeError as error:
@@ -192,7 +235,7 @@ def count_changes(  # noqa: PLR0913 - all but one named
 
     pairs = [[base, *values.values()] for base, values in groups]
     read = read_parameters(store, pairs, count, verify=not second_pass, span=device.span, threads=threads)
-    waiting = _Waiting(bins)
+    waiting = _Waiting(bins, windows)
     for piece in read:
         if not piece.chunks:
             continue
@@ -202,3 +245,24 @@ def count_changes(  # noqa: PLR0913 - all but one named
         else:
             yield numbers, piece.result
     yield from waiting.count()
+
+
+def _counted_by_kernel(
+    group: Changed, chunks: Sequence[memoryview], bins: Sequence[int], windows: Windows | None
+) -> list[NDArray[np.int64]] | None:
+    """Return the counts of a piece in one pass; None if there is no kernel for it, or a value is not finite."""
+    import numpy as np
+
+    base, values = group
+    if not knows(spec.dtype for spec in changed_specs(group)):
+        return None
+    histograms = []
+    for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
+        upper, within = np.zeros(1 << HALF_BITS, np.int64), bins[number]
+        room, first = np.zeros((2, 0 if within < 0 else 1 << HALF_BITS), np.int64), max(within, 0) << HALF_BITS
+        if windows is not None:
+            room, first = windows.of(number, alone=len(values) == 1)
+        if not count_differences((chunks[0], chunk), (base.spec.dtype, value.spec.dtype), upper, room, first):
+            return None
+        histograms.append(upper if within < 0 else room.reshape(-1))
+    return histograms

@@ -1,0 +1,125 @@
+"""The first pass over all changes finds the exact thresholds if a sample has told where to look."""
+
+import numpy as np
+import pytest
+
+from git_theta_ext.coding import merge_kernels
+from git_theta_ext.interfaces import dtype
+from git_theta_ext.merging.devices.cpu import Cpu
+from git_theta_ext.merging.devices.device import Devices
+from git_theta_ext.merging.execution.scheduler import DeviceScheduler
+from git_theta_ext.merging.execution.tasks import single_tasks
+from git_theta_ext.merging.planning.plan import plan
+from git_theta_ext.merging.rules.rules import Rules
+from git_theta_ext.merging.thresholds import search, windows
+from git_theta_ext.merging.thresholds.search import counting_here
+from git_theta_ext.model.floats import from_float
+from git_theta_ext.store.memory import MemoryStore
+
+needs_compiled = pytest.mark.skipif(merge_kernels.compiled is None, reason="the package was built without a C compiler")
+KINDS = {"BF16": "<u2", "F16": "<u2", "F32": "<u4"}
+
+
+@pytest.fixture(autouse=True, params=[0, 1 << 14], ids=["one by one", "together"])
+def small(request, monkeypatch):
+    monkeypatch.setattr(search, "_SMALL", request.param)
+
+
+@pytest.fixture(autouse=True)
+def every_chunk_is_in_the_sample(monkeypatch):
+    monkeypatch.setattr(windows, "_FEWEST", 1)
+    monkeypatch.setattr(windows, "_STEP", 1)
+
+
+class Passes(MemoryStore):
+    """Counts how often all values are read."""
+
+    def __init__(self, store):
+        super().__init__(store.threads)
+        self._store, self.passes = store, 0
+
+    def read(self, digest, spec):
+        return memoryview(self._store.read(digest, spec))
+
+    def read_aligned(self, groups, work=None, *, numbers=None, **named):
+        self.passes += numbers is None
+        return super().read_aligned(groups, work, numbers=numbers, **named)
+
+
+def versions(bench, kind, *, zeros=0.0, broken=False):
+    """Return a base, and two sides of which one left a parameter alone and one has another alone."""
+    rng = np.random.default_rng(3)
+    base = {name: rng.standard_normal((40, 50)) for name in "abcd"}
+    sides = []
+    for left in "ad":
+        moves = {name: 0.01 * rng.standard_normal((40, 50)) * (rng.random((40, 50)) >= zeros) for name in base}
+        sides.append({name: values + moves[name] * (name != left) for name, values in base.items()})
+    if broken:
+        sides[0]["b"][3, 4] = np.nan
+
+    def stored(values):
+        return {
+            name: (kind, np.frombuffer(from_float(row.astype("f4"), dtype(kind)), KINDS[kind]).reshape(40, 50))
+            for name, row in values.items()
+        }
+
+    return [bench.manifest(stored(values)) for values in (base, *sides)]
+
+
+def found(bench, rows, density=0.2):
+    """Return the thresholds and votes of a merge, and how often all values were read."""
+    store = Passes(bench.store)
+    asked = plan(rows[0], rows[1:], Rules.only("ties", {"density": density}))
+    tasks = single_tasks(asked, {})
+    scheduler = DeviceScheduler(Devices((Cpu(),)), 2)
+    selections = search.search(counting_here(store, scheduler, asked, tasks), asked, tasks)
+    trims = [selection.threshold(exact=True) for selection in selections]
+    votes = [[s.votes(t, alone=alone) for alone in (False, True)] for s, t in zip(selections, trims, strict=True)]
+    return (trims, votes), store.passes
+
+
+def by_arrays(bench, rows, density=0.2):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merge_kernels, "compiled", None)
+        return found(bench, rows, density)
+
+
+@needs_compiled
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("density", "zeros"), [(0.2, 0.0), (0.9, 0.0), (1e-9, 0.0), (0.5, 0.9), (1.0, 0.3)])
+def test_one_pass_finds_the_thresholds_of_two(bench, kind, density, zeros):
+    rows = versions(bench, kind, zeros=zeros)
+    expected, passes = by_arrays(bench, rows, density)
+    assert passes == 2
+    assert found(bench, rows, density) == (expected, 1)
+
+
+@needs_compiled
+@pytest.mark.parametrize("guess", [0, 0x2000, 0x7000])
+def test_a_wrong_guess_costs_a_second_pass_and_nothing_else(bench, guess, monkeypatch):
+    rows = versions(bench, "BF16")
+    expected, _ = by_arrays(bench, rows)
+    monkeypatch.setattr(windows, "_guess", lambda *_: guess)
+    assert found(bench, rows) == (expected, 2)
+
+
+@needs_compiled
+def test_values_that_are_not_finite_are_counted_with_arrays(bench):
+    rows = versions(bench, "F32", broken=True)
+    assert found(bench, rows) == by_arrays(bench, rows)
+
+
+@needs_compiled
+@pytest.mark.parametrize("change", ["branch", "kinds", "upper", "window"])
+def test_buffers_of_wrong_sizes_are_refused(change):
+    branch, kinds, upper, window = bytes(8), bytes(2), bytearray(8 << 16), bytearray(32)
+    if change == "branch":
+        branch = bytes(6)
+    elif change == "kinds":
+        kinds = bytes([0, 3])
+    elif change == "upper":
+        upper = bytearray(8)
+    else:
+        window = bytearray(24)
+    with pytest.raises(ValueError, match="sizes"):
+        merge_kernels.compiled.count(bytes(8), branch, kinds, upper, window, 0)
