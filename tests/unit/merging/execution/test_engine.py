@@ -278,6 +278,7 @@ class Scarce(Cpu):
     """Says that it is a CUDA device, which runs out of memory after some pieces, or fails for good."""
 
     name = "cuda:0"
+    fused = False
 
     def __init__(self, pieces, error=None):
         self.left = pieces
@@ -360,6 +361,8 @@ def test_random_numbers_depend_on_versions_name_and_seed_alone(bench, probe):
 
 class Counting(Cpu):
     """Counts the tensors that are saved, and fails after some."""
+
+    fused = False
 
     def __init__(self, limit=1 << 30):
         self.saved, self.limit = 0, limit
