@@ -22,7 +22,7 @@ from git_theta_ext.model.floats import is_wide
 from git_theta_ext.util.streaming import HALF_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from typing import Protocol
 
     import numpy as np
@@ -219,13 +219,9 @@ def count_changes(  # noqa: PLR0913 - all but one named
             return histograms(lane)
 
     def count(piece: DecodedPiece) -> list[NDArray[np.int64]] | _Uncounted:
-        base, _ = groups[piece.group]
-        if device.fused and base.spec.elements > _SMALL:
-            fused = _counted_by_kernel(groups[piece.group], piece.chunks, bins, windows)
-            if fused is not None:
-                return fused
-            if windows is not None:
-                windows.complete = False
+        fused = _counted_by_kernel(device, groups[piece.group], piece.chunks, bins, windows)
+        if fused is not None:
+            return fused
         try:
             return counted(device, groups[piece.group], piece.chunks)
         except RuntimeError as error:
@@ -235,8 +231,14 @@ def count_changes(  # noqa: PLR0913 - all but one named
 
     pairs = [[base, *values.values()] for base, values in groups]
     read = read_parameters(store, pairs, count, verify=not second_pass, span=device.span, threads=threads)
-    waiting = _Waiting(bins, windows)
-    for piece in read:
+    yield from _together(read, groups, _Waiting(bins, windows))
+
+
+def _together(
+    pieces: Iterable[DecodedPiece], groups: Sequence[Changed], waiting: _Waiting
+) -> Generator[Counted, None, None]:
+    """Yield the counts of pieces, those of small tensors together."""
+    for piece in pieces:
         if not piece.chunks:
             continue
         numbers = list(groups[piece.group][1])
@@ -248,13 +250,17 @@ def count_changes(  # noqa: PLR0913 - all but one named
 
 
 def _counted_by_kernel(
-    group: Changed, chunks: Sequence[memoryview], bins: Sequence[int], windows: Windows | None
+    device: Device, group: Changed, chunks: Sequence[memoryview], bins: Sequence[int], windows: Windows | None
 ) -> list[NDArray[np.int64]] | None:
-    """Return the counts of a piece in one pass; None if there is no kernel for it, or a value is not finite."""
+    """Return the counts of a piece in one pass; None if arrays have to count it.
+
+    These are small tensors, pieces of other element types or with values that are not finite, and all on CUDA devices.
+    """
     import numpy as np
 
     base, values = group
-    if not knows(spec.dtype for spec in changed_specs(group)):
+    fused = device.fused and knows(spec.dtype for spec in changed_specs(group))
+    if not fused or base.spec.elements <= _SMALL:
         return None
     histograms = []
     for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
@@ -263,6 +269,8 @@ def _counted_by_kernel(
         if windows is not None:
             room, first = windows.of(number, alone=len(values) == 1)
         if not count_differences((chunks[0], chunk), (base.spec.dtype, value.spec.dtype), upper, room, first):
+            if windows is not None:
+                windows.complete = False
             return None
         histograms.append(upper if within < 0 else room.reshape(-1))
     return histograms

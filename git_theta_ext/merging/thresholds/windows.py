@@ -77,7 +77,7 @@ class Windows:
         """Count the changes of a side to some small tensors."""
         import numpy as np
 
-        chunks = np.zeros_like(vector), vector
+        chunks = np.zeros_like(vector).data, vector.data
         room, first = self.of(number, alone=alone)
         upper = np.zeros(1 << HALF_BITS, np.int64)
         self.complete &= count_differences(chunks, (dtype("F32"), dtype("F32")), upper, room, first)
