@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.locations import Location, Locations
+    from git_theta_ext.store.packs.format import Entry
 
 
 _ATTEMPTS = 3
@@ -109,7 +110,8 @@ class Inventory:
             chosen = sound_first(self.locations(wanted))
             if absent := wanted - set(chosen):
                 raise self._absent(absent, len(wanted))
-            return {digest: self.blob_at(digest, location) for digest, location in chosen.items()}
+            headers = {location.pack_id: self._header_at(location) for location in chosen.values()}
+            return {digest: _blob(*headers[location.pack_id], digest, location) for digest, location in chosen.items()}
 
     def _absent(self, absent: AbstractSet[Digest], wanted: int) -> MissingError:
         bad = only(self.index.locations(absent), Verdict.BAD)
@@ -238,16 +240,22 @@ class Inventory:
             CorruptError: The pack disagrees with the index.
             MissingError: The pack is gone.
         """
+        return _blob(*self._header_at(location), digest, location)
+
+    def _header_at(self, location: Location) -> tuple[Path, tuple[Entry, ...]]:
         path = self._path(location.root, location.pack)
-        entries = self.reader.header(path).entries
-        if location.entry >= len(entries) or entries[location.entry].digest != digest:
-            raise CorruptError(f"pack {path.name} does not hold {digest}", hint="git theta fsck --full --repair")
-        if entries[location.entry].bases != location.bases:
-            raise CorruptError(
-                f"pack {path.name}: {digest} has other bases than the index lists",
-                hint="git theta fsck --full --repair",
-            )
-        return StoredBlob(path, entries[location.entry])
+        return path, self.reader.header(path).entries
+
+
+def _blob(path: Path, entries: tuple[Entry, ...], digest: Digest, location: Location) -> StoredBlob:
+    if location.entry >= len(entries) or entries[location.entry].digest != digest:
+        raise CorruptError(f"pack {path.name} does not hold {digest}", hint="git theta fsck --full --repair")
+    if entries[location.entry].bases != location.bases:
+        raise CorruptError(
+            f"pack {path.name}: {digest} has other bases than the index lists",
+            hint="git theta fsck --full --repair",
+        )
+    return StoredBlob(path, entries[location.entry])
 
 
 def _touch(path: Path) -> None:

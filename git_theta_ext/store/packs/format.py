@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import msgpack
 
@@ -35,6 +37,9 @@ MAX_ENTRIES = 1 << 20
 MAX_BASES = 8
 
 _PREFIX = struct.Struct("<8sIQ")
+
+_LARGE = 1 << 16
+"""Bytes of a head from which on hashing it takes much less time than reading it."""
 
 
 class Entry(NamedTuple):
@@ -64,7 +69,7 @@ class Entry(NamedTuple):
         return sum(self.chunks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackHeader:
     """The header of a pack.
 
@@ -80,6 +85,10 @@ class PackHeader:
     def pack_bytes(self) -> int:
         """Size of the whole pack."""
         return self.nbytes + sum(entry.stored for entry in self.entries)
+
+
+_in_use: WeakValueDictionary[bytes, PackHeader] = WeakValueDictionary()
+"""Headers by the SHA-256 of their heads."""
 
 
 def chunk_count(spec: TensorSpec) -> int:
@@ -133,12 +142,26 @@ def header_length(prefix: bytes) -> int:
 def read_header(data: bytes) -> PackHeader:
     """Read the head of a pack; ``data`` may be longer.
 
+    A large head is read once as long as its header is in use: a fetch needs that of a pack four times, and reading it
+    takes as long as decoding its tensors.
+
     Raises:
         CorruptError: The header is damaged or not valid.
     """
     nbytes = header_length(data)
+    head = memoryview(data)[:nbytes]
+    if nbytes < _LARGE:
+        return _parse(head, nbytes)
+    name = sha256(head).digest()
+    header = _in_use.get(name)
+    if header is None:
+        header = _in_use[name] = _parse(head, nbytes)
+    return header
+
+
+def _parse(head: memoryview, nbytes: int) -> PackHeader:
     try:
-        return PackHeader(_read_entries(memoryview(data)[PREFIX_BYTES:nbytes], nbytes), nbytes)
+        return PackHeader(_read_entries(head[PREFIX_BYTES:], nbytes), nbytes)
     except (ValueError, TypeError, OverflowError, FormatError) as error:
         raise CorruptError(f"the header of the pack is damaged: {error}") from error
 

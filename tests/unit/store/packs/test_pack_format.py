@@ -40,6 +40,18 @@ def test_a_header_gives_its_entries_back_with_their_offsets():
     assert header.pack_bytes == len(head) + 17
 
 
+def test_a_large_head_is_read_once_while_its_header_is_in_use():
+    one, other = (write_header([Entry(digest * 64, BIG, "dense", (1, 1)) for digest in "abcd" * 300]) for _ in range(2))
+    header = read_header(one)
+    assert read_header(other + b"chunks") is header
+    with pytest.raises(CorruptError, match="truncated"):
+        read_header(one[:-1])
+    changed = bytearray(one)
+    changed[one.index(b"\xaa" * 32)] ^= 1
+    assert read_header(bytes(changed)).entries[0].digest == "ab" + "a" * 62
+    assert read_header(one) is header
+
+
 def test_the_bytes_of_version_1_never_change():
     assert write_header(ENTRIES) == GOLDEN.read_bytes()
 
