@@ -68,18 +68,20 @@ class Description:
     summary: str
 
 
-def command_names() -> list[str]:
+def command_names() -> tuple[str, ...]:
     """Return the names of the commands that users run, in alphabetical order."""
-    return _names("commands")
+    return _names(_HERE / "commands")
 
 
-def internal_names() -> list[str]:
+def internal_names() -> tuple[str, ...]:
     """Return the names of the commands that git runs, in alphabetical order."""
-    return _names("plumbing")
+    return _names(_HERE / "plumbing")
 
 
-def _names(package: str) -> list[str]:
-    return sorted(path.stem.rstrip("_").replace("_", "-") for path in (_HERE / package).glob("[!_]*.py"))
+def _names(folder: Path) -> tuple[str, ...]:
+    files = [path.name for path in folder.iterdir()]  # a glob compiles an expression
+    stems = [name.removesuffix(".py") for name in files if name.endswith(".py") and not name.startswith("_")]
+    return tuple(sorted(stem.rstrip("_").replace("_", "-") for stem in stems))
 
 
 def descriptions() -> list[Description]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from itertools import groupby
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, internal_names, load
 from git_theta_ext.cli.output import Output, output_to_git, wants_color
-from git_theta_ext.cli.parser import parser_of
 from git_theta_ext.cli.process import accept_any_name, begin, silence
 from git_theta_ext.cli.suggest import GIT_EQUIVALENTS, SYNONYMS, nearest
 from git_theta_ext.errors import ThetaError, UsageError, to_theta_error
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 
 TRACEBACK = "GIT_THETA_TRACEBACK"
 """Environment variable that enables the traceback of a bug."""
+
+_FILTER = "filter-process"
+"""Git starts it for each command that changes checkpoints. It takes no arguments, and so needs no parser."""
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -54,6 +56,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 def failed(output: Output, error: Exception) -> int:
     """Print an error of any kind and return the exit code."""
     if os.environ.get(TRACEBACK) and not isinstance(error, ThetaError):
+        import traceback  # commands that do not fail start without it
+
         output.say(printable("".join(traceback.format_exception(error))))
     failure = to_theta_error(error)
     output.error(failure)
@@ -84,8 +88,13 @@ def _dispatch(arguments: list[str]) -> int:
         hint = GIT_EQUIVALENTS.get(name) or (f"did you mean {near}?" if near else "git theta -h")
         raise UsageError(f"unknown {kind} {name!r}", hint=hint)
     command = load(name)
-    parser = parser_of(name, command)
     words = arguments[1:]
+    if name == _FILTER and not words:
+        nothing: Any = SimpleNamespace()
+        return command.run(nothing)
+    from git_theta_ext.cli.parser import parser_of
+
+    parser = parser_of(name, command)
     if name in internal and words not in ([], ["-h"], ["--help"]):
         words = ["--", *words]  # git passes paths, which can look like options
     try:

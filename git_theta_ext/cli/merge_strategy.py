@@ -13,6 +13,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.dispatch import failed
+from git_theta_ext.cli.main import tune_gc
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import begin
 from git_theta_ext.errors import MergeError, UsageError
@@ -98,6 +99,7 @@ def parse(arguments: Sequence[str]) -> Invocation:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the strategy and return its exit code: 0 for a merge, 1 for conflicts, 2 if it cannot merge."""
     if argv is None:
+        tune_gc()
         begin()
     output = output_to_git()
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import codecs
-import gc
 import io
 import os
 import sys
@@ -26,7 +24,6 @@ def begin() -> None:
     _clear_environment()
     sys.stderr = _Messages(open(2, "wb", closefd=False), sys.stderr.encoding, line_buffering=True)  # noqa: SIM115 - as above
     accept_any_name()
-    tune_gc()
 
 
 def _open_standard_files() -> None:
@@ -106,12 +103,3 @@ def _encode_name(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 codecs.register_error(NAMES, _encode_name)
-
-
-def tune_gc() -> None:
-    """Run the garbage collector rarely, and not when the process ends.
-
-    Scanning the objects of torch, while it is imported and again at the end, takes a third of a small merge's time.
-    """
-    gc.set_threshold(100_000, *gc.get_threshold()[1:])
-    atexit.register(gc.freeze)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILES = ("a.safetensors", "b.safetensors", "c.safetensors")
-NEVER = ("torch", "rich", "yaml", "obstore", "git", "git_theta_ext.transfer", "git_theta_ext.interfaces.remotes")
+NEVER = (
+    *("torch", "rich", "yaml", "obstore", "git", "git_theta_ext.transfer", "git_theta_ext.interfaces.remotes"),
+    *("dataclasses", "inspect", "argparse", "shutil", "importlib.metadata"),
+)
 ONLY_INSTEAD = () if kernels.compiled is None else ("numpy",)
 """What does the work of the compiled kernels if these are missing."""
 
@@ -30,11 +33,12 @@ def _two(repo: Repo) -> None:
 
 
 def _traced(repo: Repo, folder: Path, *words: str) -> tuple[set[str], list[str]]:
-    """Return the modules that the filter imports, and the git commands that it starts."""
+    """Return the modules that the filter imports after the start of Python, and the git commands that it starts."""
     trace = folder / "trace"
     env = os.environ | {"PYTHONPROFILEIMPORTTIME": "1", "GIT_TRACE2_EVENT": str(trace)}
     done = repo.run(*words, env=env)
-    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    lines = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
+    modules = set(lines[lines.index("site") + 1 :])
     events = map(json.loads, trace.read_text().splitlines())
     commands = [event["argv"][1] for event in events if event["event"] == "start" and "/" in event["sid"]]
     return modules, commands

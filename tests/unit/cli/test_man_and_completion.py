@@ -98,6 +98,7 @@ COUNT = (
 def test_what_a_command_lacks_is_said_in_one_line(tmp_path, monkeypatch, capsys, change, lacking):
     folder = tmp_path / "git_theta_ext" / "cli" / "commands"
     folder.mkdir(parents=True)
+    (folder.parent / "plumbing").mkdir()
     (folder / "count.py").write_text(COUNT.replace(*change))
     monkeypatch.setattr(discovery, "_HERE", folder.parent)
     monkeypatch.setattr("git_theta_ext.cli.commands.__path__", [str(folder)])
@@ -173,7 +174,7 @@ def test_a_usage_line_shows_what_is_optional_and_what_excludes_each_other():
 
 
 def test_every_command_is_completed():
-    assert sorted(completed("")) == command_names()
+    assert sorted(completed("")) == list(command_names())
     assert completed("un") == ["uninstall", "untrack", "unlock"]
 
 
