@@ -91,8 +91,6 @@ def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> t
         turned, missing = _narrow_intervals.improve(down, right.T, left.T, (aim, unit))
         return left, turned.T, missing
 
-    if rounds:
-        left, right, _ = every(left, right, 0.0)
     most = int(_NARROW_WORK / (2.0 * (rows + columns) * least * rank**2))
     left, right = _search(xp, narrow, (left, right), min(_ROUNDS, most), noise)
     for _ in range(min(_LAST_ROUNDS, rounds)):
