@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu, one_thread
 from git_theta_ext.merging.devices.device import Devices
-from git_theta_ext.merging.devices.methods import require_torch
-from git_theta_ext.merging.devices.one_core import one_core
+from git_theta_ext.merging.devices.methods import have_matrices, require_torch
+from git_theta_ext.merging.devices.one_core import SMALL, one_core
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.execution.pairs import contracts_of, is_small, merge_pairs
@@ -111,7 +111,11 @@ class Engine:
         require_torch([task.method.contract for task in available])
         require_torch([find_pair(pair.choice.method).contract for pair in plan.pairs])
         plain = [task for task in available if not task.method.contract.trims]
-        self._take(self._run(scheduler, [task for task in plain if not task.streams], SignElection()), computed)
+        whole = [task for task in plain if not task.streams]
+        if small := [task for task in whole if _is_small(task)]:
+            with one_thread():
+                self._take(self._run(scheduler, small, SignElection()), computed)
+        self._take(self._run(scheduler, [task for task in whole if not _is_small(task)], SignElection()), computed)
         with one_thread():  # pieces are merged in parallel
             self._take(self._run(scheduler, [task for task in plain if task.streams], SignElection()), computed)
             together = [task for task in available if scope_of(task.choice) != "tensor"]
@@ -266,6 +270,11 @@ def _is_available(task: Task, missing: Collection[Digest], computed: Computed) -
     if lacking:
         computed.failed.update(dict.fromkeys(task.names, f"{min(lacking)} is not in the store"))
     return not lacking
+
+
+def _is_small(task: Task) -> bool:
+    """Return whether a single thread multiplies or decomposes a matrix fastest."""
+    return have_matrices([task.method.contract]) and task.spec.elements <= SMALL
 
 
 def _sign(votes: int) -> int:

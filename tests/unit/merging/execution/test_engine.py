@@ -334,6 +334,28 @@ def test_what_a_device_fails_at_is_merged_on_the_processor(bench, method, text, 
     assert [note.partition(": merged ")[0] for note in notes] == [f"cuda:0 {happened}"]
 
 
+@pytest.mark.parametrize(("exact", "expected"), [(False, {"small": 1, "large": 2}), (True, {"small": 2, "large": 2})])
+def test_small_matrices_are_decomposed_by_one_thread(bench, probe, exact, expected):
+    threads = {}
+
+    def noted(piece):
+        threads[piece.name] = torch.get_num_threads()
+        return piece.branches[0]
+
+    method = probe(noted, granularity="matrix", exact=exact)
+    base, one, two = (
+        {"small": np.full((512, 512), n), "large": np.full((513, 512), n)} for n in np.arange(3, dtype="f4")
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert outcome_of(bench, base, one, two, method=method.name).conflicts == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert threads == expected
+
+
 def test_errors_of_a_method_are_not_taken_for_those_of_a_device(bench, probe):
     def broken(piece):
         raise RuntimeError("The size of tensor a (2) must match the size of tensor b (3)")
