@@ -133,10 +133,13 @@ class _Steps:
     def maintain(self) -> None:
         """Run the commands that look at everything, first after changes, then without any."""
         self.run("gc, first", "theta", "gc", "--quiet")
-        self.run("gc", "theta", "gc", "--quiet")
-        self.run("fsck", "theta", "fsck")
-        self.run("du", "theta", "du")
-        self.run("status", "theta", "status")
+        self.repository.git("theta", "gc", "--quiet")  # finds out that there is nothing left to do
+        self.run("gc, again", "theta", "gc", "--quiet")
+        for command in (("status",), ("ls-files",), ("log", "-1")):
+            self.run(" ".join(command), "theta", *command)
+        for name in ("du", "fsck"):  # packs that have just been written are read each time
+            self.run(name, "theta", name)
+            self.run(f"{name}, again", "theta", name)
 
 
 def _versions(place: Path, env: dict[str, str], write: Callable[[Repository, int], None]) -> dict[str, float]:
