@@ -48,13 +48,13 @@ class StatCache:
         except OSError:
             return None
         manifest = self._records.get(os.fspath(path), _key(stat, format_name))
-        if manifest is None:
-            return None
+        if manifest is None or not stored:
+            return manifest
         try:
             digests = [digest for digest, _ in Manifest.parse(manifest).digests()]
         except ThetaError:
             return None
-        return None if stored and self._store.touch_and_find_missing(digests) else manifest
+        return None if self._store.touch_and_find_missing(digests) else manifest
 
     def clock(self, path: Path) -> int:
         """Return the time that the file system gives to a file that changes now, in ns since the epoch.

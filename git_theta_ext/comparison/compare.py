@@ -120,7 +120,8 @@ def compare(old: Manifest | None, new: Manifest | None) -> Diff:
     added = {name: parameter for name, parameter in after.items() if name not in before}
     removed = {name: parameter for name, parameter in before.items() if name not in after}
     shared = [name for name in after if name in before]
-    modified = {name: ParameterVersions(before[name], after[name]) for name in shared if before[name] != after[name]}
+    changed = [name for name in shared if before[name] is not after[name] and before[name] != after[name]]
+    modified = {name: ParameterVersions(before[name], after[name]) for name in changed}
     renamed = _renames(removed, added)
     for name, rename in renamed.items():
         del added[name], removed[rename.old_name]

@@ -21,7 +21,7 @@ from git_theta_ext.git.process import run_git
 from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from subprocess import Popen
 
     from typing_extensions import Buffer
@@ -215,8 +215,12 @@ class Repository:
         entries = map(read, listed.decode(errors="surrogateescape").split("\0")[:-1])
         return next((entry for entry in entries if not entry.stage), None)
 
-    def manifests(self, rev: str | None) -> dict[str, tuple[str, Manifest]]:
+    def manifests(self, rev: str | None, known: Iterable[tuple[str, Manifest]] = ()) -> dict[str, tuple[str, Manifest]]:
         """Return the manifests of a commit, or of the index (stage 0) if ``rev`` is None.
+
+        Args:
+            rev: The commit.
+            known: Object ids and manifests that were read already.
 
         Returns:
             Path to object id and manifest.
@@ -226,7 +230,8 @@ class Repository:
             ManifestError: A manifest is broken; the message names its path.
         """
         listed = [entry for entry in self.entries(rev) if entry.regular and entry.stage == 0]
-        parsed = read_manifests(self, {entry.oid: entry.path for entry in listed})
+        parsed = dict(known)
+        parsed |= read_manifests(self, {entry.oid: entry.path for entry in listed if entry.oid not in parsed})
         return {entry.path: (entry.oid, parsed[entry.oid]) for entry in listed if entry.oid in parsed}
 
 

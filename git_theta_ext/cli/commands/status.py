@@ -80,10 +80,12 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     with suppress(ThetaError):  # git status stays wrong until the next command tries again
         finish_written_files(workspace)
     head = head_of(repo)
-    committed = {path: manifest for path, (_, manifest) in (repo.manifests(head) if head else {}).items()}
-    index = {path: manifest for path, (_, manifest) in repo.manifests(None).items()}
+    at_head = repo.manifests(head) if head else {}
+    in_index = repo.manifests(None, at_head.values())
+    committed = {path: manifest for path, (_, manifest) in at_head.items()}
+    index = {path: manifest for path, (_, manifest) in in_index.items()}
     with output.progress("reading", unknown_bytes(workspace, paths)) as advance:
-        files = in_worktree(workspace, paths, advance)
+        files = in_worktree(workspace, paths, advance, dict(in_index.values()))
     # A path in conflict has several versions in the index, and none to compare with.
     entries = repo.entries(None)
     unmerged = {entry.path for entry in entries if entry.stage}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import stat as stat_module
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.checkpoint.clean import describe
 from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.errors import RepositoryError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import branch_of, head_of
 from git_theta_ext.model.manifest import Manifest
@@ -57,7 +59,10 @@ def unknown_bytes(workspace: Workspace, paths: Mapping[str, str | None]) -> int:
 
 
 def in_worktree(
-    workspace: Workspace, paths: Mapping[str, str | None], advance: Callable[[int], None]
+    workspace: Workspace,
+    paths: Mapping[str, str | None],
+    advance: Callable[[int], None],
+    known: Mapping[str, Manifest] = MappingProxyType({}),
 ) -> dict[str, WorktreeFile]:
     """Return the checkpoints in the work tree. Files whose manifest is not cached are read; nothing is stored.
 
@@ -65,6 +70,7 @@ def in_worktree(
         workspace: The repository and its store.
         paths: A mapping from path to format name.
         advance: Called with the number of bytes read since the last call.
+        known: Manifests that were read already, by the object id of their blob.
 
     Raises:
         FormatError: A file is malformed; the message names it.
@@ -72,11 +78,19 @@ def in_worktree(
         ChangedError: A file was truncated while it was read.
         RepositoryError: A file cannot be read.
     """
-    return {path: _worktree_file(workspace, path, name, advance) for path, name in paths.items()}
+
+    def parse(content: bytes) -> Manifest:
+        return known.get(blob_id(content, workspace.repo.object_format)) or Manifest.parse(content)
+
+    return {path: _worktree_file(workspace, path, name, advance, parse) for path, name in paths.items()}
 
 
 def _worktree_file(
-    workspace: Workspace, path: str, format_name: str | None, advance: Callable[[int], None]
+    workspace: Workspace,
+    path: str,
+    format_name: str | None,
+    advance: Callable[[int], None],
+    parse: Callable[[bytes], Manifest],
 ) -> WorktreeFile:
     full = worktree_of(workspace.repo) / path
     try:
@@ -87,9 +101,9 @@ def _worktree_file(
         return WorktreeFile("link")
     kind: Literal["file", "empty"] = "file" if stat.st_size else "empty"
     if (cached := StatCache(workspace.store).get(full, format_name, stored=False)) is not None:
-        return WorktreeFile(kind, Manifest.parse(cached))
+        return WorktreeFile(kind, parse(cached))
     if (content := manifest_at(workspace.repo, path)) is not None:
-        return WorktreeFile("manifest", Manifest.parse(content))
+        return WorktreeFile("manifest", parse(content))
     try:
         data = open_bytes(full, path)
     except OSError as error:

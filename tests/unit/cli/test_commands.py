@@ -11,6 +11,7 @@ import pytest
 from helpers import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, fork, model, values
 
 from git_theta_ext.cli.main import main
+from git_theta_ext.model.manifest import Manifest
 
 OTHER = "deeper/in a folder/other.safetensors"
 
@@ -199,6 +200,19 @@ class TestStatus:
         assert not any(found[key] for key in ("staged", "not_staged", "untracked", "pending", "conflicted"))
         assert found["filter_configured"] is True
         assert found["not_pushed"] is None
+
+    def test_a_manifest_that_is_everywhere_is_parsed_once(self, two, run_json, monkeypatch):
+        monkeypatch.chdir(two.path)
+        parsed = []
+        parse = Manifest.parse
+
+        def counting(data):
+            parsed.append(data)
+            return parse(data)
+
+        monkeypatch.setattr(Manifest, "parse", counting)
+        assert run_json("status")["not_staged"] == []
+        assert len(parsed) == 1
 
     def test_tells_parameters_of_index_and_work_tree_apart(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
