@@ -14,7 +14,7 @@ from git_theta_ext.errors import ManifestError
 from git_theta_ext.model.checksums import checksums, seeds_of
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.store.skeletons import read_skeleton
-from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.files import reporting_os_errors, write_at
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_theta_ext.checkpoint.replace import Expected
+    from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.store import Store
+
+WORTH = 1 << 25
+"""Bytes of a file from which on it is written in jobs."""
 
 _BACKDATE_NS = 2_000_000_000
 """Git reads a file again that is as recent as its index, and trusts one that looks older than the replaced file."""
@@ -50,8 +54,13 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
     return layout
 
 
-def populate(
-    manifest: Manifest, store: Store, path: Path, expected: Expected, advance: Callable[[int], None] = no_progress
+def populate(  # noqa: PLR0913, PLR0917 - the last two have defaults
+    manifest: Manifest,
+    store: Store,
+    path: Path,
+    expected: Expected,
+    advance: Callable[[int], None] = no_progress,
+    workers: Workers | None = None,
 ) -> os.stat_result | None:
     """Write a checkpoint from its manifest, first to a temporary file, which replaces the old file when it is complete.
 
@@ -61,6 +70,7 @@ def populate(
         path: Path of the checkpoint.
         expected: The file to replace, whose mode the new file gets. Otherwise it gets the default mode.
         advance: Called with the number of bytes written since the last call.
+        workers: Write a large file in jobs; None to write it in this process. Compressed files are written here.
 
     Returns:
         The stat of the new file, whose modification time is two seconds before now and before that of the replaced
@@ -75,7 +85,8 @@ def populate(
     if manifest.conflicted:
         raise ManifestError(f"{path}: unresolved conflicts", hint="git theta resolve")
     layout = read_layout(manifest, store, str(path))
-    with reporting_os_errors(path), Unfinished(path, store.root) as unfinished:
+    divided = workers is not None and not layout.packings and layout.nbytes >= WORTH
+    with reporting_os_errors(path), Unfinished(path, store.root, named=divided) as unfinished:
         descriptor = unfinished.descriptor
         if layout.packings:
             packer = Packer(str(path), store.root, store.threads, advance)
@@ -83,6 +94,9 @@ def populate(
             _write(content.fileno(), layout, manifest, store, while_packed(advance, layout.nbytes, layout.nbytes))
             content.nbytes = layout.nbytes
             packer.pack(content, layout.packings, descriptor)
+        elif divided:
+            assert workers is not None
+            _write_in_jobs(unfinished, layout, manifest, store, workers, advance)
         else:
             _write(descriptor, layout, manifest, store, advance)
         past = _past(expected)
@@ -101,6 +115,32 @@ def _past(expected: Expected) -> int:
     return (now if expected.stat is None else min(now, expected.stat.st_mtime_ns)) - _BACKDATE_NS
 
 
+def _write_in_jobs(  # noqa: PLR0913, PLR0917 - as _write
+    unfinished: Unfinished,
+    layout: Layout,
+    manifest: Manifest,
+    store: Store,
+    workers: Workers,
+    advance: Callable[[int], None],
+) -> None:
+    """Write a file whose tensors are written by jobs, and which is durable before anything else is."""
+    from git_theta_ext.checkpoint.populate_jobs import TensorPlace, write_in_jobs  # a filter mostly starts without it
+
+    seeds = {name: tuple(some) for name, some in seeds_of(layout).items()}
+    slices = [(offset, segment) for offset, segment in layout.located() if isinstance(segment, Slice)]
+    places = [
+        TensorPlace(offset, manifest.parameters[part.name].digest, part.spec, seeds.get(part.name, ()))
+        for offset, part in slices
+    ]
+    written = write_in_jobs(unfinished.path, places, store, workers, advance)
+    sums = {part.name: found for (_, part), found in zip(slices, written, strict=True)}
+    rest = [(offset, segment.data) for offset, segment in layout.located() if isinstance(segment, Literal)]
+    for offset, value in [*rest, *checksums(layout, lambda name, seed: sums[name][seed])]:
+        write_at(unfinished.descriptor, memoryview(value), offset)
+        advance(len(value))
+    os.fsync(unfinished.descriptor)
+
+
 def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, advance: Callable[[int], None]) -> None:
     """Write a file roughly from its beginning to its end.
 
@@ -114,14 +154,14 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         if isinstance(segment, Slice):
             slices.append((offset, segment))
             for start, literal in pending:
-                _write_at(descriptor, memoryview(literal.data), start)
+                write_at(descriptor, memoryview(literal.data), start)
             pending.clear()
         elif isinstance(segment, Literal):
             pending.append((offset, segment))
             advance(segment.nbytes)
 
     def write(piece: DecodedPiece) -> None:
-        _write_at(descriptor, piece.data, slices[piece.group][0] + piece.offset)
+        write_at(descriptor, piece.data, slices[piece.group][0] + piece.offset)
 
     wanted = [(manifest.parameters[part.name].digest, part.spec) for _, part in slices]
     for piece in store.read_ahead(wanted, write):
@@ -129,13 +169,7 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         begun = sums.get(slices[piece.group][1].name, {})
         begun.update({seed: zlib.crc32(piece.data, value) for seed, value in begun.items()})
     for offset, value in checksums(layout, lambda name, seed: sums[name][seed]):
-        _write_at(descriptor, memoryview(value), offset)
+        write_at(descriptor, memoryview(value), offset)
         advance(len(value))
     for offset, literal in pending:
-        _write_at(descriptor, memoryview(literal.data), offset)
-
-
-def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
-    while data.nbytes:
-        written = os.pwrite(descriptor, data, offset)
-        data, offset = data[written:], offset + written
+        write_at(descriptor, memoryview(literal.data), offset)

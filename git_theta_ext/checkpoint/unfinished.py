@@ -38,12 +38,13 @@ class Unfinished:
     Args:
         path: Path of the file to replace.
         root: Root of the store.
+        named: Give the file a name from the beginning, by which other processes can open it.
 
     Raises:
         OSError: The file cannot be created.
     """
 
-    def __init__(self, path: Path, root: Path) -> None:
+    def __init__(self, path: Path, root: Path, *, named: bool = False) -> None:
         self._path = path
         self._root = root
         self._name: Path | None = None
@@ -51,12 +52,18 @@ class Unfinished:
         self.descriptor = -1
         with suppress(OSError):  # a read-only store
             clear_stale(root)
-        if NAMELESS and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
+        if NAMELESS and not named and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
             with suppress(OSError):  # not every file system supports files without a name
                 self.descriptor = os.open(path.parent, os.O_RDWR | NAMELESS | os.O_CLOEXEC, _MODE)
         if self.descriptor < 0:
             self._name = self._free_name()
             self.descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+
+    @property
+    def path(self) -> Path:
+        """The name that the file has now."""
+        assert self._name is not None
+        return self._name
 
     def __enter__(self) -> Self:
         return self

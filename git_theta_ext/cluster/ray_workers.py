@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _RETRIES = 3
 """How often a job is repeated if its worker ends."""
+
+_PATIENCE = 10
+"""Seconds after which a machine that does not answer counts as one that cannot be reached."""
 
 _AHEAD = 4
 """Jobs that are submitted ahead of the caller, for each that can run at the same time."""
@@ -94,9 +98,12 @@ class RayWorkers:
             return
         require("ray", f"theta.cluster {self._address}")
         ray = import_module("ray")
+        host, _, port = self._address.removeprefix("ray://").rpartition(":")
         try:
+            # Ray itself tries for many minutes.
+            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
             ray.init(self._address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             raise ClusterError(
                 f"the cluster at {self._address} cannot be reached: {_first_line(error)}",
                 hint="git config theta.cluster ADDRESS names another one, and local computes on this machine",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.checkpoint.populate import populate
+from git_theta_ext.checkpoint.populate import WORTH, populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, KeptError, ManifestError, MissingError, RemoteError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
+from git_theta_ext.operations.distribution import workers_if_set
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
 from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
 from git_theta_ext.operations.filter.written_files import WrittenFiles, finish_written_files
@@ -21,8 +22,10 @@ from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
@@ -112,27 +115,34 @@ def populate_wanted(
 
     def write(manifest: Manifest, full: Path, expected: Expected) -> os.stat_result | None:
         try:
-            return populate(manifest, store, full, expected, advance)
+            return populate(manifest, store, full, expected, advance, workers)
         except MissingError:  # pruned in the meantime, because a remote has it
             ensure([manifest])
-            return populate(manifest, store, full, expected, advance)
+            return populate(manifest, store, full, expected, advance, workers)
 
     try:
-        for path, manifest in manifests.items():
-            if failures and _lacks(store, manifest):
-                continue
-            try:
-                _replace(written, path, manifest, write)
-            except ThetaError as error:
-                failures.append(error)
-                if manifest_at(repo, path) == manifest.to_bytes():
+        with _workers(workspace, manifests) as workers:
+            for path, manifest in manifests.items():
+                if failures and _lacks(store, manifest):
                     continue
-            undone.remove(path)
+                try:
+                    _replace(written, path, manifest, write)
+                except ThetaError as error:
+                    failures.append(error)
+                    if manifest_at(repo, path) == manifest.to_bytes():
+                        continue
+                undone.remove(path)
         stopped = False
     finally:
         unrecorded, problems = written.finish(hurry=stopped)
         change_pending(repo, drop=manifests.keys() - undone - unrecorded)
     return [*failures, *problems]
+
+
+def _workers(workspace: Workspace, manifests: Mapping[str, Manifest]) -> AbstractContextManager[Workers | None]:
+    """Give workers if ``theta.cluster`` is set and a file is large enough for jobs."""
+    largest = max((sum(nbytes for _, nbytes in one.digests()) for one in manifests.values()), default=0)
+    return workers_if_set(workspace) if largest >= WORTH else nullcontext()
 
 
 def total_bytes(wanted: Iterable[Wanted]) -> int:

@@ -1,6 +1,7 @@
 """Work is divided into jobs in the same way everywhere, and their results come in order."""
 
 import os
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.cluster.jobs import LARGEST_JOB, Failure, Job, divided, perform
 from git_theta_ext.cluster.open import open_workers
 from git_theta_ext.cluster.ray_workers import RayWorkers
-from git_theta_ext.errors import ConfigError, MissingError
+from git_theta_ext.errors import ClusterError, ConfigError, MissingError
 
 
 def mask() -> int:
@@ -68,6 +69,17 @@ def test_the_setting_names_the_workers(tmp_path: Path) -> None:
     for address in ("auto", "ray://", "head", "http://head:1", "ray://user:secret@head:1"):
         with pytest.raises(ConfigError, match=r"theta\.cluster"):
             open_workers(address, tmp_path, 2)
+
+
+def test_an_address_where_nothing_listens_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("git_theta_ext.cluster.ray_workers.require", lambda *_: None)
+    monkeypatch.setattr("git_theta_ext.cluster.ray_workers.import_module", lambda _: None)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for written in (address, f"ray://{address}"):
+            with pytest.raises(ClusterError, match=r"cannot be reached: .*refused"):
+                list(open_workers(written, tmp_path, 2).gather([]))
 
 
 def test_a_cluster_that_is_not_used_is_not_connected_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
