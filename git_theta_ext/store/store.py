@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeltaHint", "Store"]
 
-_DEEPEST_HINT = 8
+DEEPEST_HINT = 8
 """Chain depth of a parent from which on a hint is ignored: recoding can do better, and reading stays fast."""
 
 _LARGEST = 1 << 23
@@ -129,7 +129,7 @@ class Store(ReadableStore):
             return [checked_blob(digest, lambda: data, partial(_changed, data))]
         if hint is not None:
             chosen = sound_first(self.locations({hint.parent}))
-            if hint.parent in chosen and depths(chosen)[hint.parent] < _DEEPEST_HINT:
+            if hint.parent in chosen and depths(chosen)[hint.parent] < DEEPEST_HINT:
                 target, blobs = MemorySource(spec, data), self.blobs({hint.parent})
 
                 def parent() -> StoredSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import local_blobs, named_digests
@@ -10,11 +11,12 @@ from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.delta_candidates import candidates
 from git_theta_ext.operations.maintenance.idle import read_idle, state_of, write_idle
 from git_theta_ext.records import dataclass, field
-from git_theta_ext.store.deltas.chains import ancestors, smallest
+from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, smallest
 from git_theta_ext.store.locations import sound
 from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
+from git_theta_ext.store.store import DEEPEST_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.transfer.outgoing import Going
+
+
+_FEW = 1 << 12
+"""Number of pushed tensors up to which only their possible parents are looked up, and not everything in the store."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:
     history = versions(workspace.repo, least=2)
     if not history:  # a first version has no parents
         return Recoded()
-    recoder = Recoder(workspace.store, workspace.settings.chain_depth, going=(going.digests, going.there))
+    recoder = _recoder(workspace, going, history)
     todo = _sizes(history, lambda digest: digest in going.digests and recoder.wants(digest))
     going.upload(going.digests - todo.keys())
     with workspace.reporter.progress("recoding", sum(todo.values())) as progress:
@@ -159,15 +165,26 @@ def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest,
     Raises:
         CorruptError: A stored tensor cannot be decoded.
     """
-    store, digests = workspace.store, going.digests
-    recoder = Recoder(store, workspace.settings.chain_depth, dry_run=True, going=(digests, going.there))
-    recoder.run(candidates(versions(workspace.repo), lambda digest: digest in digests and recoder.wants(digest)))
+    store, digests, history = workspace.store, going.digests, versions(workspace.repo)
+    recoder = _recoder(workspace, going, history, dry_run=True)
+    recoder.run(candidates(history, lambda digest: digest in digests and recoder.wants(digest)))
     held = smallest(starting_within(sound(store.locations(digests)), digests, digests | going.there))
     chosen = {digest: one for digest, one in {**held, **recoder.planned}.items() if digest not in going.there}
     needed = ancestors(digests & chosen.keys(), chosen)
     return sum(chosen[digest].stored for digest in needed & chosen.keys()) + sum(
         sizes[digest] for digest in digests - chosen.keys()
     )
+
+
+def _recoder(workspace: Workspace, going: Going, history: Sequence[Version], *, dry_run: bool = False) -> Recoder:
+    depth = workspace.settings.chain_depth
+    related: set[Digest] | None = None
+    # Chains above pushed tensors, such as those of updates on other branches, are not looked for.
+    if len(going.digests) <= _FEW and depth + DEEPEST_HINT <= MAX_CHAIN:
+        related = set(going.digests)
+        for candidate in chain.from_iterable(candidates(history, going.digests.__contains__)):
+            related.update(parent for parent, _ in candidate.parents)
+    return Recoder(workspace.store, depth, dry_run=dry_run, going=(going.digests, going.there), related=related)
 
 
 def _sizes(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> dict[Digest, int]:

@@ -171,7 +171,8 @@ class Push:
         for source in self._sources(surveyed.remote) if missing else ():
             with suppress(RemoteError):
                 lost -= read_remote_index(store, source).held()
-        nbytes = self._estimate(frozenset(lacking - missing), there, surveyed.needed)
+        held = frozenset(lacking - missing)
+        nbytes = self._estimate(held, there, surveyed.needed) if held else 0
         left = {digest: size for digest, size in surveyed.others.items() if digest not in there}
         return Pushed(surveyed.needed, frozenset(lacking), frozenset(lost), 0, nbytes, left, locks=surveyed.locks)
 

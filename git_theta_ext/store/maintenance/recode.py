@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Blobs
+    from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.maintenance.cheapest import Candidate, StoragePlan
     from git_theta_ext.store.maintenance.precedents import Choice
     from git_theta_ext.store.store import Store
@@ -74,13 +75,14 @@ class Recoder:
         dry_run: Only estimate.
         going: Digests that are about to be pushed, and digests that the remote has. The pushed tensors may depend on
             these digests only.
+        related: The digests that are recoded and all that they may become deltas of; None for everything in the store.
 
     Attributes:
         result: What was done, or in a dry run what would be.
         planned: In a dry run, the new locations, in a pack without a name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - named
         self,
         store: Store,
         depth: int,
@@ -88,6 +90,7 @@ class Recoder:
         aggressive: bool = False,
         dry_run: bool = False,
         going: tuple[AbstractSet[Digest], AbstractSet[Digest]] | None = None,
+        related: AbstractSet[Digest] | None = None,
     ) -> None:
         self._store = store
         self._limit = depth
@@ -98,7 +101,8 @@ class Recoder:
         self._loose = store.index.loose(str(store.root))
         self._parents_allowed = going[0] | going[1] if going else None
         self._together = _TOGETHER if going else 0  # gc can remove the packs of some versions and keep others
-        self._graph = DeltaGraph(self._best_locations(going[0] if going else frozenset()))
+        locations = store.all_locations() if related is None else store.locations(related)
+        self._graph = DeltaGraph(self._best_locations(locations, going[0] if going else frozenset()))
         self.result = Recoded()
         self.planned: dict[Digest, Location] = {}
 
@@ -164,8 +168,7 @@ class Recoder:
         running.enter_context(threadpool_limits(1))
         return running.enter_context(ThreadPoolExecutor(self._store.threads))
 
-    def _best_locations(self, going: AbstractSet[Digest]) -> dict[Digest, Location]:
-        locations = self._store.all_locations()
+    def _best_locations(self, locations: Locations, going: AbstractSet[Digest]) -> dict[Digest, Location]:
         choose = partial(smallest, depth=self._limit)
         if self._parents_allowed is None:
             return sound_first(locations, choose)

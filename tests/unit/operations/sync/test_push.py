@@ -18,6 +18,7 @@ from git_theta_ext.errors import (
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
+from git_theta_ext.operations.maintenance import gc
 from git_theta_ext.operations.sync import push_survey
 from git_theta_ext.operations.sync.outgoing import RefUpdate
 from git_theta_ext.operations.sync.push import Push
@@ -441,3 +442,19 @@ def test_a_dry_run_says_about_how_many_bytes_would_go_and_changes_nothing(place)
     assert seen.nbytes == pytest.approx(done.nbytes, rel=0.2)
     assert done.nbytes < done.raw
     assert place.look().nbytes == place.look().raw == 0
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_a_push_of_few_tensors_looks_at_their_parents_only_and_recodes_alike(place, monkeypatch, few):
+    versioned(place, 3)
+    tip = place.git("rev-parse", "HEAD")
+    place.git("reset", "-q", "--hard", "HEAD~1")
+    assert len(place.push().uploaded) == 4
+    place.git("reset", "-q", "--hard", tip)
+    if few:
+        monkeypatch.setattr(Store, "all_locations", lambda _: pytest.fail("everything was looked up"))
+    else:
+        monkeypatch.setattr(gc, "_FEW", 0)
+    estimated = place.look().nbytes
+    assert estimated == pytest.approx(place.push().nbytes, rel=0.2)
+    assert estimated < 100_000  # of 960,000
