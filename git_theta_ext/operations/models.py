@@ -12,7 +12,7 @@ from git_theta_ext.git.entries import EXECUTABLE
 from git_theta_ext.git.objects import object_infos, read_manifests, read_objects
 from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.interfaces import IndexedFormat
+from git_theta_ext.interfaces.model_indexes import IndexedFormat
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
 from git_theta_ext.model.shards import INDEX_FORMATS, MOST_CONFIG_BYTES, is_config, is_index, models_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import Elected, Pair
+from git_theta_ext.interfaces.merges import Elected, Pair
 from git_theta_ext.records import replace
 from git_theta_ext.util.libraries import require
 

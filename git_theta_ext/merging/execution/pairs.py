@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
-from git_theta_ext.interfaces import Pair, array_namespace
+from git_theta_ext.interfaces.arrays import array_namespace
+from git_theta_ext.interfaces.merges import Pair
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import failure_of, give_back_memory
 from git_theta_ext.merging.devices.device import CPU

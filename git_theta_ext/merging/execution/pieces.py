@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import PluginError
-from git_theta_ext.interfaces import Elected, Piece, array_namespace, astype
+from git_theta_ext.interfaces.arrays import array_namespace, astype
+from git_theta_ext.interfaces.merges import Elected, Piece
 from git_theta_ext.merging.devices.methods import merge_by
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.model.floats import largest

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import Trim
+from git_theta_ext.interfaces.merges import Trim
 from git_theta_ext.merging.execution.fused import merge_by_kernel
 from git_theta_ext.merging.execution.pieces import (
     Checks,

@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import array_namespace, astype
+from git_theta_ext.interfaces.arrays import array_namespace, astype
 from git_theta_ext.merging.execution.stream import read_parameters
 from git_theta_ext.model.floats import is_wide
 from git_theta_ext.records import dataclass

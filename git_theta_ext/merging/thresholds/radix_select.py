@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import Trim
+from git_theta_ext.interfaces.merges import Trim
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.streaming import HALF_BITS, KthLargest
 

@@ -8,7 +8,7 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from git_theta_ext.coding.merge_kernels import count_differences, knows
-from git_theta_ext.interfaces import array_namespace, astype
+from git_theta_ext.interfaces.arrays import array_namespace, astype
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import failure_of
 from git_theta_ext.merging.devices.device import CPU
