@@ -32,6 +32,7 @@ _AIM = 0.6  # inner part of the interval to aim at: closer to the middle, factor
 _BLOCK = 1 << 20
 _CACHED = 1 << 16  # elements of a block that stays in the cache of a CPU
 _WORK = 2e10  # multiplications that a search may take, a few seconds
+_NARROW_PAYS = 4  # as many times the narrowest intervals that are looked at must a row have at least
 _NARROW_WORK = 5e9  # the same if only the narrowest intervals of each row are looked at, which takes longer for each
 _LAST_ROUNDS = 2  # with all elements, after those
 _PATIENCE = 3  # rounds in a row in which no fewer elements miss
@@ -81,7 +82,7 @@ def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> t
 
     rounds = min(_ROUNDS, int(_WORK / (2.0 * rows * columns * rank**2)))
     least = _narrow_intervals.enough(rank)
-    if hasattr(left, "double") or min(rows, columns) < 2 * least:
+    if hasattr(left, "double") or min(rows, columns) < _NARROW_PAYS * least:
         return _search(xp, every, (left, right), rounds, noise)
     across, down = (_narrow_intervals.of(side, least) for side in (update, update.T))
     unit = float(update.half.min())
