@@ -174,6 +174,9 @@ def test_many_small_checkpoints_are_measured_against_git_lfs_and_one(
     assert [(row["job"], row["subject"]) for row in rows] == [
         ("add", "git-theta"),
         ("checkout", "git-theta"),
+        ("status after touching them", "git-theta"),
+        (small.PYTHON, "git-theta"),
+        *((" ".join(command), "git-theta") for command in small.COMMANDS),
         ("diff", "git-theta"),
         ("diff", "one file"),
         ("merge", "git-theta"),
