@@ -110,8 +110,8 @@ class Inventory:
             chosen = sound_first(self.locations(wanted))
             if absent := wanted - set(chosen):
                 raise self._absent(absent, len(wanted))
-            headers = {location.pack_id: self._header_at(location) for location in chosen.values()}
-            return {digest: _blob(*headers[location.pack_id], digest, location) for digest, location in chosen.items()}
+            find = self.finder()
+            return {digest: find(digest, location) for digest, location in chosen.items()}
 
     def _absent(self, absent: AbstractSet[Digest], wanted: int) -> MissingError:
         bad = only(self.index.locations(absent), Verdict.BAD)
@@ -241,6 +241,19 @@ class Inventory:
             MissingError: The pack is gone.
         """
         return _blob(*self._header_at(location), digest, location)
+
+    def finder(self) -> Callable[[Digest, Location], StoredBlob]:
+        """Return a function that does as ``blob_at``, and looks up each pack once."""
+        known: dict[tuple[str, str], tuple[Path, tuple[Entry, ...]]] = {}
+
+        def find(digest: Digest, location: Location) -> StoredBlob:
+            pack = location.pack_id
+            held = known.get(pack)
+            if held is None:
+                held = known[pack] = self._header_at(location)
+            return _blob(*held, digest, location)
+
+        return find
 
     def _header_at(self, location: Location) -> tuple[Path, tuple[Entry, ...]]:
         path = self._path(location.root, location.pack)

@@ -103,9 +103,10 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
     for digest, location in copies:
         here = cast("Digest", _Here(digest))
         try:
-            for base in ancestors(location.bases, trusted) if location.bases else ():
-                if base not in blobs:
-                    blobs[base] = find(base, trusted[base])
+            if not all(base in blobs for base in location.bases):  # with all that these depend on
+                for base in ancestors(location.bases, trusted):
+                    if base not in blobs:
+                        blobs[base] = find(base, trusted[base])
             blobs[here] = find(digest, location)
         except (*UNREADABLE, OSError):
             if not wanted:

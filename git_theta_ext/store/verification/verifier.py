@@ -253,7 +253,7 @@ class Verifier(Inventory):
     ) -> Iterator[ThetaError | OSError | None]:
         if self._examiner is not None and sum(location.stored for _, location in copies) >= WORTH:
             return self._examiner.outcomes(self.blob_at, copies, trusted, advance=advance)
-        return outcomes(self.decoder, self.blob_at, copies, trusted, threads=self.threads, advance=advance)
+        return outcomes(self.decoder, self.finder(), copies, trusted, threads=self.threads, advance=advance)
 
     def _damage_below(self, copy: Copy, trusted: Chosen) -> ThetaError | OSError | None:
         """Decode the bases of an entry again, which may have been damaged since, and return the first error."""
