@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.checkpoints import write
 from benchmarks.report import markdown
-from benchmarks.tools import THETA, Repository, digest, environment, weighed
+from benchmarks.tools import THETA, Repository, digest, environment, spent
 from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.devices.open import open_devices
 from git_theta_ext.merging.execution.engine import Engine
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.model.manifest import Parameter
 
+_Spent = tuple[float, float, int]
+"""Wall and CPU time in seconds, and the peak memory in bytes."""
 METHODS = ("average", "ties")
 STREAMED = {"average": 1, "ties": 3}
 """Methods that work by element, and the number of times that they read all data."""
@@ -62,7 +64,7 @@ def measure(family: Family, folder: Path, repetitions: int) -> list[dict[str, An
     repository = _repository(folder, files, env)
     rows = []
     for method in METHODS:
-        samples: dict[str, list[tuple[float, int]]] = {"git-theta": []}
+        samples: dict[str, list[_Spent]] = {"git-theta": []}
         if shutil.which("mergekit-pytorch"):
             samples["mergekit"] = []
         for _ in range(repetitions):
@@ -70,9 +72,10 @@ def measure(family: Family, folder: Path, repetitions: int) -> list[dict[str, An
             if "mergekit" in samples:
                 samples["mergekit"].append(_mergekit(folder, files, family, method, env))
         for tool, measures in samples.items():
-            seconds, peaks = zip(*measures, strict=True)
+            seconds, spent, peaks = zip(*measures, strict=True)
             row = {"family": family.name, "method": method, "tool": tool, "samples": measures}
-            rows.append(row | {"seconds": statistics.median(seconds), "peak_bytes": max(peaks)})
+            row |= {"seconds": statistics.median(seconds), "cpu_seconds": statistics.median(spent)}
+            rows.append(row | {"peak_bytes": max(peaks)})
     shutil.rmtree(folder)
     return rows
 
@@ -90,21 +93,25 @@ def _repository(folder: Path, files: list[Path], env: dict[str, str]) -> Reposit
     return repository
 
 
-def _theta(repository: Repository, files: list[Path], method: str) -> tuple[float, int]:
+def _theta(repository: Repository, files: list[Path], method: str) -> _Spent:
     store = repository.path / ".git" / "theta"
     before = set(store.rglob("packs/*/*"))
+    # Without its records, the next repetition would decode all that git add has verified.
+    index = {file: file.read_bytes() for file in store.glob("index.sqlite3*")}
     merge = ("-c", f"theta.merge.method={method}", "merge", "--quiet", "-m", "merged", "side")
-    measures = repository.weighed(*merge)
+    measures = repository.spent(*merge)
     if repository.sha256() in {digest(file) for file in files}:
         raise RuntimeError(f"{method} changed nothing")
     repository.git("reset", "--quiet", "--hard", "HEAD~1")
     # The next repetition must not find the results of this one.
     for pack in {*store.rglob("packs/*/*"), *store.glob("index.sqlite3*")} - before:
         pack.unlink()
+    for file, content in index.items():
+        file.write_bytes(content)
     return measures
 
 
-def _mergekit(folder: Path, files: list[Path], family: Family, method: str, env: dict[str, str]) -> tuple[float, int]:
+def _mergekit(folder: Path, files: list[Path], family: Family, method: str, env: dict[str, str]) -> _Spent:
     base, *branches = (str(file) for file in files)
     parameters = {"weight": 1.0} | ({"density": 0.2} if method == "ties" else {})
     config: dict[str, Any] = {
@@ -116,21 +123,35 @@ def _mergekit(folder: Path, files: list[Path], family: Family, method: str, env:
         config["base_model"] = base
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     command = ["mergekit-pytorch", "--quiet", str(folder / "config.yml"), str(folder / "merged")]
-    measures = weighed(command, folder, env)
+    measures = spent(command, folder, env)
     shutil.rmtree(folder / "merged")
     return measures
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Render the figures as Markdown, each as a share of mergekit's too."""
-    columns = ["checkpoints", "method", "tool", "wall", "of mergekit", "peak memory", "of mergekit"]
+    columns = [
+        "checkpoints",
+        "method",
+        "tool",
+        "wall",
+        "of mergekit",
+        "CPU",
+        "of mergekit",
+        "peak memory",
+        "of mergekit",
+    ]
     cells = []
     for row in rows:
         key = (row["family"], row["method"])
         peers = [other for other in rows if other["tool"] == "mergekit" and (other["family"], other["method"]) == key]
-        shares = [f"{row[measure] / peers[0][measure]:.2f}" if peers else "" for measure in ("seconds", "peak_bytes")]
-        wall, peak = f"{row['seconds']:.2f} s", f"{row['peak_bytes'] / 1e6:.0f} MB"
-        cells.append([*key, row["tool"], wall, shares[0], peak, shares[1]])
+        shares = [
+            f"{row[measure] / peers[0][measure]:.2f}" if peers else ""
+            for measure in ("seconds", "cpu_seconds", "peak_bytes")
+        ]
+        wall, cpu = f"{row['seconds']:.2f} s", f"{row['cpu_seconds']:.2f} s"
+        peak = f"{row['peak_bytes'] / 1e6:.0f} MB"
+        cells.append([*key, row["tool"], wall, shares[0], cpu, shares[1], peak, shares[2]])
     return markdown(columns, cells)
 
 

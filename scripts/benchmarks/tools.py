@@ -68,6 +68,14 @@ def weighed(command: list[str], folder: Path, env: dict[str, str]) -> tuple[floa
     return time.perf_counter() - start, 1024 * int(done.stdout)
 
 
+def spent(command: list[str], folder: Path, env: dict[str, str]) -> tuple[float, float, int]:
+    """Run a command, and return wall and CPU time in seconds and the peak resident memory of its processes in bytes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds, peak = weighed(command, folder, env)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak
+
+
 class Repository:
     """A repository of one tool.
 
@@ -125,10 +133,7 @@ class Repository:
 
     def spent(self, *args: str) -> tuple[float, float, int]:
         """Run git, and return wall and CPU time in seconds and the peak resident memory of its processes in bytes."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds, peak = self.weighed(*args)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak
+        return spent(["git", *args], self.path, self._env)
 
     def cleans(self, *args: str) -> int:
         """Run git, and return the number of files that it passed to a filter to clean."""

@@ -11,11 +11,12 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.devices import cuda
+from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import have_matrices
 from git_theta_ext.merging.execution.pairs import contracts_of, pair_bytes
 from git_theta_ext.merging.execution.stream import results_bytes
-from git_theta_ext.merging.execution.work import gathered_bytes, piece_bytes, rows_bytes
+from git_theta_ext.merging.execution.work import block_elements, gathered_bytes, piece_bytes, rows_bytes
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes
 from git_theta_ext.merging.thresholds.search import counting_bytes, histogram_bytes
 from git_theta_ext.merging.thresholds.windows import windows_bytes
@@ -192,7 +193,7 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
 def _piece(device: DeviceMemory, task: Task) -> tuple[int, int]:
     """Return the bytes that merging a piece of a task that streams takes, and the number of pieces."""
     elements, count = largest_piece(task.spec, device.span)
-    return piece_bytes(task, elements), count
+    return piece_bytes(task, block_elements(task, elements, Cpu.block) if device.host else elements), count
 
 
 def _counting(device: DeviceMemory, change: Changed) -> tuple[int, int]:

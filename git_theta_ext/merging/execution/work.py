@@ -89,12 +89,24 @@ class SignElection:
                 self.trims[number] = Trim(trim.bits, max(0, trim.equal - count))
 
 
+def block_elements(task: Task, elements: int, block: int) -> int:
+    """Return how many elements of a piece a method gets at a time.
+
+    Args:
+        task: The tensor.
+        elements: Number of elements in the piece.
+        block: The number that the device prefers.
+    """
+    in_order = task.choice.options.get("ties") == "exact"  # what is kept of equal magnitudes depends on those before
+    return elements if in_order or not task.method.contract.arrays else min(elements, block)
+
+
 def piece_bytes(task: Task, elements: int) -> int:
     """Return the bytes that merging a piece of a tensor that streams takes.
 
     Args:
         task: The tensor.
-        elements: Number of elements in the piece.
+        elements: Number of elements that are merged at a time.
     """
     numbers = elements * task.numbers
     raw = elements * max(member.spec.dtype.bits for member in task.members) // 8
@@ -145,12 +157,12 @@ class TensorMerge:
         """
         task = self._task
         count = chunks[0].nbytes * 8 // task.members[0].spec.dtype.bits
-        block = count if self._election.ordered or not task.method.contract.arrays else self._device.block
+        block = block_elements(task, count, self._device.block)
         merged = self._fused(start, count, chunks)
         if merged is not None:
             return merged
         merged = MergedPiece()
-        for at in range(0, count, block):
+        for at in range(0, count, max(block, 1)):
             sizes = [member.spec.dtype.bits // 8 for member in task.members]
             parts = [chunk[at * size : (at + block) * size] for chunk, size in zip(chunks, sizes, strict=True)]
             merged += self._merged(start + at, min(block, count - at), parts, None)
