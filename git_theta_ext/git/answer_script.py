@@ -79,6 +79,6 @@ def drop_scripts(git_dir: Path) -> None:
 
 def _case(answer: Kept, object_format: str) -> bytes:
     ids = "\n".join(blob_id(version, object_format) for version in answer.versions)
-    name = Path(answer.merged).name
-    values = f"n={quote(name)} size={quote(answer.marker_size)} code={answer.code} ids='{ids}'"
-    return os.fsencode(f"{quote(answer.path)}) {values} ;;")
+    pattern, name = quote(answer.path), quote(Path(answer.merged).name)
+    values = f"n={name} size={quote(answer.marker_size)} code={answer.code} ids='{ids}'"
+    return os.fsencode(f"{pattern}) {values} ;;")
