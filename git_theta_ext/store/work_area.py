@@ -68,18 +68,26 @@ class WorkArea:
                 self.path = store.root / "tmp" / f"{os.urandom(16).hex()}{WORK}"
                 self._lock = _locked(self.path)
 
-    def left(self) -> Iterator[Delivery]:
-        """Yield what an interrupted run has finished and did not add, after its packs were added to the store."""
+    def left(self, *, loose: bool = True) -> Iterator[Delivery]:
+        """Yield what an interrupted run has finished and did not add, after its packs were added to the store.
+
+        Args:
+            loose: As for ``add``.
+        """
         with suppress(FileNotFoundError):
             for path in sorted((self.path / "done").iterdir()):
                 delivery = _read(path)
                 if delivery is not None and all(map(self._is_there, delivery.packs)):
-                    self.add(delivery.packs)
+                    self.add(delivery.packs, loose=loose)
                     yield delivery
                 path.unlink(missing_ok=True)
 
-    def add(self, packs: Sequence[str]) -> None:
+    def add(self, packs: Sequence[str], *, loose: bool = True) -> None:
         """Add finished packs to the store. They are durable on return.
+
+        Args:
+            packs: Their names.
+            loose: Whether recoding may still make them smaller.
 
         Raises:
             CorruptError: A file is not the pack that was finished. Nothing is added.
@@ -93,7 +101,7 @@ class WorkArea:
                     sync_directories(place_pack(self._store.root, made, name))
                     self._store.reader.forget(self._store.pack_path(name))
         for name, entries in headers.items():
-            self._store.index.add_pack(str(self._store.root), name, entries, loose=True, verified=True)
+            self._store.index.add_pack(str(self._store.root), name, entries, loose=loose, verified=True)
 
     def close(self, *, remove: bool) -> None:
         """Stop using the directory.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import local_blobs, named_digests
+from git_theta_ext.operations.distribution import distributed
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.delta_candidates import candidates
 from git_theta_ext.operations.maintenance.idle import read_idle, state_of, write_idle
@@ -17,19 +19,24 @@ from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 from git_theta_ext.store.store import DEEPEST_HINT
+from git_theta_ext.store.maintenance.write_plans import write_plans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.maintenance.recode import WritePlans
     from git_theta_ext.transfer.outgoing import Going
 
 
 _FEW = 1 << 12
 """Number of pushed tensors up to which only their possible parents are looked up, and not everything in the store."""
+
+_AREA = "gc"
+"""Key of the work area; one garbage collection runs at a time."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,11 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
         for digest, locations in store.all_locations().items()
         if any(location.root == str(store.root) for location in locations)
     }
-    store.prove(named & own, partial(smallest, depth=depth))
-    recoder = Recoder(store, depth, aggressive=options.aggressive, dry_run=options.dry_run)
-    with workspace.reporter.progress("recoding", sum(_sizes(history, recoder.wants).values())) as advance:
-        recoded = recoder.run(candidates(history, recoder.wants), advance)
+    with _writing(workspace, options) as write:
+        store.prove(named & own, partial(smallest, depth=depth))
+        recoder = Recoder(store, depth, aggressive=options.aggressive, dry_run=options.dry_run, write=write)
+        with workspace.reporter.progress("recoding", sum(_sizes(history, recoder.wants).values())) as advance:
+            recoded = recoder.run(candidates(history, recoder.wants), advance)
     store.refresh()  # recoding may have taken long
     live = live_digests(workspace.repo)
     garbage = find_garbage(store, live, options.older_than, recoder.planned, depth)
@@ -125,6 +133,20 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     if not done.changed:
         write_idle(store, state, garbage)
     return done
+
+
+@contextmanager
+def _writing(workspace: Workspace, options: GcOptions) -> Iterator[WritePlans]:
+    """Give what writes recoded packs; with ``theta.cluster`` jobs write them, and those of a killed run are added."""
+    if workspace.settings.cluster is None or options.dry_run:
+        yield write_plans
+        return
+    from git_theta_ext.store.maintenance.write_jobs import write_plans_in_jobs
+
+    with distributed(workspace, _AREA) as (workers, area):
+        for _ in area.left(loose=False):
+            pass
+        yield partial(write_plans_in_jobs, workers, area)
 
 
 def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from git_theta_ext.store.maintenance.precedents import Choice
     from git_theta_ext.store.store import Store
 
+    WritePlans = Callable[
+        [Store, Sequence[StoragePlan], Callable[[int], None], Callable[[Iterable[Digest]], None]], None
+    ]
+
 _SMALLEST = 256
 """Stored bytes below which a delta, with its entry in the header, saves nothing."""
 
@@ -76,6 +80,7 @@ class Recoder:
         going: Digests that are about to be pushed, and digests that the remote has. The pushed tensors may depend on
             these digests only.
         related: The digests that are recoded and all that they may become deltas of; None for everything in the store.
+        write: Writes the packs of planned tensors.
 
     Attributes:
         result: What was done, or in a dry run what would be.
@@ -91,12 +96,14 @@ class Recoder:
         dry_run: bool = False,
         going: tuple[AbstractSet[Digest], AbstractSet[Digest]] | None = None,
         related: AbstractSet[Digest] | None = None,
+        write: WritePlans = write_plans,
     ) -> None:
         self._store = store
         self._limit = depth
         self._precedents = Precedents()
         self._aggressive = aggressive
         self._dry_run = dry_run
+        self._write = write
         self._encodings = encodings_with_bases()
         self._loose = store.index.loose(str(store.root))
         self._parents_allowed = going[0] | going[1] if going else None
@@ -154,10 +161,10 @@ class Recoder:
                     accepted += fresh
                     nbytes += sum(plan.candidate.spec.nbytes for plan in fresh)
                 if accepted and nbytes >= self._together:
-                    write_plans(self._store, accepted, advance, done)
+                    self._write(self._store, accepted, advance, done)
                     accepted, nbytes = [], 0
             if accepted:
-                write_plans(self._store, accepted, advance, done)
+                self._write(self._store, accepted, advance, done)
         return self.result
 
     def _start(self, running: ExitStack) -> ThreadPoolExecutor:

@@ -47,7 +47,7 @@ def _write_pack(
     def opener(digest: Digest) -> Callable[[], StoredSource]:
         return lambda: StoredSource(store.decoder, blobs, digest)
 
-    made = {blob.digest: blob for plan in plans for blob in _blobs(plan, opener) if blob.digest not in written}
+    made = {blob.digest: blob for plan in plans for blob in blobs_of(plan, opener) if blob.digest not in written}
     written.update(made)
     left = sum(plan.candidate.spec.nbytes for plan in plans)
 
@@ -60,7 +60,13 @@ def _write_pack(
     advance(left)
 
 
-def _blobs(plan: StoragePlan, opener: Callable[[Digest], Callable[[], StoredSource]]) -> list[NewBlob]:
+def blobs_of(plan: StoragePlan, opener: Callable[[Digest], Callable[[], StoredSource]]) -> list[NewBlob]:
+    """Return the blobs of a tensor as it is planned, first those of its factors.
+
+    Args:
+        plan: How to store it.
+        opener: Returns a function that opens a stored tensor for reading.
+    """
     digest = plan.candidate.digest
     if plan.hint is None:
         return [dense_blob(digest, opener(digest))]
