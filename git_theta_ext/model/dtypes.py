@@ -33,6 +33,10 @@ class Dtype:
     exponent: int = 0
     mantissa: int = 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Come back from another process as the same object: a skeleton is known by its pseudo-type."""
+        return _named, (self.name,)
+
 
 def _float(name: str, exponent: int, mantissa: int, *, bits: int = 0, arithmetic: bool = True) -> Dtype:
     return Dtype(name, bits or 1 + exponent + mantissa, "float", arithmetic, exponent, mantissa)
@@ -72,6 +76,10 @@ _TABLE = {
 
 SKELETON = Dtype("skeleton", 8, "opaque")
 """The pseudo-type under which a skeleton is stored; no tensor may have it."""
+
+
+def _named(name: str) -> Dtype:
+    return SKELETON if name == SKELETON.name else dtype(name)
 
 
 def dtype(name: str) -> Dtype:

@@ -18,8 +18,8 @@ from git_theta_ext.store.locations import sound
 from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
-from git_theta_ext.store.store import DEEPEST_HINT
 from git_theta_ext.store.maintenance.write_plans import write_plans
+from git_theta_ext.store.store import DEEPEST_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -5,13 +5,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from pickled import PickledWorkers
 
 from git_theta_ext.checkpoint import populate as populate_module
 from git_theta_ext.checkpoint.clean import clean
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.cluster import jobs
-from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.store.store import Store
 
@@ -36,7 +36,7 @@ def archive():
     return file.getvalue()
 
 
-class Counting(LocalWorkers):
+class Counting(PickledWorkers):
     """Counts the jobs."""
 
     ran = 0
@@ -70,6 +70,6 @@ def test_a_damaged_tensor_leaves_the_manifest(store, tmp_path):
     path = tmp_path / "m.npz"
     path.write_bytes(manifest.to_bytes())
     with pytest.raises(CorruptError):
-        populate(manifest, store, path, Expected.at(path), workers=LocalWorkers(2))
+        populate(manifest, store, path, Expected.at(path), workers=PickledWorkers(2))
     assert path.read_bytes() == manifest.to_bytes()
     assert list((store.root / "tmp").iterdir()) == []

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from pickled import PickledWorkers
 
-from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
@@ -45,7 +45,7 @@ def anywhere(request, store, monkeypatch):
         yield
         return
     monkeypatch.setattr("git_theta_ext.store.verification.verifier.WORTH", 0)
-    with store.examining_by(JobExaminer(LocalWorkers(2))):
+    with store.examining_by(JobExaminer(PickledWorkers(2))):
         yield
 
 
@@ -121,7 +121,7 @@ def test_renamed_and_swapped_packs_are_named(store, make, monkeypatch):
     three.rename(elsewhere)
     assert {where for _, where, _ in found(store)} == {str(one), str(two), str(elsewhere)}
     monkeypatch.setattr(fsck, "WORTH", 0)
-    assert list(check_packs(store, workers=LocalWorkers(2))) == list(check_packs(store))
+    assert list(check_packs(store, workers=PickledWorkers(2))) == list(check_packs(store))
 
 
 def test_a_pack_in_the_folder_of_another_is_named(store, make):
@@ -153,6 +153,12 @@ def test_missing_and_wrong_tensors_are_named_by_parameter(store, manifest, make)
     assert (lost.kind, lost.where, lost.what) == ("missing", "HEAD:m", "neither in the store nor on a remote: 'absent'")
     assert "layout disagree" in layout.what
     assert [p.kind for p in check_manifests(store, {"x": odd}, elsewhere={absent[1]})] == ["corrupt"]
+
+
+@pytest.mark.usefixtures("anywhere")
+def test_skeletons_are_sound(store, manifest):
+    assert list(check_tensors(store, stored_specs(store))) == []
+    assert store.touch_and_find_missing({manifest.skeleton.digest}) == set()
 
 
 @pytest.mark.usefixtures("anywhere")

@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 from kinds import pairs
+from pickled import PickledWorkers
 
-from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.store.maintenance.cheapest import Candidate
@@ -44,7 +44,7 @@ def filled(root, versions):
 def recode(store, versions, count=2):
     area = WorkArea(store, "gc")
     left = [name for delivery in area.left(loose=False) for name in delivery.packs]
-    done = Recoder(store, 4, write=partial(write_plans_in_jobs, LocalWorkers(count), area)).run([group(versions)])
+    done = Recoder(store, 4, write=partial(write_plans_in_jobs, PickledWorkers(count), area)).run([group(versions)])
     area.close(remove=True)
     return done, left
 
@@ -70,7 +70,7 @@ def test_packs_of_a_killed_run_are_added_by_the_next(tmp_path, versions, monkeyp
     area = WorkArea(store, "gc")
     monkeypatch.setattr(area, "add", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        Recoder(store, 4, write=partial(write_plans_in_jobs, LocalWorkers(1), area)).run([group(versions)])
+        Recoder(store, 4, write=partial(write_plans_in_jobs, PickledWorkers(1), area)).run([group(versions)])
     area.close(remove=False)
     assert names(store) == before
     done, left = recode(store, versions)
