@@ -185,6 +185,7 @@ def test_a_path_in_a_command_is_as_the_user_types_it() -> None:
         (place, text)
         for place, tree in _sources("git_theta_ext")
         for text, filled in _filled_texts(tree)
+        if " theta " in text  # a script for the shell has paths of git
         if any(re.fullmatch(r"quote\((\w+\.)?paths?(\[0\])?\)", value) for value in filled)
     ]
     assert all(re.match(r"X theta track X", text) for _, text in from_top), from_top  # which runs at the top
