@@ -101,9 +101,8 @@ def test_one_call_of_the_driver_answers_the_others(with_history: WithHistory, op
     done = repo.run(*OURS, "merge", *options, "side", env=environment)
     modules = [line.rpartition(" ")[2] for line in done.stderr.splitlines()]
     assert modules.count("git_theta_ext.operations.merge.driver") == 1
-    assert modules.count("git_theta_ext.git.answers") >= 3
     assert problems(repo, sharded(dict.fromkeys(NAMES, 2), THREE)) == []
-    assert not any((repo.path / ".git/theta/merging/answers").iterdir())
+    assert not any(path.is_file() for path in (repo.path / ".git/theta/merging/answers").rglob("*"))
 
 
 def test_shards_and_one_file_are_merged_to_the_same_bits(with_history: WithHistory) -> None:
