@@ -15,19 +15,17 @@ if TYPE_CHECKING:
 
     from helpers import Repo
 
-_SITECUSTOMIZE = """\
+ON_IMPORT = """\
 import importlib.util
-import itertools
-import os
 import sys
-import threading
-
-NAME, OWNER, METHOD, COUNT, REACHED = os.environ["HOLD_AT"].split(":")
 
 
-class Holding:
+class OnImport:
+    def __init__(self, name, change):
+        self.name, self.change = name, change
+
     def find_spec(self, name, path=None, target=None):
-        if name != NAME:
+        if name != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -35,27 +33,40 @@ class Holding:
 
         def exec_module(module):
             execute(module)
-            owner, calls = getattr(module, OWNER), itertools.count(1)
-            real = getattr(owner, METHOD)
-
-            def held(*args):
-                if next(calls) > int(COUNT):
-                    threading.Event().wait()
-                real(*args)
-                if next(done) == int(COUNT):
-                    with open(REACHED + ".new", "w") as file:
-                        file.write(str(os.getpid()))
-                    os.rename(REACHED + ".new", REACHED)
-                    threading.Event().wait()
-
-            done = itertools.count(1)
-            setattr(owner, METHOD, held)
+            self.change(module)
 
         spec.loader.exec_module = exec_module
         return spec
+"""
+"""The beginning of a ``sitecustomize.py`` that changes a module when it is imported."""
+
+_HOLD = """
+import itertools
+import os
+import threading
+
+NAME, OWNER, METHOD, COUNT, REACHED = os.environ["HOLD_AT"].split(":")
 
 
-sys.meta_path.insert(0, Holding())
+def hold(module):
+    owner, calls = getattr(module, OWNER), itertools.count(1)
+    real = getattr(owner, METHOD)
+
+    def held(*args):
+        if next(calls) > int(COUNT):
+            threading.Event().wait()
+        real(*args)
+        if next(done) == int(COUNT):
+            with open(REACHED + ".new", "w") as file:
+                file.write(str(os.getpid()))
+            os.rename(REACHED + ".new", REACHED)
+            threading.Event().wait()
+
+    done = itertools.count(1)
+    setattr(owner, METHOD, held)
+
+
+sys.meta_path.insert(0, OnImport(NAME, hold))
 """
 
 
@@ -104,7 +115,7 @@ def held(
         at: Module, class and method.
         count: The number of calls.
     """
-    (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
+    (folder / "sitecustomize.py").write_text(ON_IMPORT + _HOLD)
     reached = folder / "reached"
     environment = {**os.environ, "PYTHONPATH": str(folder), "HOLD_AT": ":".join((*at, str(count), str(reached)))}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -1,0 +1,127 @@
+"""A Ray cluster on this machine, for the tests of a module."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from kills import ON_IMPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_server_request_timeout_seconds": "240",
+    "RAY_health_check_failure_threshold": "100",
+    "RAY_health_check_timeout_ms": "120000",
+    "RAY_memory_monitor_refresh_ms": "0",  # it would kill workers if something else takes memory
+    "RAY_raylet_start_wait_time_s": "240",
+    "RAY_worker_register_timeout_seconds": "240",
+}
+"""Settings for the cluster and for what connects to it: a busy machine is not a broken one."""
+
+_CLUSTER = """\
+import sys
+from ray.cluster_utils import Cluster
+
+arguments = {"num_cpus": 3, "include_dashboard": False, "object_store_memory": 80 << 20}
+cluster = Cluster(initialize_head=True, head_node_args=arguments)
+print("at", cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+_KILL = """
+import os
+import signal
+
+
+def kill(module):
+    real = module.JobStore.put
+
+    def put(self, *args, **options):
+        written = real(self, *args, **options)
+        try:
+            os.rename(os.environ["ARMED"], os.environ["ARMED"] + ".fired")
+        except FileNotFoundError:
+            return written
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    module.JobStore.put = put
+
+
+sys.meta_path.insert(0, OnImport("git_theta_ext.store.job_store", kill))
+"""
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A cluster of one machine with three cores.
+
+    Attributes:
+        address: Its address, for ``theta.cluster``.
+        folder: What its processes share with the tests.
+    """
+
+    address: str
+    folder: Path
+
+    def kill_one_worker(self) -> None:
+        """Let the next worker that has written packs kill itself before it says so."""
+        (self.folder / "armed.fired").unlink(missing_ok=True)
+        (self.folder / "armed").touch()
+
+    def killed_one(self) -> bool:
+        """Return whether a worker has killed itself since."""
+        return (self.folder / "armed.fired").exists()
+
+    def wait_until_idle(self) -> None:
+        """Wait until no worker runs a job."""
+        end = time.monotonic() + 120
+        while any(self._runs_a_job(path) for path in Path("/proc").glob("[0-9]*")):
+            assert time.monotonic() < end, "a job does not end"
+            time.sleep(0.01)
+
+    def _runs_a_job(self, process: Path) -> bool:
+        with suppress(OSError):
+            ours = os.fsencode(self.folder) in (process / "environ").read_bytes()
+            return ours and b"ray::perform" in (process / "cmdline").read_bytes()
+        return False
+
+
+@contextmanager
+def ray_cluster(folder: Path) -> Iterator[RayCluster]:
+    """Start a cluster, and stop it after the block.
+
+    Args:
+        folder: An empty directory, with a short name: the paths of sockets are limited to 107 bytes.
+    """
+    (folder / "sitecustomize.py").write_text(ON_IMPORT + _KILL)
+    environment = {
+        **os.environ,
+        **PATIENT,
+        "ARMED": str(folder / "armed"),
+        "HOME": str(folder),
+        "PYTHONPATH": str(folder),
+        "RAY_TMPDIR": str(folder),
+    }
+    command = [sys.executable, "-c", _CLUSTER]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+        )
+    with process:
+        assert process.stdout is not None
+        address = next((line.split()[1] for line in process.stdout if line.startswith("at ")), None)
+        if address is None:
+            pytest.skip(f"Ray does not start here: {(folder / 'log').read_text()[-300:]}")
+        yield RayCluster(address, folder)
