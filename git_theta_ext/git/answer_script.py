@@ -1,8 +1,9 @@
-"""Answer calls of the merge driver in the shell that git starts anyway, before it starts Python.
+"""Answer calls of the merge driver and the diff driver in the shell that git starts anyway, before it starts Python.
 
-Git runs the driver's command in a shell, once for each file. The command that ``git theta install`` sets first runs the
-script ``$GIT_DIR/theta/merging/scripts/PID`` of the git process, if there is one. The first call of a merge writes it
-when all answers are kept (``git_theta_ext.git.answers``). A call that the script does not answer starts Python.
+Git runs a driver's command in a shell, once for each file. The commands that ``git theta install`` sets first run the
+script ``$GIT_DIR/theta/merging/scripts/PID`` or ``$GIT_DIR/theta/diffing/scripts/PID`` of the git process, if there is
+one. The first call of a merge or a diff writes it when all answers are kept (``git_theta_ext.git.answers``). A call
+that the script does not answer starts Python.
 """
 
 from __future__ import annotations
@@ -15,34 +16,116 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.git.answers import kept_answers
 from git_theta_ext.git.objects import blob_id
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from git_theta_ext.git.answers import Kept
 
-DRIVER = (
-    "set -- %O %A %B %L %P;"
-    ' s="${GIT_DIR:-.git}/theta/merging/scripts/$PPID"; [ ! -f "$s" ] || . "$s"; exec git-theta merge-driver "$@"'
-)
-"""The command of the merge driver."""
-
-_SCRIPTS = ("theta", "merging", "scripts")
+_SCRIPTS = "scripts"
+_RUN_SCRIPT = 's="${GIT_DIR:-.git}/theta/%s/scripts/$PPID"; [ ! -f "$s" ] || . "$s"; exec '
 _SCRIPT = """\
-# Answers the calls of the merge driver by git process {git}.
+# Answers calls of a driver by git process {git}.
 is() {{ [ $# -gt 19 ] && shift 19 && [ "$1" = {start} ]; }} # whether the process is that one, which started then
-n=
+file=
 read -r boot </proc/sys/kernel/random/boot_id && [ "$boot" = {boot} ] &&
-read -r stat <"/proc/$PPID/stat" && is ${{stat##*)}} && case $5 in
+read -r stat <"/proc/$PPID/stat" && is ${{stat##*)}} && case {call} in
 {answers}
 esac
-if [ -n "$n" ] && [ "$4" = "$size" ] && [ "$(git hash-object --no-filters -- "$1" "$2" "$3")" = "$ids" ]; then
-    mv -f -- {folder}/"$n" "$2" 2>/dev/null && exit "$code"
+if [ -f "$file" ] && {check} && {give}; then
+    set -- {folder}/*
+    [ -e "$1" ] || {{ rmdir -- {folder}; rm -f -- "$s"; }}
+    exit "$code"
 fi
 """
 
 
-def write_script(git_dir: Path, git: str, object_format: str) -> None:
-    """Let the shell give the answers that are kept for a git process; if that cannot be written, Python gives them.
+@dataclass(frozen=True)
+class Driver:
+    """A driver of git whose calls the shell answers.
+
+    Attributes:
+        command: The command in git's configuration.
+        folder: The folder in ``$GIT_DIR`` with what the driver keeps.
+        call: A word of the shell that is another one for each call, made from the driver's arguments.
+        check: A command that fails if the files are not those of which the answer is kept.
+        give: A command that gives the answer in ``$file``, and removes this file.
+    """
+
+    command: str
+    folder: tuple[str, ...]
+    call: str
+    check: str
+    give: str
+
+
+MERGE = Driver(
+    command="set -- %O %A %B %L %P; " + _RUN_SCRIPT % "merging" + 'git-theta merge-driver "$@"',
+    folder=("theta", "merging"),
+    call='"$4 $5"',
+    check='[ "$(git hash-object --no-filters -- "$1" "$2" "$3")" = "$ids" ]',
+    give='mv -f -- "$file" "$2" 2>/dev/null',
+)
+
+DIFF = Driver(
+    command=_RUN_SCRIPT % "diffing" + "git-theta diff-driver",  # git appends "$@"
+    folder=("theta", "diffing"),
+    call='"$3 $4 $6 $7 $1//${8-}"',  # no path has "//"
+    check='{ [ -z "$new" ] || [ "$(LC_ALL=C stat -c "%d %i %s %.9Y %.9Z" -- "$5" 2>/dev/null)" = "$new" ]; }',
+    # 141: the reader has seen enough, as with `| head`; git notices by itself.
+    give='{ rm -f -- "$file" && { tail -c "$nbytes" || [ $? -eq 141 ]; }; } <"$file"',
+)
+
+
+@dataclass(frozen=True)
+class ShellAnswer:
+    """An answer that the shell gives.
+
+    Attributes:
+        call: The value of the driver's ``call``.
+        file: The file with the answer.
+        code: The exit code.
+        values: Values of other variables in the driver's commands.
+    """
+
+    call: str
+    file: str
+    code: int
+    values: dict[str, str]
+
+    def case(self) -> bytes:
+        """Return the pattern of the call, and the variables that it sets."""
+        values = {"file": self.file, "code": str(self.code), **self.values}
+        return os.fsencode(f"{quote(self.call)}) {' '.join(f'{name}={quote(values[name])}' for name in values)} ;;")
+
+
+def text_answer(words: Sequence[str], question: bytes, file: str, nbytes: int, code: int) -> ShellAnswer | None:
+    """Return the answer to a call of the diff driver; None if the shell cannot give it.
+
+    Args:
+        words: The arguments of the diff driver.
+        question: As ``git_theta_ext.git.answers.diff_question`` returns it.
+        file: The file with the answer, as ``git_theta_ext.git.answers.keep_text`` returns it.
+        nbytes: The size of the text in bytes.
+        code: The exit code.
+    """
+    path, _, old_id, old_mode, _, new_id, new_mode, *renamed = words
+    if not old_id.strip("0"):
+        return None
+    new = ""
+    if not new_id.strip("0"):  # then the stat data of the newer version are the last of the question
+        *ids, mtime, ctime = question.rpartition(b"\n")[2].decode().split()
+        new = " ".join([*ids, *(f"{time[:-9]}.{time[-9:]}" for time in (mtime, ctime))])
+    call = f"{old_id} {old_mode} {new_id} {new_mode} {path}//{''.join(renamed[:1])}"
+    return ShellAnswer(call, file, code, {"nbytes": str(nbytes), "new": new})
+
+
+def write_merges(git_dir: Path, git: str, object_format: str) -> None:
+    """Let the shell give the answers of the merge driver that are kept for a git process.
+
+    If that cannot be written, Python gives them.
 
     Args:
         git_dir: The repository's ``$GIT_DIR``.
@@ -51,18 +134,38 @@ def write_script(git_dir: Path, git: str, object_format: str) -> None:
     """
     with suppress(OSError, ValueError):
         kept = list(kept_answers(str(git_dir), git))
-        if not kept:
-            return
-        pid, start, boot = git.split("-", 2)
-        answers = b"\n".join(_case(answer, object_format) for answer in kept)
-        head, _, tail = _SCRIPT.format(
-            git=pid, start=start, boot=quote(boot), folder=quote(str(Path(kept[0].file).parent)), answers="\0"
-        ).partition("\0")
-        file = git_dir.joinpath(*_SCRIPTS, pid)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_content(file, os.fsencode(head) + answers + os.fsencode(tail))
+        _write(git_dir, git, MERGE, [_merge_answer(answer, object_format) for answer in kept])
         for answer in kept:
             Path(answer.file).unlink()
+
+
+def write_texts(git_dir: Path, git: str, answers: Sequence[ShellAnswer]) -> None:
+    """Let the shell give answers of the diff driver; if that cannot be written, Python gives them.
+
+    Args:
+        git_dir: The repository's ``$GIT_DIR``.
+        git: The git process, as ``git_theta_ext.git.answers.calling_git`` returns it.
+        answers: What ``text_answer`` returned.
+    """
+    with suppress(OSError, ValueError):
+        _write(git_dir, git, DIFF, answers)
+
+
+def _merge_answer(answer: Kept, object_format: str) -> ShellAnswer:
+    ids = "\n".join(blob_id(version, object_format) for version in answer.versions)
+    return ShellAnswer(f"{answer.marker_size} {answer.path}", answer.merged, answer.code, {"ids": ids})
+
+
+def _write(git_dir: Path, git: str, driver: Driver, answers: Sequence[ShellAnswer]) -> None:
+    if not answers:
+        return
+    pid, start, boot = git.split("-", 2)
+    folder = quote(str(Path(answers[0].file).parent))
+    fields = {"git": pid, "start": start, "boot": quote(boot), "folder": folder, "answers": "\0"}
+    head, _, tail = _SCRIPT.format(**fields, call=driver.call, check=driver.check, give=driver.give).partition("\0")
+    file = git_dir.joinpath(*driver.folder, _SCRIPTS, pid)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_content(file, os.fsencode(head) + b"\n".join(answer.case() for answer in answers) + os.fsencode(tail))
 
 
 def drop_scripts(git_dir: Path) -> None:
@@ -71,14 +174,8 @@ def drop_scripts(git_dir: Path) -> None:
     Args:
         git_dir: The repository's ``$GIT_DIR``.
     """
-    with suppress(OSError):
-        for file in git_dir.joinpath(*_SCRIPTS).iterdir():
-            if not Path("/proc", file.name).exists():
-                file.unlink()
-
-
-def _case(answer: Kept, object_format: str) -> bytes:
-    ids = "\n".join(blob_id(version, object_format) for version in answer.versions)
-    pattern, name = quote(answer.path), quote(Path(answer.merged).name)
-    values = f"n={name} size={quote(answer.marker_size)} code={answer.code} ids='{ids}'"
-    return os.fsencode(f"{pattern}) {values} ;;")
+    for driver in (MERGE, DIFF):
+        with suppress(OSError):
+            for file in git_dir.joinpath(*driver.folder, _SCRIPTS).iterdir():
+                if not Path("/proc", file.name).exists():
+                    file.unlink()

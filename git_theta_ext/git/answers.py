@@ -157,7 +157,7 @@ def take_text(words: Sequence[str]) -> int | None:
 
 def keep_text(  # noqa: PLR0913 - named, and an answer has these parts
     git_dir: str, git: str, *, path: str, question: bytes, text: bytes, code: int
-) -> None:
+) -> str:
     """Keep the answer to a call that the diff driver will get.
 
     Args:
@@ -168,13 +168,18 @@ def keep_text(  # noqa: PLR0913 - named, and an answer has these parts
         text: What the call prints.
         code: Its exit code.
 
+    Returns:
+        The file with the answer, which the text ends.
+
     Raises:
         OSError: It cannot be written.
     """
     folder = os.path.join(git_dir, *_DIFFS, git)
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, _name(path)), "wb") as opened:
+    name = os.path.join(folder, _name(path))
+    with open(name, "wb") as opened:
         opened.write(b"%b%d %d\n%b" % (question, code, len(text), text))
+    return name
 
 
 def diff_question(words: Sequence[str]) -> bytes:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import ConfigError, RepositoryError
-from git_theta_ext.git.answer_script import DRIVER
+from git_theta_ext.git.answer_script import DIFF, MERGE
 from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, HOOKS, Change, git_version, place_hooks, remove_hooks
 from git_theta_ext.git.process import run_git
 from git_theta_ext.git.template import (
@@ -29,10 +29,10 @@ Scope = Literal["local", "global", "system", "worktree"]
 SETTINGS = {
     "filter.theta.process": "git-theta filter-process",
     "filter.theta.required": "true",
-    "diff.theta.command": "git-theta diff-driver",
+    "diff.theta.command": DIFF.command,
     "diff.theta.textconv": "git-theta textconv",
     "merge.theta.name": "merge the parameters of models",
-    "merge.theta.driver": DRIVER,
+    "merge.theta.driver": MERGE.command,
     "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
     "mergetool.theta.trustExitCode": "true",
 }
@@ -41,9 +41,13 @@ TRUSTED_SINCE = (2, 46)
 
 TRUSTED = "diff.theta.trustExitCode"
 _SINCE = {TRUSTED: "true"}
-_WITHOUT_SHELL = "git-theta merge-driver %O %A %B %L %P"
-_FORMER = {key: {value.replace("git-theta ", "git theta ")} for key, value in SETTINGS.items()} | {
-    "merge.theta.driver": {_WITHOUT_SHELL, _WITHOUT_SHELL.replace("git-theta ", "git theta ")}
+_WITHOUT_SCRIPT = {
+    "diff.theta.command": "git-theta diff-driver",
+    "merge.theta.driver": "git-theta merge-driver %O %A %B %L %P",
+}
+_FORMER = {
+    key: {value.replace("git-theta ", "git theta "), *([value] if key in _WITHOUT_SCRIPT else [])}
+    for key, value in {**SETTINGS, **_WITHOUT_SCRIPT}.items()
 }
 """The values of earlier versions, which work: ``git theta`` except in submodules with an old git."""
 _DROPPED = {"diff.theta.binary": "false"}

@@ -34,6 +34,12 @@ def _drivers(done: CompletedProcess[str]) -> int:
     return modules.count("git_theta_ext.operations.diff.driver")
 
 
+def _answered_by_python(done: CompletedProcess[str]) -> int:
+    """Return how many calls of the driver started Python only to give a kept answer."""
+    modules = [line.rpartition(" ")[2] for line in done.stderr.splitlines()]
+    return modules.count("git_theta_ext.git.answers") - modules.count("git_theta_ext.cli.dispatch")
+
+
 def _alone(repo: Repo, *words: str) -> str:
     """Return the diff if each call compares its own file; an option whose effect is unknown leads to that."""
     done = repo.run("diff", "--ws-error-highlight=none", *words, env=TIMES)
@@ -45,10 +51,13 @@ def _alone(repo: Repo, *words: str) -> str:
 def test_one_call_of_the_driver_compares_all_checkpoints(with_history: WithHistory, words: list[str]) -> None:
     repo = with_history(_versions)
     done = repo.run("diff", *words, env=TIMES)
-    assert _drivers(done) == 1
+    assert (_drivers(done), _answered_by_python(done)) == (1, 0)
     assert done.stdout.count("1 modified, 13 unchanged") == (4 if len(words) == 2 else 3)
     assert done.stdout == _alone(repo, *words)
     assert not any((repo.path / ".git/theta/diffing/answers").iterdir())
+    former = repo.run("-c", "diff.theta.command=git-theta diff-driver", "diff", *words, env=TIMES)
+    assert former.stdout == done.stdout
+    assert (_drivers(former), _answered_by_python(former)) == (1, done.stdout.count("diff --theta") - 1)
 
 
 def test_files_of_the_work_tree_are_compared_by_one_call(with_history: WithHistory) -> None:

@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
+from git_theta_ext.git.answer_script import DIFF, ShellAnswer, drop_scripts, text_answer, write_texts
 from git_theta_ext.git.answers import calling_git, diff_question, drop_answers, keep_text
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_commands
@@ -22,7 +23,7 @@ from git_theta_ext.records import dataclass
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from git_theta_ext.comparison.changes import ModelChange
@@ -84,6 +85,16 @@ def compare_ahead(repo: Repository, words: Sequence[str], answer: Answer) -> Non
     if not calls:
         return
     drop_answers(str(repo.git_dir))
+    drop_scripts(repo.git_dir)
+    kept = [found for found in _kept(repo, git, calls, formats, answer) if found is not None]
+    if repo.config.text("diff.theta.command") == DIFF.command:
+        write_texts(repo.git_dir, git, kept)
+
+
+def _kept(
+    repo: Repository, git: str, calls: Sequence[DiffCall], formats: Mapping[str, str | None], answer: Answer
+) -> Iterator[ShellAnswer | None]:
+    """Keep the answers to calls, and yield them; None for one that the shell cannot give."""
     silence = _Silence()
     with Workspace(repo, silence) as workspace:
         manifests = manifests_of(workspace, calls)
@@ -93,7 +104,8 @@ def compare_ahead(repo: Repository, words: Sequence[str], answer: Answer) -> Non
                 silence.broken = False
                 if any(version.stored and version.oid not in manifests for version in (call.old, call.new)):
                     continue  # git itself stores the file, and makes a copy of it for its call
-                question = diff_question(_words(call))
+                words = _words(call)
+                question = diff_question(words)
                 left -= _file_bytes(repo, call)
                 if left < 0:
                     return
@@ -105,7 +117,8 @@ def compare_ahead(repo: Repository, words: Sequence[str], answer: Answer) -> Non
                     continue
                 text, code = answer(compare_versions(workspace, call, *sides))
                 if not silence.broken:
-                    keep_text(str(repo.git_dir), git, path=call.path, question=question, text=text, code=code)
+                    file = keep_text(str(repo.git_dir), git, path=call.path, question=question, text=text, code=code)
+                    yield text_answer(words, question, file, len(text), code)
 
 
 def _next_calls(repo: Repository, call: DiffCall) -> Iterator[DiffCall]:

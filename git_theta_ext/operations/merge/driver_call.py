@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.answer_script import DRIVER, drop_scripts, write_script
+from git_theta_ext.git.answer_script import MERGE, drop_scripts, write_merges
 from git_theta_ext.git.answers import calling_git, drop_answers, has_answer, keep_answer
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.records import dataclass, replace
@@ -98,8 +98,8 @@ class KeptAnswers:
 
     def give_in_shell(self, repo: Repository) -> None:
         """Let the shell that git starts for the driver give the answers, if git's configuration has a shell do it."""
-        if repo.config.text("merge.theta.driver") == DRIVER:
-            write_script(repo.git_dir, self.git, repo.object_format)
+        if repo.config.text("merge.theta.driver") == MERGE.command:
+            write_merges(repo.git_dir, self.git, repo.object_format)
 
     def has(self, path: str) -> bool:
         """Return whether the call for a file has an answer."""

@@ -58,10 +58,11 @@ def test_only_a_git_that_trusts_the_diff_driver_is_told_to(top, monkeypatch):
     assert git(top, "config", TRUSTED, check=False) == ""
 
 
-@pytest.mark.parametrize("driver", [f"{name} merge-driver %O %A %B %L %P" for name in ("git-theta", "git theta")])
-def test_what_earlier_versions_wrote_is_ours(top, driver):
+@pytest.mark.parametrize("program", ["git-theta", "git theta"])
+def test_what_earlier_versions_wrote_is_ours(top, program):
     former = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
-    former["merge.theta.driver"] = driver
+    former["merge.theta.driver"] = f"{program} merge-driver %O %A %B %L %P"
+    former["diff.theta.command"] = f"{program} diff-driver"
     assert former["filter.theta.process"] == "git theta filter-process"
 
     def write():
@@ -76,7 +77,7 @@ def test_what_earlier_versions_wrote_is_ours(top, driver):
     git(top, "config", "diff.theta.binary", "false")
     assert "diff.theta.binary (local)" in {change.where for change in install("local", Repository.discover(top))}
     assert git(top, "config", "diff.theta.binary", check=False) == ""
-    for key in ("filter.theta.process", "merge.theta.driver"):
+    for key in ("filter.theta.process", "diff.theta.command", "merge.theta.driver"):
         assert git(top, "config", "--get-all", key) == SETTINGS[key]
 
 
