@@ -52,7 +52,7 @@ def test_sums_of_large_tensors_are_held_in_blocks():
     method = find_merge("slerp")
     shape = (5, 1 << 19)
     held = scratch_bytes(method, drawn(method.contract, shape, 2))
-    assert held <= 4 * method.contract.scratch(shape, 2) <= 4.5 * 4 * math.prod(shape)
+    assert held <= 4 * method.contract.scratch(shape, 2) == 4 * method.contract.scratch((500, 1 << 19), 2)
 
 
 class TestPairs(PairMethodTests):

@@ -33,17 +33,18 @@ ARITHMETIC = {
 BITS = {"__and", "__iand", "__ixor", "__rshift", "bitwise_and", "bitwise_not", "bitwise_xor", "ge", "gt", "lt"}
 ORDER = {"argsort", "cumsum", "kthvalue", "nonzero", "sort"}  # cumsum of counts; sorts are stable, or of values alone
 PLACES = {"_unsafe_view", "arange", "as_strided", "cat", "clone", "copy", "detach", "empty", "empty_like", "expand"}
-PLACES |= {"full", "index_put", "lift_fresh", "masked_fill", "new_empty", "select", "scatter", "slice", "split"}
-PLACES |= {"stack", "unbind", "view", "zeros", "zeros_like", "_to_copy"}
+PLACES |= {"full", "index_put", "lift_fresh", "masked_fill", "new_empty", "new_zeros", "select", "scatter", "slice"}
+PLACES |= {"split", "stack", "unbind", "unsqueeze", "view", "zeros", "zeros_like", "_to_copy"}
+FUSED = {"addcdiv", "addcmul"}  # of two operations, of which CUDA may not round the first
 HOST = {"_local_scalar_dense", "count_nonzero"}
 
 
 class Watched(TorchDispatchMode):
-    """Notes the operations that are called, and the arguments of divisions and sums."""
+    """Notes the operations that are called, and the arguments of divisions, of sums and of two operations in one."""
 
     def __init__(self):
         super().__init__()
-        self.names, self.divisors, self.sums = set(), [], []
+        self.names, self.divisors, self.sums, self.fused = set(), [], [], []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__.rstrip("_")  # what works in place rounds the same
@@ -52,6 +53,8 @@ class Watched(TorchDispatchMode):
             self.divisors.append(args[1])
         if name == "sum":
             self.sums.append(args[0])
+        if name in FUSED:
+            self.fused.append((name, *(arg.clone() for arg in args), kwargs))
         return func(*args, **(kwargs or {}))
 
 
@@ -72,7 +75,18 @@ def choices(contract):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_exact_methods_use_no_operation_that_may_round_otherwise(name):
-    assert watched(name).names - {"sum"} <= ARITHMETIC | BITS | ORDER | PLACES | HOST
+    assert watched(name).names - {"sum"} <= ARITHMETIC | BITS | ORDER | PLACES | HOST | FUSED
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_methods_round_once_where_two_operations_are_one(name):
+    for fused, start, one, other, factor in watched(name).fused:
+        assert not factor
+        if fused == "addcmul":
+            assert bool(torch.isin(one, torch.tensor([0.0, 1.0])).all())  # so the product is exact
+        else:
+            assert not start.any()  # so the sum is exact
+        assert other.dtype == start.dtype
 
 
 @pytest.mark.parametrize("name", EXACT)
