@@ -301,7 +301,7 @@ class TestWhere:
             for link in Path("/proc/self/fd").iterdir():
                 with suppress(OSError):  # closed by another thread
                     targets.append(str(link.readlink()))
-            return [target for target in targets if "/theta/" in target]
+            return [target for target in targets if target.startswith(f"{two.path.resolve()}/.git/theta/")]
 
         opened = git_theta_ext.open(MODEL, repository=two.path)
         assert opened[EMBEDDING].any()

@@ -43,10 +43,12 @@ def filled(root, versions):
 
 def recode(store, versions, count=2):
     area = WorkArea(store, "gc")
-    left = [name for delivery in area.left(loose=False) for name in delivery.packs]
-    done = Recoder(store, 4, write=partial(write_plans_in_jobs, PickledWorkers(count), area)).run([group(versions)])
-    area.close(remove=True)
-    return done, left
+    try:
+        left = [name for delivery in area.left(loose=False) for name in delivery.packs]
+        write = partial(write_plans_in_jobs, PickledWorkers(count), area)
+        return Recoder(store, 4, write=write).run([group(versions)]), left
+    finally:
+        area.close(remove=True)
 
 
 def test_the_same_packs_with_jobs_and_without(tmp_path, versions):
