@@ -12,13 +12,14 @@ import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
+from git_theta_ext.interfaces import array_namespace, astype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import torch
 
-    from git_theta_ext.interfaces import Piece, Scratch
+    from git_theta_ext.interfaces import Array, Piece, Scratch
 
 _MATRIX = 2
 
@@ -55,17 +56,16 @@ def is_matrix(piece: Piece) -> bool:
     return len(piece.branches[0].shape) == _MATRIX and math.prod(piece.branches[0].shape) > 0
 
 
-def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def svd(matrix: Array) -> tuple[Array, Array, Array]:
     """Return the thin singular value decomposition U, S, Vᵀ in float64.
 
     Raises:
         MergeError: It does not converge.
     """
-    import torch
-
+    xp = array_namespace(matrix)
     try:
-        u, s, vt = torch.linalg.svd(matrix.to(torch.float64), full_matrices=False)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        u, s, vt = xp.linalg.svd(astype(matrix, xp.float64, copy=False), full_matrices=False)
+    except xp.linalg.LinAlgError as error:
         raise MergeError("the singular value decomposition does not converge") from error
     return u, s, vt
 
@@ -90,7 +90,7 @@ def pseudo_inverse(matrix: torch.Tensor, least: float = 0.0) -> torch.Tensor:
     return inverse
 
 
-def rank(s: torch.Tensor, shape: tuple[int, ...], least: float = 0.0) -> int:
+def rank(s: Array, shape: tuple[int, ...], least: float = 0.0) -> int:
     """Count the singular values that are not rounding errors.
 
     Args:
@@ -101,7 +101,7 @@ def rank(s: torch.Tensor, shape: tuple[int, ...], least: float = 0.0) -> int:
     return int((s > s[:1] * max(least, max(shape) * _EPSILON)).sum())
 
 
-def noise(s: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+def noise(s: Array, shape: tuple[int, ...]) -> Array:
     """Return the largest rounding error of elements of singular vectors that should be zero.
 
     Args:
@@ -111,7 +111,7 @@ def noise(s: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return s[:1] / s * (max(shape) * _EPSILON)
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+def orthogonal(matrix: Array) -> Array:
     """Return P Qᵀ of the decomposition P D Qᵀ: the nearest matrix with orthonormal rows or columns.
 
     If rows or columns are linearly dependent, it is the nearest partial isometry, which does not depend on the choice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option
+from git_theta_ext.interfaces import MergeContract, Option, astype
 
 from ._spectral import factors, is_matrix, rank, scratch, svd
 from ._vectors import added, mean_change, task_vectors, total
@@ -31,6 +31,7 @@ class IsotropicCommon:
         granularity="matrix",
         options={"alpha": Option(1.0, -100.0, 100.0)},
         exact=False,
+        arrays=True,
         scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2502.04959",
     )
@@ -43,7 +44,7 @@ class IsotropicCommon:
         u, s, vt = svd(matrix)
         number = rank(s, matrix.shape)
         change = (u[:, :number] @ vt[:number]) * s.mean()
-        return added(piece, change.to(piece.branches[0].dtype), float(piece.options["alpha"]))
+        return added(piece, astype(change, piece.branches[0].dtype), float(piece.options["alpha"]))
 
 
 METHOD = IsotropicCommon()

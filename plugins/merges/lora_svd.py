@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option, Pair
+from git_theta_ext.interfaces import MergeContract, Option, Pair, array_namespace, astype
 
 from ._pairs import COMBINE, stacked
 from ._spectral import svd
@@ -33,6 +33,7 @@ class LoraSvd:
         options={"rank": Option(0, 0, 1 << 20, whole=True), "combine": COMBINE},
         weighted=True,
         exact=False,
+        arrays=True,
         scratch=_numbers,
         reference="https://arxiv.org/abs/2106.09685",
     )
@@ -45,20 +46,19 @@ class LoraSvd:
         self, branches: Sequence[Pair], weights: Sequence[float], options: Mapping[str, float | str]
     ) -> tuple[Pair, float]:
         """Merge the pairs; see ``git_theta_ext.interfaces.PairMethod``."""
-        import torch
-
         b, a = stacked(branches, weights, options["combine"])
-        outer, left = torch.linalg.qr(b)
-        inner, right = torch.linalg.qr(a.T)
+        xp = array_namespace(b)
+        outer, left = xp.linalg.qr(b)
+        inner, right = xp.linalg.qr(a.T)
         u, s, vt = svd(left @ right.T)
         ranks, sides = [pair.a.shape[0] for pair in branches], (a.shape[1], b.shape[0])
         rank = self.rank(ranks, sides, options)
-        root = s[:rank].sqrt()
+        root = xp.sqrt(s[:rank])
         new_b, new_a = outer @ (u[:, :rank] * root), (vt[:rank] * root[:, None]) @ inner.T
-        energy = float(s.square().sum())
-        lost = float(s[rank:].square().sum()) / energy if energy else 0.0
+        energy = float((s * s).sum())
+        lost = float((s[rank:] * s[rank:]).sum()) / energy if energy else 0.0
         kind = branches[0].a.dtype
-        return Pair(new_a.to(kind), new_b.to(kind), 1.0), lost
+        return Pair(astype(new_a, kind), astype(new_b, kind), 1.0), lost
 
 
 METHOD = LoraSvd()

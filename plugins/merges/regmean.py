@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces import MergeContract, Option
+from git_theta_ext.interfaces import MergeContract, Option, array_namespace, astype
 
 from ._arrays import divide
 from ._spectral import scratch
@@ -13,8 +13,6 @@ from ._statistics import grams, mean
 from ._vectors import total
 
 if TYPE_CHECKING:
-    import torch
-
     from git_theta_ext.interfaces import Array, Piece
 
 KIND = "gram"
@@ -43,25 +41,25 @@ class RegMean:
         options={"alpha": Option(0.9, 0.0, 1.0)},
         sidecars=(KIND,),
         exact=False,
+        arrays=True,
         scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2212.09849",
     )
 
     def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
-        import torch
-
         gram_matrices = grams(piece, KIND, 1)
         if gram_matrices is None:
             return mean(piece)
+        xp = array_namespace(piece.branches[0])
         alpha = float(piece.options["alpha"])
-        shrunk = [gram * alpha + torch.diag(gram.diagonal() * (1 - alpha)) for gram in gram_matrices]
-        middle = divide(total([branch.double() for branch in piece.branches]), len(piece.branches))
+        shrunk = [gram * alpha + xp.diag(gram.diagonal() * (1 - alpha)) for gram in gram_matrices]
+        middle = divide(total([astype(branch, xp.float64) for branch in piece.branches]), len(piece.branches))
         goal = total([gram @ (branch - middle).T for gram, branch in zip(shrunk, piece.branches, strict=True)])
-        return (middle + solved(total(shrunk), goal).T).to(piece.branches[0].dtype)
+        return astype(middle + solved(total(shrunk), goal).T, piece.branches[0].dtype)
 
 
-def solved(gram: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+def solved(gram: Array, goal: Array) -> Array:
     """Solve ``gram @ X = goal``; X is zero in the null space of the Gram matrix.
 
     Inputs are scaled to the same size first, so that small inputs do not count as zero.
@@ -73,23 +71,54 @@ def solved(gram: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
     Raises:
         MergeError: The eigenvalue decomposition does not converge.
     """
-    import torch
-
+    xp = array_namespace(gram)
     sizes = gram.diagonal()
-    scale = torch.where(sizes > 0, sizes.rsqrt(), 0)[:, None]
-    unit = (gram * scale * scale.T).fill_diagonal_(1)
+    scale = xp.where(sizes > 0, 1 / xp.sqrt(xp.where(sizes > 0, sizes, 1.0)), 0.0)[:, None]
+    unit = gram * scale * scale.T
+    _fill_diagonal(unit)
     least = _ROUNDING * len(unit) ** 0.5
-    factor, failed = torch.linalg.cholesky_ex(unit)
-    # The norm of the inverse bounds its largest eigenvalue, which is one over the smallest eigenvalue of the matrix.
-    if not int(failed) and bool(torch.linalg.matrix_norm(torch.cholesky_inverse(factor), 1) * least < 1):
-        return scale * torch.cholesky_solve(scale * goal, factor)
+    regular = _regular_solution(unit, scale * goal, least)
+    if regular is not None:
+        return scale * regular
     try:
-        values, vectors = torch.linalg.eigh(unit)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        values, vectors = xp.linalg.eigh(unit)
+    except xp.linalg.LinAlgError as error:
         raise MergeError("the eigenvalue decomposition of the gram statistics does not converge") from error
-    inverse = torch.where(values > least, 1 / values, 0)
-    solution: torch.Tensor = scale * (vectors @ (inverse[:, None] * (vectors.T @ (scale * goal))))
-    return solution
+    inverse = xp.where(values > least, 1 / xp.where(values > least, values, 1.0), 0.0)
+    return scale * (vectors @ (inverse[:, None] * (vectors.T @ (scale * goal))))
+
+
+def _fill_diagonal(matrix: Array) -> None:
+    """Set the diagonal of a matrix to one."""
+    import numpy as np
+
+    if isinstance(matrix, np.ndarray):
+        np.fill_diagonal(matrix, 1)
+    else:
+        matrix.fill_diagonal_(1)
+
+
+def _regular_solution(matrix: Array, goal: Array, least: float) -> Array | None:
+    """Solve ``matrix @ X = goal`` for a symmetric matrix, unless it has eigenvalues that may not exceed ``least``.
+
+    The norm of the inverse bounds its largest eigenvalue, which is one over the smallest eigenvalue of the matrix.
+    """
+    import numpy as np
+
+    if not isinstance(matrix, np.ndarray):
+        import torch
+
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if int(failed) or not bool(torch.linalg.matrix_norm(torch.cholesky_inverse(factor), 1) * least < 1):
+            return None
+        return torch.cholesky_solve(goal, factor)
+    try:
+        np.linalg.cholesky(matrix)
+        if not np.linalg.norm(np.linalg.inv(matrix), 1) * least < 1:
+            return None
+        return np.linalg.solve(matrix, goal)
+    except np.linalg.LinAlgError:
+        return None
 
 
 METHOD = RegMean()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option
+from git_theta_ext.interfaces import MergeContract, Option, array_namespace, astype
 
 from ._spectral import factors, is_matrix, orthogonal, rank, scratch, svd
 from ._vectors import added, mean_change, task_vectors
 
 if TYPE_CHECKING:
-    import torch
-
     from git_theta_ext.interfaces import Array, Piece
 
 
@@ -33,28 +31,28 @@ class TaskSingularVectors:
         granularity="matrix",
         options={"alpha": Option(1.0, -100.0, 100.0)},
         exact=False,
+        arrays=True,
         scratch=scratch(_numbers),
         reference="https://arxiv.org/abs/2412.00081",
     )
 
     def __call__(self, piece: Piece) -> Array:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
-        import torch
-
         if not is_matrix(piece):
             return mean_change(piece)
         most = max(1, min(piece.branches[0].shape) // len(piece.branches))
         parts = [_leading(vector, most) for vector in task_vectors(piece)]
-        u, s, vt = (torch.cat(factors, dim) for factors, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True))
+        xp = array_namespace(piece.branches[0])
+        u, s, vt = (xp.concatenate(each, dim) for each, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True))
         change = (orthogonal(u) * s) @ orthogonal(vt)
-        return added(piece, change.to(piece.branches[0].dtype), float(piece.options["alpha"]))
+        return added(piece, astype(change, piece.branches[0].dtype), float(piece.options["alpha"]))
 
 
-def _leading(matrix: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _leading(matrix: Array, most: int) -> tuple[Array, Array, Array]:
     """Return the first components of a decomposition, as copies that do not keep the others in memory."""
     u, s, vt = svd(matrix)
     number = min(most, rank(s, matrix.shape))
-    return u[:, :number].clone(), s[:number].clone(), vt[:number].clone()
+    return astype(u[:, :number], u.dtype), astype(s[:number], s.dtype), astype(vt[:number], vt.dtype)
 
 
 METHOD = TaskSingularVectors()

@@ -89,12 +89,12 @@ def test_a_merge_without_torch_leaves_in_conflict_only_what_a_method_needs_it_fo
     conflicting(bare)
     bare.git("cherry-pick", "side")  # applies the change, exactly
     bare.git("reset", "--quiet", "--hard", "HEAD~")
-    merged = bare.run("-c", "theta.merge.method=iso_c", "merge", "side", check=False)
+    merged = bare.run("-c", "theta.merge.method=knots", "merge", "side", check=False)
     assert merged.returncode == 1
-    assert f"merging by iso_c needs torch, which is not installed: {MERGE}" in merged.stdout + merged.stderr
+    assert f"merging by knots needs torch, which is not installed: {MERGE}" in merged.stdout + merged.stderr
     assert bare.run("commit", "--quiet", "--all", "--message", "no", check=False).returncode
     assert bare.git("ls-files", "--unmerged", MODEL)
-    failed = bare.run("theta", "resolve", "--method", "iso_c", MODEL, check=False)
+    failed = bare.run("theta", "resolve", "--method", "knots", MODEL, check=False)
     assert failed.returncode == 15
     assert f"hint: {MERGE}" in failed.stderr
     bare.git("theta", "resolve", "--method", "average", MODEL)

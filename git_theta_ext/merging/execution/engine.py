@@ -113,9 +113,12 @@ class Engine:
         plain = [task for task in available if not task.method.contract.trims]
         whole = [task for task in plain if not task.streams]
         if small := [task for task in whole if _is_small(task)]:
-            with one_thread():
+            with one_core(small=True):
                 self._take(self._run(scheduler, small, SignElection()), computed)
-        self._take(self._run(scheduler, [task for task in whole if not _is_small(task)], SignElection()), computed)
+        large = [task for task in whole if not _is_small(task)]
+        shared = self._distributed is not None and have_matrices(task.method.contract for task in large)
+        with one_core(small=shared):  # jobs share the cores
+            self._take(self._run(scheduler, large, SignElection()), computed)
         with one_thread():  # pieces are merged in parallel
             self._take(self._run(scheduler, [task for task in plain if task.streams], SignElection()), computed)
             together = [task for task in available if scope_of(task.choice) != "tensor"]

@@ -155,3 +155,14 @@ def test_concatenation_of_arrays_has_the_bits_of_tensors(kind, combine):
         assert isinstance(other, np.ndarray)
         assert one.numpy().dtype == other.dtype
         assert one.numpy().tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize(("kind", "bound"), [(torch.float32, 2**-20), (torch.float64, 1e-9)], ids=str)
+@pytest.mark.parametrize("ranks", [(3,), (2, 2), (1, 3, 4)], ids=str)
+def test_svd_of_arrays_is_that_of_tensors_but_for_rounding(kind, bound, ranks):
+    tensors, weights = drawn(ranks, kind), WEIGHTS[: len(ranks)]
+    arrays = [Pair(pair.a.numpy(), pair.b.numpy(), pair.scale) for pair in tensors]
+    (expected, lost), (found, lost_of_arrays) = merged(SVD, tensors, weights), merged(SVD, arrays, weights)
+    assert found.a.dtype == found.b.dtype == expected.a.numpy().dtype
+    near(update(Pair(torch.from_numpy(found.a), torch.from_numpy(found.b), 1.0)), update(expected), bound)
+    assert lost_of_arrays == pytest.approx(lost, abs=1e-12)

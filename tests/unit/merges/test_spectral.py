@@ -1,5 +1,6 @@
 """Methods that decompose matrices, against their definitions and other implementations."""
 
+import numpy as np
 import pytest
 import torch
 from peers import module, near, ours
@@ -57,6 +58,19 @@ def test_float64_keeps_its_width(name):
     found = ours(name, base.double(), [branch.double() for branch in branches])
     assert (found.float() != found).any()
     near(found, ours(name, base, branches))
+
+
+@pytest.mark.parametrize("name", ["iso_c", "tsv_m"])
+@pytest.mark.parametrize("shape", [*SHAPES, (60, 40)], ids=str)
+@pytest.mark.parametrize(("kind", "bound"), [(torch.float32, 2**-20), (torch.float64, 1e-9)], ids=str)
+def test_arrays_give_what_tensors_give_but_for_rounding(name, shape, kind, bound):
+    base, branches = inputs(shape, 3)
+    base, branches = base.to(kind), [branch.to(kind) for branch in branches]
+    expected = ours(name, base, branches)
+    found = ours(name, base.numpy(), [branch.numpy() for branch in branches])
+    assert isinstance(found, np.ndarray)
+    largest_change = float((expected - base).abs().max())
+    assert np.abs(found - expected.numpy()).max() <= bound * largest_change
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -229,3 +243,11 @@ class TestDecompositions:
         monkeypatch.setattr(torch.linalg, name, fail)
         with pytest.raises(MergeError, match="does not converge"):
             getattr(_spectral, function)(torch.eye(2))
+
+    def test_what_does_not_converge_with_numpy_is_one_as_well(self, monkeypatch):
+        def fail(*_args, **_kwargs):
+            raise np.linalg.LinAlgError("failed")
+
+        monkeypatch.setattr(np.linalg, "svd", fail)
+        with pytest.raises(MergeError, match="does not converge"):
+            _spectral.svd(np.eye(2))

@@ -1,5 +1,6 @@
 """Methods that need statistics of the branches: their defining properties."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,6 +117,28 @@ class TestRegmean:
         moved = (found.double() - mean_of(branches)) * size
         near(moved @ unseen.T, torch.zeros(OUTPUTS, 3))
         assert float(moved.norm()) > 1
+
+    @pytest.mark.parametrize("rows", [3, 40])
+    @pytest.mark.parametrize("inputs", ["normal", "sizes", "dependent"])
+    @pytest.mark.parametrize(("kind", "bound"), [(torch.float32, 2**-20), (torch.float64, 1e-9)], ids=str)
+    def test_arrays_give_what_tensors_give_but_for_rounding(self, kind, bound, inputs, rows):
+        branches, grams = branches_of(2, kind), grams_of(inputs_of(2, inputs, rows))
+        expected = merged(REGMEAN, branches, {"gram": grams})
+        arrays, statistics = ([tensor.numpy() for tensor in tensors] for tensors in (branches, grams))
+        found = merged(REGMEAN, arrays, {"gram": tuple(statistics)})
+        assert isinstance(found, np.ndarray)
+        near(torch.from_numpy(found), expected, bound)
+
+    def test_what_does_not_converge_with_arrays_is_an_error_of_the_merge(self, monkeypatch):
+        def fail(*_args, **_kwargs):
+            raise np.linalg.LinAlgError("failed")
+
+        arrays = [branch.numpy() for branch in branches_of(2)]
+        grams = (np.ones((INPUTS, INPUTS), np.float32),) * 2
+        monkeypatch.setattr(np.linalg, "cholesky", fail)
+        monkeypatch.setattr(np.linalg, "eigh", fail)
+        with pytest.raises(MergeError, match="does not converge"):
+            merged(REGMEAN, arrays, {"gram": grams}, alpha=1.0)
 
     def test_scale_of_the_statistics_does_not_matter(self):
         branches, grams = branches_of(2), grams_of(inputs_of(2))

@@ -10,7 +10,7 @@ from git_theta_ext.interfaces import Piece
 from git_theta_ext.merging.devices.methods import merge_by
 from git_theta_ext.registry import built_in, find_merge
 
-TENSORS_ONLY = {"actmat", "iso_c", "knots", "lora_svd", "mats", "regmean", "tsv_m"}
+TENSORS_ONLY = {"actmat", "knots", "mats"}
 
 SCRIPT = """
 import sys
@@ -37,7 +37,7 @@ def version(specs):
     return Manifest("safetensors", Skeleton("0" * 64, 9), row)
 
 for name in sys.argv[1:]:
-    base, ours, theirs = (version(LORA if name == "lora_concat" else SPECS) for _ in range(3))
+    base, ours, theirs = (version(LORA if name.startswith("lora_") else SPECS) for _ in range(3))
     engine = Engine(store, lambda contracts: open_devices("cpu", contracts))
     computed = engine.compute(plan(base, (ours, theirs), Rules.only(name)))
     assert not computed.failed, (name, computed.failed)
@@ -46,12 +46,12 @@ for name in sys.argv[1:]:
 """
 
 
-def test_only_methods_that_decompose_matrices_need_torch():
+def test_only_methods_that_amplify_rounding_need_torch():
     assert {name for name in built_in("merges") if not find_merge(name).contract.arrays} == TENSORS_ONLY
 
 
 def test_merges_on_the_processor_do_not_import_torch():
-    needing_statistics = {"fisher"}
+    needing_statistics = {"fisher", "regmean"}
     names = sorted(set(built_in("merges")) - TENSORS_ONLY - needing_statistics)
     subprocess.run([sys.executable, "-c", SCRIPT, *names], check=True)
 
@@ -60,7 +60,7 @@ class _Mean:
     """A method from before there were arrays."""
 
     name = "mean"
-    contract = find_merge("iso_c").contract
+    contract = find_merge("knots").contract
 
     def __call__(self, piece):
         return torch.stack(piece.branches).mean(dim=0)

@@ -1,11 +1,14 @@
 """A merge in jobs gives the same manifest as one without, whatever is merged and however many run at a time."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from git_theta_ext.cluster import jobs
 from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.execution import engine
 from git_theta_ext.merging.execution.distributed import DistributedMerge
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.journal import Journal
@@ -26,6 +29,7 @@ METHODS = [
     ("breadcrumbs", {}),
     ("slerp", {}),
     ("model_stock", {}),
+    ("tsv_m", {}),
 ]
 
 
@@ -72,6 +76,23 @@ def test_the_same_manifest_with_jobs_and_without(bench, versions, small, method,
         assert outcome.manifest.to_bytes() == expected.manifest.to_bytes()
         assert (outcome.computed, outcome.notes, outcome.resumed) == (expected.computed, expected.notes, 0)
     assert list((bench.store.root / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("method", "limited"), [("iso_c", True), ("slerp", False)])
+def test_jobs_share_the_cores_among_matrices_of_any_size(bench, versions, monkeypatch, method, limited):
+    limits = []
+
+    def noted(*, small):
+        limits.append(small)
+        return nullcontext()
+
+    monkeypatch.setattr(engine, "one_core", noted)
+    monkeypatch.setattr(engine, "SMALL", 0)
+    merged(bench, versions, method, {})
+    assert limits[-1] is limited
+    base, *sides = versions
+    apply(plan(base, sides, Rules.only(method, {})), bench.store, lambda: Engine(bench.store))
+    assert limits[-1] is False
 
 
 def test_tensors_are_divided_among_several_jobs(bench, versions, small):
