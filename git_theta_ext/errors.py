@@ -7,7 +7,6 @@ class's docstring describes its exit code in the documentation.
 from __future__ import annotations
 
 import pathlib
-from traceback import walk_tb
 
 _TORCH_HAS_NO_MEMORY = "can't allocate memory"
 
@@ -204,6 +203,8 @@ def to_theta_error(error: Exception) -> ThetaError:
 
 def _place(error: Exception) -> str:
     """Return the file and line of the innermost function of git theta in an exception's traceback."""
+    from traceback import walk_tb  # what works starts without it
+
     frames = [(pathlib.PurePath(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
     ours = [place for place in frames if any(part.startswith("git_theta") for part in place[0].parts)]
     if not frames:

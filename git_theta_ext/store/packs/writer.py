@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.dtypes import SKELETON
@@ -13,12 +13,12 @@ from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.store.temporary import clear_stale, temporary
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
-from git_theta_ext.util.threads import batched_map
+from git_theta_ext.util.threads import batched_map, pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -45,6 +45,8 @@ _BUFFER = 1 << 18
 """Bytes of small chunks that are written to a pack at once; larger pieces are written without copying them."""
 
 Item = TypeVar("Item")
+Finished: TypeAlias = "tuple[str, tuple[Entry, ...], set[Path]]"
+"""Name and entries of a pack, and the directories to sync."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,13 @@ class PackWriter:
         """
         jobs = ((blob, number) for pack in packs for blob in pack for number in range(chunk_count(blob.spec)))
         coded = batched_map(self._executor, _encode, jobs, self._window, _job_bytes)
-        finishing: list[Future[tuple[str, tuple[Entry, ...], set[Path]]]] = []
+        finishing: list[Callable[[], Finished]] = []
         made: list[Path] = []
         seen: set[Digest] = set()
-        # Finished packs are flushed in other threads, so that encoding continues.
-        from concurrent.futures import ThreadPoolExecutor  # what reads packs starts without it
-
-        finisher = ThreadPoolExecutor(_FINISHERS)
+        # Finished packs are flushed in other threads, so that encoding continues, unless starting these takes longer.
+        flushing = pool(_FINISHERS, sum(blob.spec.nbytes for pack in packs for blob in pack))
         try:
-            with reporting_os_errors(self._root):
+            with reporting_os_errors(self._root), flushing as finisher:
                 clear_stale(self._root)
                 for pack in packs:
                     path = temporary(self._root)
@@ -196,14 +196,13 @@ class PackWriter:
                         entries = _copy(whole, kept, path)
                         whole.unlink()
                     if entries:
-                        finishing.append(finisher.submit(finish_pack, self._root, path, entries))
-                done = [future.result() for future in finishing]
+                        finishing.append(_begin(finisher, partial(finish_pack, self._root, path, entries)))
+                done = [result() for result in finishing]
                 # All at once: one flush of the journal covers all directories.
                 sync_directories({directory for _, _, directories in done for directory in directories})
                 return [(name, entries) for name, entries, _ in done]
         finally:
             coded.close()  # before its buffers are freed
-            finisher.shutdown()
             for path in made:
                 path.unlink(missing_ok=True)
 
@@ -264,7 +263,15 @@ def _copy(source: Path, entries: Sequence[Entry], target: Path) -> tuple[Entry, 
     return tuple(placed)
 
 
-def finish_pack(root: Path, path: Path, entries: tuple[Entry, ...]) -> tuple[str, tuple[Entry, ...], set[Path]]:
+def _begin(executor: ThreadPoolExecutor | None, finish: Callable[[], Finished]) -> Callable[[], Finished]:
+    """Begin to finish a pack, or finish it without an executor, and return a function that returns the result."""
+    if executor is not None:
+        return executor.submit(finish).result
+    finished = finish()
+    return lambda: finished
+
+
+def finish_pack(root: Path, path: Path, entries: tuple[Entry, ...]) -> Finished:
     """Make a written pack durable and give it its name, which is returned with the directories to sync."""
     name = sha256_of(path)
     sync_file(path)
