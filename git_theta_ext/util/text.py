@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from sys import intern
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_SPECIAL = re.compile('["\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+# Patterns are compiled when a text needs them, which is rare: compiling all of them takes a millisecond.
+_ESCAPED = "[\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+_SPECIAL = '["\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]'
 """What JSON or the canonical form escapes."""
 # Characters that move the cursor or begin a sequence, also as single bytes, and those that reorder their neighbours.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 # A password may contain any character, also an at sign, and a slash that should have been escaped.
-_USER = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d{0,5}(?:[/?#\s'\"]|$))\S*@)")
-_TOKEN = re.compile(
-    r"([?&][\w.-]*(?:key|token|secret|password|passwd|pwd|credential|sig|signature|auth|access)[\w.-]*=)[^&#\s'\"]+",
-    re.IGNORECASE,
+_USER = r"(?<=://)(?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d{0,5}(?:[/?#\s'\"]|$))\S*@)"
+_QUERY_VALUE = (
+    r"(?i)([?&][\w.-]*(?:key|token|secret|password|passwd|pwd|credential|sig|signature|auth|access)[\w.-]*=)"
+    r"[^&#\s'\"]+"
 )
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
 
 
 def printable(text: str) -> str:
@@ -28,7 +35,8 @@ def printable(text: str) -> str:
 
     Line feeds and tabs are kept.
     """
-    return _CONTROL.sub(_escape, redacted(text))
+    safe = redacted(text)
+    return safe if _is_plain(safe) else _compiled(_CONTROL).sub(_escape, safe)
 
 
 def printable_line(text: str) -> str:
@@ -43,7 +51,7 @@ def indented(text: str) -> str:
 
 def redacted(text: str) -> str:
     """Return a text whose URLs have no user, password or tokens."""
-    return _TOKEN.sub(r"\1***", _USER.sub("", text)) if "://" in text else text
+    return _compiled(_QUERY_VALUE).sub(r"\1***", _compiled(_USER).sub("", text)) if "://" in text else text
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -69,9 +77,21 @@ def similar(word: str, words: Iterable[str]) -> str | None:
 
 def quoted(text: str) -> str:
     """Return a text in canonical JSON quotes."""
-    if _SPECIAL.search(text) is None:
+    if not _is_special(text):
         return f'"{text}"'
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+    return _compiled(_ESCAPED).sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+def _is_special(text: str) -> bool:
+    """Return whether JSON or the canonical form escapes a character of a text."""
+    if _is_plain(text):
+        return '"' in text or "\\" in text
+    return _compiled(_SPECIAL).search(text) is not None
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text has only what ASCII prints."""
+    return text.isascii() and text.isprintable()
 
 
 def shared(name: str) -> str:
@@ -85,7 +105,7 @@ def shared(name: str) -> str:
 def unquoted(written: str) -> str | None:
     """Return the text of a name in canonical JSON quotes; None if it is not in that form."""
     inner = written[1:-1]
-    if _SPECIAL.search(inner) is None:
+    if not _is_special(inner):
         return shared(inner) if written == f'"{inner}"' else None
     try:
         text = json.loads(written)
