@@ -216,18 +216,19 @@ class FilterProcess:
 
     def _populate(self, workspace: Workspace) -> int:
         from git_theta_ext.operations.filter.pending import read_pending
+
+        if not (self._wanted or read_pending(workspace.repo)):
+            return 0
         from git_theta_ext.operations.filter.populate import populate_wanted, total_bytes
         from git_theta_ext.operations.filter.smudge import skips_smudge
-
-        if skips_smudge() or not (self._wanted or read_pending(workspace.repo)):
-            return 0
         from git_theta_ext.operations.sync.fetch import ensure_local
 
-        offers = self._supply.offers if self._supply is not None else None
+        if skips_smudge():
+            return 0
 
         def ensure(manifests: Iterable[Manifest]) -> None:
             with self._reporter.progress("fetching parameters") as fetched:
-                ensure_local(workspace, manifests, fetched, offers)
+                ensure_local(workspace, manifests, fetched, self._supply.offers if self._supply else None)
 
         try:
             if self._supply is not None:
