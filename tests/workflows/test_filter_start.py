@@ -1,4 +1,4 @@
-"""What a filter imports, and which git processes it starts: both cost more than small files do."""
+"""What filters and daily commands import, and which git processes filters start: both cost more than small files do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import pytest
 from helpers import EMBEDDING, Repo, WithHistory, model
 
 from git_theta_ext.coding import kernels
@@ -65,3 +66,13 @@ def test_add_of_small_files_asks_for_their_attributes_once(with_history: WithHis
     assert "git_theta_ext.checkpoint.clean" in modules
     assert _unwanted(modules, *ONLY_INSTEAD, "concurrent", "logging", "traceback") == set()
     assert sorted(commands) == ["check-attr", "config", "rev-parse"]
+
+
+@pytest.mark.parametrize("command", ["status", "ls-files", "du"])
+def test_commands_that_only_look_import_nothing_that_merges_or_pushes(
+    with_history: WithHistory, tmp_path: Path, command: str
+) -> None:
+    modules, _ = _traced(with_history(_two), tmp_path, "theta", command)
+    assert "git_theta_ext.git.pathspecs" in modules
+    unwanted = ("torch", "rich", "dataclasses", "concurrent", "git_theta_ext.merging", "git_theta_ext.transfer")
+    assert [name for name in modules if name.startswith(unwanted)] == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
@@ -66,7 +65,7 @@ def _data(usage: Usage) -> dict[str, object]:
         "unique_bytes": usage.unique,
         "stored_bytes": usage.stored,
         "absent_bytes": usage.absent,
-        "disk": asdict(usage.disk),
+        "disk": {**vars(usage.disk)},
         "versions": [_version_data(version) for version in usage.versions],
         **{name: [{**vars(share)} for share in group] for name, group in shares.items()},
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
@@ -118,7 +117,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         "conflicted": conflicted,
         "one_sided": sorted((unmerged & set(paths)).difference(conflicted)),
         "raw_in_index": _raw(repo, [e for e in entries if e.path in paths and e.path not in index]),
-        "not_pushed": None if pushed is None else asdict(pushed),
+        "not_pushed": None if pushed is None else {**vars(pushed)},
         "without_attribute": without,
         "filter_configured": configured(repo),
         "pre_push_hook": hook_present(repo),

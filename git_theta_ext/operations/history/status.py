@@ -16,14 +16,7 @@ from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import branch_of, head_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import manifest_at
-from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing
-from git_theta_ext.operations.sync.push_refs import boundary, tracked
-from git_theta_ext.operations.sync.remotes import fetch_address, push_addresses, remote_url
 from git_theta_ext.records import dataclass
-from git_theta_ext.store.deltas.chains import ancestors, shallowest
-from git_theta_ext.store.locations import in_packs
-from git_theta_ext.transfer.complete import read_complete, write_complete
-from git_theta_ext.transfer.remote_index import RemoteIndex, known_headers
 from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
@@ -150,6 +143,15 @@ def unpushed(workspace: Workspace) -> NotPushed | None:
     head, remote = head_of(repo), push_remote(repo)
     if head is None or remote is None:
         return None
+    # Without a remote, the status is shown without these.
+    from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing
+    from git_theta_ext.operations.sync.push_refs import boundary, tracked
+    from git_theta_ext.operations.sync.remotes import fetch_address, push_addresses, remote_url
+    from git_theta_ext.store.deltas.chains import ancestors, shallowest
+    from git_theta_ext.store.locations import in_packs
+    from git_theta_ext.transfer.complete import read_complete, write_complete
+    from git_theta_ext.transfer.remote_index import RemoteIndex, known_headers
+
     updates = [RefUpdate("HEAD", head, "HEAD", "0" * len(head))]
     try:
         url = remote_url(workspace, remote, push_addresses(repo, remote)[0])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
@@ -106,7 +105,7 @@ def _seal(state: str, content: bytes) -> bytes:
 def _encoded(usage: Usage) -> list[Any]:
     rows = [(v.path, v.commit, v.time, v.raw, _row(v.new)) for v in usage.versions]
     shares = (usage.encodings, usage.parameters, usage.groups)
-    return [rows, *([_row(share) for share in group] for group in shares), astuple(usage.disk)]
+    return [rows, *([_row(share) for share in group] for group in shares), list(vars(usage.disk).values())]
 
 
 def _row(share: Share) -> list[object]:

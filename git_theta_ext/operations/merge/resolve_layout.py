@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.merging.apply import compose
 from git_theta_ext.records import replace
 from git_theta_ext.store.skeletons import read_skeleton
 
@@ -40,6 +39,8 @@ def resolve_layout(manifest: Manifest, store: Store, side: str | None) -> Manife
         return replace(manifest, skeleton=fitting[0], layout_conflict=None)
     if fitting:
         return manifest
+    from git_theta_ext.merging.apply import compose  # imports all that merges, and ls-files imports this module
+
     start = conflict.candidates[side] if conflict is not None and side is not None and decided else None
     composed = compose(manifest.format, start or manifest.skeleton, specs, store)
     if composed is None:
