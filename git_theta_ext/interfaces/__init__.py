@@ -179,47 +179,79 @@ __all__ = [
     "unpack_signs",
 ]
 
-# What the filters that git starts need comes first: a name is imported when it is first used, and nothing behind it.
-_MODULES = (
-    "interfaces.formats",
-    "model.layout",
-    "model.fields",
-    "model.tensor",
-    "interfaces.encodings",
-    "model.dtypes",
-    "coding.planes",
-    "coding.dense",
-    "model.content",
-    "model.bounded_json",
-    "coding.residual",
-    "model.floats",
-    "model.packed_signs",
-    "model.remote_keys",
-    "interfaces.remotes",
-    "util.files",
-    "interfaces.locks",
-    "protocol.lfs.locks",
-    "util.libraries",
-    "util.text",
-    "interfaces.prediction",
-    "interfaces.merges",
-    "interfaces.arrays",
-    "interfaces.statistics",
-    "interfaces.parameter_names",
-    "interfaces.updates",
-    "interfaces.model_indexes",
-    "model.model_index",
-    "model.tensor_pieces",
-    "interfaces.external_data",
-    "model.external_tensor",
-    "interfaces.containers",
-    "util.threads",
-)
+_NAMES = {
+    "coding.dense": ("decode_dense", "encode_dense"),
+    "coding.planes": ("payload_size",),
+    "coding.residual": ("decode_residual", "encode_residual"),
+    "interfaces.arrays": ("Array", "array_namespace", "astype"),
+    "interfaces.containers": ("Container", "Target"),
+    "interfaces.encodings": ("Base", "Chunk", "Encoding", "Fit", "Predictor", "Sampled", "TensorSource"),
+    "interfaces.external_data": ("ExternalDataFormat",),
+    "interfaces.formats": ("Format", "NotedFields", "NotSplittable", "PartialFormat", "TiedFormat"),
+    "interfaces.locks": ("LockingRemote", "Locks"),
+    "interfaces.merges": (
+        "MAX_BRANCHES",
+        "Elected",
+        "Fusion",
+        "MergeContract",
+        "MergeMethod",
+        "Option",
+        "Pair",
+        "PairMethod",
+        "Piece",
+        "Scratch",
+        "Trim",
+        "pieces",
+    ),
+    "interfaces.model_indexes": ("IndexedFormat",),
+    "interfaces.parameter_names": ("ParameterNames",),
+    "interfaces.prediction": ("PredictingEncoding",),
+    "interfaces.remotes": (
+        "GitCommands",
+        "MarkingRemote",
+        "ObjectServer",
+        "RangeRemote",
+        "ReadOnlyRemote",
+        "Remote",
+        "RemoteContext",
+        "RemoteType",
+        "WantedObject",
+    ),
+    "interfaces.statistics": ("Observed", "StatisticsKind"),
+    "interfaces.updates": (
+        "ParameterUpdate",
+        "UpdateFile",
+        "UpdateKind",
+        "UpdateTensor",
+        "check_factor",
+        "check_float_parameter",
+        "predicted_update",
+        "replacing_update",
+    ),
+    "model.bounded_json": ("read_json",),
+    "model.content": ("Content", "Part", "RangeContent"),
+    "model.dtypes": ("Dtype", "dtype", "opaque"),
+    "model.external_tensor": ("ExternalTensor",),
+    "model.fields": ("ChecksumField", "Extent", "Field", "RangeChecksumField", "moved"),
+    "model.floats": ("is_real", "round_once", "to_float64"),
+    "model.layout": ("Checksum", "Layout", "Literal", "RangeChecksum", "Segment", "Slice"),
+    "model.model_index": ("ModelIndex",),
+    "model.packed_signs": ("SIGNS_PER_FRAME", "pack_signs", "sign_frames", "unpack_signs"),
+    "model.remote_keys": ("check_key", "check_prefix", "is_key"),
+    "model.tensor": ("MAX_BYTES", "MAX_DIMENSIONS", "TensorSpec"),
+    "model.tensor_pieces": ("PiecedTensor", "TensorPiece"),
+    "protocol.lfs.locks": ("FileLock", "HeldLocks"),
+    "util.files": ("sha256_of",),
+    "util.libraries": ("is_installed", "require"),
+    "util.text": ("redacted",),
+    "util.threads": ("ordered_map",),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+"""Where a name is from. It is imported when it is first used, and nothing else with it."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for module in map(import_module, (f"git_theta_ext.{module}" for module in _MODULES)):
-            if name in vars(module):
-                return globals().setdefault(name, vars(module)[name])
+    if name in _MODULES:
+        module = import_module(f"git_theta_ext.{_MODULES[name]}")
+        return globals().setdefault(name, getattr(module, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

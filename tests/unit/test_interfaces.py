@@ -20,6 +20,7 @@ def test_every_name_comes_from_the_module_that_type_checkers_see() -> None:
         for alias in node.names
     }
     assert sorted(homes) == sorted(interfaces.__all__)
+    assert {name: f"git_theta_ext.{module}" for name, module in interfaces._MODULES.items()} == homes
     for name, home in homes.items():
         interfaces.__dict__.pop(name, None)
         assert getattr(interfaces, name) is getattr(import_module(home), name), name
