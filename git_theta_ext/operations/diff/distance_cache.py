@@ -6,7 +6,6 @@ The database is derived. What is damaged, locked or not writable counts as empty
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
@@ -80,7 +79,7 @@ def _checksum(key: bytes, value: bytes) -> bytes:
 
 
 def _encoded(distance: Distance) -> bytes:
-    values: list[Any] = [getattr(distance, field.name) for field in fields(Distance)]
+    values: list[Any] = [getattr(distance, name) for name in Distance.__match_args__]
     rank = values.pop()
     return json.dumps([*values, None if rank is None else [rank.value, rank.exact]]).encode()
 
