@@ -30,13 +30,17 @@ class StatRecords:
         return next((content for identity, content in rows if blake3(content).digest() == identity), None)
 
     def put(self, path: str, stat: str, manifest: bytes) -> None:
-        """Record the manifest of a path with its stat, and remove manifests that no path has any more.
+        """Record the manifest of a path with its stat, and remove its previous one if no other path has it.
 
         Raises:
             StoreError: The index cannot be written.
         """
-        identity = blake3(manifest).digest()
+        identity, key = blake3(manifest).digest(), as_text(path)
         with self._index.transaction() as db:
+            query = "SELECT manifest FROM stats WHERE path = ? AND manifest <> ?"
+            previous = db.execute(query, (key, identity)).fetchall()
             db.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?)", (identity, manifest))
-            db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (as_text(path), stat, identity))
-            db.execute("DELETE FROM manifests WHERE id NOT IN (SELECT manifest FROM stats)")
+            db.execute("INSERT OR REPLACE INTO stats VALUES (?, ?, ?)", (key, stat, identity))
+            # To look for all that no path has would read all manifests for each file of a large add.
+            unused = "NOT EXISTS (SELECT 1 FROM stats WHERE manifest = id)"
+            db.executemany(f"DELETE FROM manifests WHERE id = ? AND {unused}", previous)  # noqa: S608 - ours

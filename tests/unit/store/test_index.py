@@ -135,6 +135,20 @@ def test_an_index_is_the_same_when_it_is_opened_again(tmp_path):
     second.close()
 
 
+def test_a_manifest_is_kept_while_a_path_has_it(index):
+    records = StatRecords(index)
+
+    def put(path, manifest):
+        records.put(path, "stat", manifest)
+        return sorted(content for (content,) in index.rows("SELECT content FROM manifests"))
+
+    assert put("a", b"one") == put("b", b"one") == put("b", b"one") == [b"one"]
+    assert put("a", b"two") == [b"one", b"two"]
+    assert (records.get("a", "stat"), records.get("b", "stat")) == (b"two", b"one")
+    assert put("b", b"two") == [b"two"]
+    assert records.get("b", "stat") == b"two"
+
+
 def test_an_older_index_without_bases_is_made_anew(tmp_path):
     old = sqlite3.connect(tmp_path / "index.sqlite3")
     old.execute("CREATE TABLE packs (id INTEGER PRIMARY KEY, root TEXT, name TEXT)")
