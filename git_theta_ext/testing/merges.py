@@ -177,7 +177,7 @@ class MergeMethodTests:
                 if variant.trims == piece.trims:  # others keep some of equal magnitudes, which no kernel does
                     assert merged_by_steps(method, variant) == merged_by_arrays(method, variant)
 
-    def test_a_callwith_arrays_holds_no_more_than_the_contract_says(self, method: MergeMethod) -> None:
+    def test_a_call_with_arrays_holds_no_more_than_the_contract_says(self, method: MergeMethod) -> None:
         """Arrays are counted as tensors are."""
         if not method.contract.arrays:
             pytest.skip("the method takes tensors only")
