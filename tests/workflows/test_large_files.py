@@ -93,7 +93,8 @@ def peaks(repo: Repo, *command: str) -> Peaks:
 
 @pytest.fixture
 def roomy(repo: Repo) -> Iterator[Repo]:
-    """Return a repository whose folder is removed after the test."""
+    """Return a repository whose folder is removed after the test, and which starts no garbage collection by itself."""
+    repo.git("config", "theta.gcAuto", "0")
     yield repo
     shutil.rmtree(repo.path)
 
