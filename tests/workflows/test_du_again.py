@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import MODEL, Repo
+from repository_changes import commit, stage
 
 from git_theta_ext.operations.maintenance import usage_cache
 
@@ -31,16 +32,6 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def record(repo: Repo) -> Path:
     return repo.path / ".git/theta/usage.json"
-
-
-def commit(repo: Repo) -> None:
-    repo.write_model(seed=9)
-    repo.commit("another")
-
-
-def stage(repo: Repo) -> None:
-    repo.write_model(seed=8)
-    repo.git("theta", "add", MODEL)
 
 
 def pack(repo: Repo) -> Path:

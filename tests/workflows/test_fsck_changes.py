@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import MODEL, Repo
+from repository_changes import commit, forget_the_second_version, stage
 
 from git_theta_ext.operations.maintenance import fsck_changes
 from git_theta_ext.store.verification import checks
@@ -38,23 +39,6 @@ def fsck(repo: Repo, *options: str) -> tuple[int, dict[str, object]]:
 
 def database(repo: Repo) -> Path:
     return repo.path / ".git/theta/checks.sqlite3"
-
-
-def commit(repo: Repo) -> None:
-    repo.write_model(seed=9)
-    repo.commit("another")
-
-
-def stage(repo: Repo) -> None:
-    repo.write_model(seed=8)
-    repo.git("theta", "add", MODEL)
-
-
-def forget_the_second_version(repo: Repo) -> None:
-    repo.git("tag", "--delete", "two")
-    repo.git("reset", "--quiet", "--hard", "HEAD~1")
-    repo.git("reflog", "expire", "--expire=now", "--all")
-    repo.git("gc", "--quiet", "--prune=now")
 
 
 def add_a_broken_manifest(repo: Repo) -> None:

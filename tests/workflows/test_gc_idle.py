@@ -7,13 +7,15 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import MODEL, Repo
+from repository_changes import commit, forget_the_second_version, stage
 
 from git_theta_ext.operations.maintenance import gc as collection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from helpers import Repo
 
 LONG_AGO = 1_000_000_000
 
@@ -60,23 +62,6 @@ def test_nothing_is_read_again_if_nothing_has_changed(two: Repo, readings: list[
     assert not readings
     gc(two, "--aggressive")
     assert readings
-
-
-def forget_the_second_version(repo: Repo) -> None:
-    repo.git("tag", "--delete", "two")
-    repo.git("reset", "--quiet", "--hard", "HEAD~1")
-    repo.git("reflog", "expire", "--expire=now", "--all")
-    repo.git("gc", "--quiet", "--prune=now")
-
-
-def commit(repo: Repo) -> None:
-    repo.write_model(seed=9)
-    repo.commit("another")
-
-
-def stage(repo: Repo) -> None:
-    repo.write_model(seed=9)
-    repo.git("theta", "add", MODEL)
 
 
 def lose_a_pack(repo: Repo) -> None:
