@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import RemoteContext
 
 _PIECE = 1 << 24
+# How often a directory can be replaced while an upload writes to it: once by each other upload that saw none there.
+_ATTEMPTS = 100
 
 
 def open_remote(url: str, options: Mapping[str, Any], context: RemoteContext) -> Directory:
@@ -94,16 +96,11 @@ class Directory:
         """Add a local file, as a link if possible."""
         target = self._root / check_key(key)
         with _as_remote_errors(target):
-            self._exists()
-            self._check_inside(target)
-            for folder in reversed(list(target.relative_to(self._root).parents)):
-                self._make_tidy(self._root / folder)
-            added = not target.exists()
-            if added:
-                added = add_file(path, target, partial(self._report, key))
-            with suppress(PermissionError):  # a recent time keeps a garbage collection there from removing it
-                os.utime(target)
-            return added
+            for _ in range(_ATTEMPTS - 1):
+                # Another upload that makes the same directories replaces one in which nothing is yet: see make_folder.
+                with suppress(FileNotFoundError):
+                    return self._put(key, path)
+            return self._put(key, path)
 
     def publish(self, entries: Mapping[str, Path]) -> None:
         """Add index entries one by one."""
@@ -127,6 +124,19 @@ class Directory:
                     continue
                 present.add(key)
         return present
+
+    def _put(self, key: str, path: Path) -> bool:
+        target = self._root / key
+        self._exists()
+        self._check_inside(target)
+        for folder in reversed(list(target.relative_to(self._root).parents)):
+            self._make_tidy(self._root / folder)
+        added = not target.exists()
+        if added:
+            added = add_file(path, target, partial(self._report, key))
+        with suppress(PermissionError):  # a recent time keeps a garbage collection there from removing it
+            os.utime(target)
+        return added
 
     def _make_tidy(self, folder: Path) -> None:
         make_folder(folder)

@@ -92,6 +92,24 @@ def test_directories_made_at_the_same_time_have_the_permissions_of_the_root(tmp_
     assert not list(root.rglob("*~*"))
 
 
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+def test_a_directory_that_another_upload_replaces_is_written_to_again(tmp_path, source, monkeypatch, call):
+    """Whoever makes the same directory replaces it while it is empty, so files cannot be made in the old one."""
+    module = {"mkdir": Path, "open": os}[call]
+    real, replaced = getattr(module, call), []
+
+    def call_in_a_replaced_directory(path, *args, **options):
+        if Path(path).name.startswith("tmp~") and (folder := Path(path).parent) != tmp_path and folder not in replaced:
+            replaced.append(folder)
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(module, call, call_in_a_replaced_directory)
+    assert open_remote(str(tmp_path / "theta"), {}, RemoteContext()).put(KEY, source)
+    assert (tmp_path / "theta" / KEY).read_bytes() == source.read_bytes()
+    assert replaced
+
+
 def test_a_missing_parent_folder_is_an_error_not_an_empty_remote(tmp_path, source):
     remote = open_remote(str(tmp_path / "unmounted" / "theta"), {}, RemoteContext())
     for call in (lambda: list(remote.list("")), lambda: remote.put(KEY, source), lambda: remote.get(KEY)):
