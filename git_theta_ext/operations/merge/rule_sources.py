@@ -10,7 +10,8 @@ from git_theta_ext.config import FORMER_MERGE_OPTIONS
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.process import MERGE_OPTIONS
-from git_theta_ext.merging.rules.file import FILE, MOST_BYTES
+from git_theta_ext.merging.rules.file import FILE
+from git_theta_ext.merging.rules.yaml_file import MOST_BYTES
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.records import dataclass
 
