@@ -26,10 +26,13 @@ class Workspace:
     Attributes:
         repo: The repository.
         reporter: Takes what the user should know.
+        apart: A directory whose store and journals are used instead. What this store lacks is read from that of the
+            repository; None for those of the repository.
     """
 
     repo: Repository
     reporter: Reporter
+    apart: Path | None = None
 
     @classmethod
     def discover(cls, reporter: Reporter, folder: Path | None = None) -> Self:
@@ -57,7 +60,13 @@ class Workspace:
         """
         from git_theta_ext.store.store import Store  # a filter that has nothing to do starts without it
 
-        return Store(self.repo.theta_dir, self.repo.alternates(), self.settings.threads, self.reporter.warning)
+        roots = (*([] if self.apart is None else [self.apart]), self.repo.theta_dir, *self.repo.alternates())
+        return Store(roots[0], roots[1:], self.settings.threads, self.reporter.warning)
+
+    @property
+    def journals(self) -> Path:
+        """The directory of the files from which interrupted merges are resumed."""
+        return (self.repo.git_dir / "theta" if self.apart is None else self.apart) / "merging"
 
     def temporary_store(self, folder: Path) -> Store:
         """Return a store in another directory, with this one's settings, which the caller closes."""

@@ -183,7 +183,7 @@ def _inputs(
 ) -> MergeInputs:
     from blake3 import blake3
 
-    journal = workspace.repo.git_dir / "theta" / "merging" / blake3(os.fsencode(path)).hexdigest()[:32]
+    journal = workspace.journals / blake3(os.fsencode(path)).hexdigest()[:32]
     return MergeInputs(path, plan, statistics, notes, workspace.settings.merge_device, journal)
 
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import RepositoryError, UsageError
-from git_theta_ext.git.merge_tree import combine, common_ancestor
-from git_theta_ext.git.pathspecs import is_within
-from git_theta_ext.git.revisions import commit_id, head_of, merge_bases
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.open import AUTO, device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
 from git_theta_ext.merging.execution.pairs import contracts_of
 from git_theta_ext.merging.execution.tasks import single_tasks
-from git_theta_ext.model.conflicts import MOST_SIDES
 from git_theta_ext.operations.merge.adapter_scales import files_of
-from git_theta_ext.operations.merge.candidates import checkpoints
+from git_theta_ext.operations.merge.branches import merge_of_branches
 from git_theta_ext.operations.merge.inputs import gather_preview
 from git_theta_ext.operations.merge.strategy import planned
-from git_theta_ext.operations.merge.strategy_models import models_among, planned_model
+from git_theta_ext.operations.merge.strategy_models import planned_model
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.threads import thread_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.planning.plan import Plan
@@ -63,33 +58,13 @@ def plan_merge(
         RepositoryError: There is no such commit.
         ThetaError: The merge is not possible; the message says why.
     """
-    repo = workspace.repo
-    head = head_of(repo)
-    if head is None:
-        raise RepositoryError("the current branch has no commit to merge into", hint="git commit")
-    if len(revisions) >= MOST_SIDES:
-        raise UsageError(
-            f"{len(revisions)} branches exceed the limit of {MOST_SIDES - 1}",
-            hint="git theta merge --plan BRANCH ... with fewer branches",
-        )
-    heads = [head, *(commit_id(repo, revision) for revision in revisions)]
-    bases = merge_bases(repo, heads)
-    ancestor, combined = common_ancestor(repo, bases), combine(repo, heads)
-    changed = checkpoints(repo, ancestor, heads, combined.tree)
-    paths = dict.fromkeys([*(c.merged.path for c in changed), *(entry.path for entry in combined.stages)])
-    models = models_among(repo, ancestor, heads, paths)
-    in_models = {path for model in models for path in model.paths()}
-    models = [m for m in models if _is_named([m.directories.name, *m.paths()], places)]
-    changed = [v for v in changed if v.merged.path not in in_models and _is_named([v.merged.path], places)]
-    plans = {path: plan for path, (_, plan) in planned(workspace, changed, words).items()}
-    of = {versions.merged.path: versions.heads for versions in changed} | {m.directories.name: heads for m in models}
-    plans |= {model.directories.name: planned_model(workspace, model, words).plan for model in models}
-    adapters = {model.directories.name: files_of(model.versions) for model in models}
+    merge = merge_of_branches(workspace.repo, revisions, places)
+    plans = {path: plan for path, (_, plan) in planned(workspace, merge.checkpoints, words).items()}
+    of = {versions.merged.path: versions.heads for versions in merge.checkpoints}
+    of |= {model.directories.name: merge.heads for model in merge.models}
+    plans |= {model.directories.name: planned_model(workspace, model, words).plan for model in merge.models}
+    adapters = {model.directories.name: files_of(model.versions) for model in merge.models}
     return {path: _preview(workspace, path, of[path], plan, adapters.get(path)) for path, plan in sorted(plans.items())}
-
-
-def _is_named(paths: Iterable[str], places: Sequence[str]) -> bool:
-    return not places or any(is_within(path, place) for path in paths for place in places)
 
 
 def _preview(
