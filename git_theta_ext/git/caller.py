@@ -12,10 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from git_theta_ext.git.process_table import PROC, ancestors
 
-_PROC = Path("/proc")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from git_theta_ext.git.process_table import Process
+
 _MAX_FILES = 4096
 _MAX_MAPS = 65536
 _MAP_COLUMNS = 6
@@ -46,7 +49,7 @@ _WITH_VALUE = frozenset(
 """Git's own options (git(1)) whose value is the next argument."""
 
 
-def holds_open(stat: os.stat_result, pid: int, proc: Path = _PROC) -> bool:
+def holds_open(stat: os.stat_result, pid: int, proc: Path = PROC) -> bool:
     """Return whether a process, or one of its ancestors, is a git that holds a file open or mapped.
 
     A shell and the git that looks up ``git theta`` run between the git that sends the content and the filter.
@@ -59,10 +62,11 @@ def holds_open(stat: os.stat_result, pid: int, proc: Path = _PROC) -> bool:
     Returns:
         True only if that is certain; False as well if there is no proc file system or it cannot be read.
     """
-    return any(_has_open(proc / str(git), stat) or _has_mapped(proc / str(git), stat) for git in _gits(pid, proc))
+    gits = (proc / str(git.pid) for git in _gits(pid, proc))
+    return any(_has_open(git, stat) or _has_mapped(git, stat) for git in gits)
 
 
-def calling_command(pid: int, proc: Path = _PROC) -> str | None:
+def calling_command(pid: int, proc: Path = PROC) -> str | None:
     """Return the command of the git that runs a filter, such as ``diff``.
 
     Args:
@@ -76,7 +80,7 @@ def calling_command(pid: int, proc: Path = _PROC) -> str | None:
     return words[0] if words else None
 
 
-def calling_commands(pid: int, proc: Path = _PROC, generations: int = _GENERATIONS) -> Iterator[tuple[str, ...]]:
+def calling_commands(pid: int, proc: Path = PROC, generations: int = _GENERATIONS) -> Iterator[tuple[str, ...]]:
     """Yield the commands of the git processes above the caller, the nearest first.
 
     Args:
@@ -88,17 +92,17 @@ def calling_commands(pid: int, proc: Path = _PROC, generations: int = _GENERATIO
         The command and its arguments, without git's own options. The first process that is neither git nor a shell nor
             git theta ends the search.
     """
-    for process, name, is_git in _callers(pid, proc, generations):
-        if name in _SHELLS or name in _OURS:
+    for process, is_git in _callers(pid, proc, generations):
+        if process.name in _SHELLS or process.name in _OURS:
             continue
-        words = _words(proc / str(process)) if is_git else []
+        words = _words(process) if is_git else ()
         if not words:
             return
         if words[0] != b"theta":
             yield tuple(map(os.fsdecode, words))
 
 
-def pushes_dry(pid: int, proc: Path = _PROC) -> bool:
+def pushes_dry(pid: int, proc: Path = PROC) -> bool:
     """Return whether the ``git push`` that runs a hook is a dry run, which git does not report to hooks.
 
     Any number of hook managers may run between the two.
@@ -110,14 +114,14 @@ def pushes_dry(pid: int, proc: Path = _PROC) -> bool:
     Returns:
         True only if that is certain.
     """
-    for process, _, is_git in _callers(pid, proc, _HOOK_GENERATIONS):
-        words = _words(proc / str(process)) if is_git else []
-        if words[:1] == [b"push"]:
+    for process, is_git in _callers(pid, proc, _HOOK_GENERATIONS):
+        words = _words(process) if is_git else ()
+        if words[:1] == (b"push",):
             return _is_dry(words[1:])
     return False
 
 
-def wants_quiet(pid: int, proc: Path = _PROC) -> bool:
+def wants_quiet(pid: int, proc: Path = PROC) -> bool:
     """Return whether the git that runs a filter has an option that turns progress off.
 
     Args:
@@ -125,7 +129,7 @@ def wants_quiet(pid: int, proc: Path = _PROC) -> bool:
         proc: The mount point of the proc file system.
     """
     for process in _gits(pid, proc):
-        words = _words(proc / str(process))
+        words = _words(process)
         options = words[: words.index(b"--")] if b"--" in words else words
         if not _QUIET.isdisjoint(options) or any(b"q" in _letters(word, words[0]) for word in options):
             return True
@@ -139,7 +143,7 @@ def _letters(word: bytes, command: bytes) -> bytes:
     return letters[: next(valued, len(letters))]
 
 
-def _is_dry(words: list[bytes]) -> bool:
+def _is_dry(words: Sequence[bytes]) -> bool:
     dry = False
     arguments = iter(words)
     for word in arguments:
@@ -158,50 +162,27 @@ def _is_dry(words: list[bytes]) -> bool:
     return dry
 
 
-def _words(process: Path) -> list[bytes]:
+def _words(process: Process) -> tuple[bytes, ...]:
     """Return the command of a git process and its arguments."""
-    try:
-        words = (process / "cmdline").read_bytes().split(b"\0")[1:-1]
-    except OSError:
-        return []
+    words = process.words
     while words and words[0].startswith(b"-"):
         words = words[2 if words[0] in _WITH_VALUE else 1 :]
     return words
 
 
-def _gits(pid: int, proc: Path) -> Iterator[int]:
+def _gits(pid: int, proc: Path) -> Iterator[Process]:
     # An editor that starts git also has the user's files open, which does not show what git sends.
-    return (process for process, _, is_git in _callers(pid, proc) if is_git)
+    return (process for process, is_git in _callers(pid, proc) if is_git)
 
 
-def _callers(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield a process and its ancestors, with their names and whether they are git."""
+def _callers(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[tuple[Process, bool]]:
+    """Yield a process and its ancestors, and whether they are git."""
     run_by_git = Path(os.environ.get("PATH", "").partition(os.pathsep)[0]).name == _EXEC_PATH
-    for process, name in _ancestors(pid, proc, generations):
+    for process in ancestors(pid, proc, generations):
         # Git may have any name. It is the first ancestor that is not a shell and does not only look up `git theta`.
-        between = name in _SHELLS or name in _OURS or _words(proc / str(process))[:1] == [b"theta"]
-        yield process, name, name == b"git" or (run_by_git and not between)
+        between = process.name in _SHELLS or process.name in _OURS or _words(process)[:1] == (b"theta",)
+        yield process, process.name == b"git" or (run_by_git and not between)
         run_by_git = run_by_git and between
-
-
-def _ancestors(pid: int, proc: Path, generations: int = _GENERATIONS) -> Iterator[tuple[int, bytes]]:
-    """Yield a process and its ancestors, with their names."""
-    for _ in range(generations):
-        try:
-            name, parent = _name_and_parent((proc / str(pid) / "stat").read_bytes())
-        except (OSError, ValueError):
-            return
-        yield pid, name
-        pid = parent
-
-
-def _name_and_parent(line: bytes) -> tuple[bytes, int]:
-    # The line is "pid (name) state parent ..."; the name may contain parentheses and spaces.
-    head, _, tail = line.rpartition(b")")
-    fields = tail.split()
-    if len(fields) < 2:  # noqa: PLR2004 - state and parent
-        raise ValueError("not a line of /proc/PID/stat")
-    return head.partition(b"(")[2], int(fields[1])
 
 
 def _has_open(process: Path, stat: os.stat_result) -> bool:

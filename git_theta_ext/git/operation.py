@@ -29,7 +29,6 @@ _MERGES = ("merge", "merge-tree")
 _REPLAYS = (
     "cherry-pick",
     "revert",
-    "am",
     "stash",
     "apply",
     "switch",
@@ -80,6 +79,8 @@ def _by_command(repo: Repository, name: str, words: Sequence[str], favoured: Sid
         return Operation(name, "merge", favoured)
     if name == "rebase":
         return _rebase(repo, favoured)
+    if name == "am":
+        return Operation(_mail_or_rebase(repo), "replay", favoured)
     if name in _REPLAYS:
         return Operation(name, "replay", favoured or _stored(repo.git_dir / "sequencer" / "opts"))
     if name in FROM_INDEX:
@@ -107,6 +108,11 @@ def _rebase(repo: Repository, favoured: Side | None = None) -> Operation:
     return Operation("rebase", "merge", favoured, commit)
 
 
+def _mail_or_rebase(repo: Repository) -> str:
+    """Return which command applies patches: ``git rebase --apply`` does it with ``git am``."""
+    return "rebase" if (repo.git_dir / "rebase-apply" / "rebasing").exists() else "am"
+
+
 def operation_in_progress(repo: Repository) -> Operation | None:
     """Return the operation that a conflict stopped, or None if there is none."""
     present = {name for name in _STATES if (repo.git_dir / name).exists()}
@@ -115,6 +121,8 @@ def operation_in_progress(repo: Repository) -> Operation | None:
     state = next((state for state in _STATES if state in present), None)
     if state is None:
         return None
+    if state == "rebase-apply":
+        return Operation(_mail_or_rebase(repo), "replay")
     kind: Kind = "merge" if state == "MERGE_HEAD" else "unknown" if state == "SQUASH_MSG" else "replay"
     return Operation(_STATES[state], kind)
 
