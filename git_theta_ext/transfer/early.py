@@ -11,7 +11,7 @@ from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.packs.writer import SMALLEST_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
@@ -36,7 +36,7 @@ class FinalPacks:
     """
 
     def __init__(
-        self, store: Store, lacking: AbstractSet[Digest], there: AbstractSet[Digest], known: AbstractSet[str]
+        self, store: Store, lacking: AbstractSet[Digest], there: Container[Digest], known: AbstractSet[str]
     ) -> None:
         self._store = store
         self.lacking = lacking
@@ -67,9 +67,9 @@ class FinalPacks:
         if not fresh:
             return
         self._settled |= fresh
-        held = starting_within(sound(self._store.locations(fresh)), self.lacking, self.lacking | self.there)
+        held = starting_within(sound(self._store.locations(fresh)), self.lacking, self.there)
         chosen = {digest: location for digest, location in smallest(held).items() if digest not in self.there}
-        needed = ancestors(fresh & set(chosen), chosen) - self.there
+        needed = [digest for digest in ancestors(fresh & set(chosen), chosen) if digest not in self.there]
         self._chosen |= {digest: chosen[digest] for digest in needed if digest in chosen and self._is_settled(digest)}
         for name in sorted({chosen[digest].pack for digest in fresh & set(chosen)} - self._known):
             entries = self._store.reader.header(self._store.path_of(name)).entries

@@ -48,10 +48,10 @@ class Remotes:
         available: set[Digest] = set()
         for remote in self.opened if missing else ():
             try:
-                available |= read_remote_index(store, remote).held()
+                available |= read_remote_index(store, remote).held(missing)
             except ThetaError as error:  # noqa: PERF203 - a handful of remotes
                 self.failures.append(error)
-        return missing & available
+        return available
 
     def fill(self, store: Store, manifests: Mapping[str, Manifest], advance: Progress) -> None:
         """Fetch the missing tensors that remotes have."""

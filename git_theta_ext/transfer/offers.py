@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
-from git_theta_ext.store.deltas.chains import shallowest, smallest
-from git_theta_ext.store.locations import Location, in_packs
+from git_theta_ext.store.deltas.chains import ancestors, closure, shallowest, smallest
+from git_theta_ext.store.locations import Location, filtered, flattened
 from git_theta_ext.store.verification.damaged_files import DamagedFiles
 from git_theta_ext.transfer.extracts import serves_ranges
 from git_theta_ext.transfer.portions import portion
@@ -15,7 +16,7 @@ from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.portions import Portion
-    from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.transfer.remote_index import OpenedRemote, RemoteIndex
 
 
 class Offers:
@@ -34,7 +35,7 @@ class Offers:
         remotes: The remotes, in order of preference.
 
     Attributes:
-        remotes: By pack name, the remotes read so far that have the pack.
+        remotes: By pack name, the remotes read so far that have the pack; damaged packs are among them.
         failures: What went wrong so far.
     """
 
@@ -42,26 +43,16 @@ class Offers:
         self._store = store
         self._all = tuple(remotes)
         self._unread = list(remotes)
-        self._headers: dict[str, PackHeader] = {}
-        self._damaged: dict[str, PackHeader] = {}
+        self._indexes: list[RemoteIndex] = []
+        self._usable: set[str] = set()
         self.remotes: dict[str, list[OpenedRemote]] = {}
         self.failures: list[ThetaError] = []
         self._whole: set[str] = set()
         self._files = DamagedFiles(store)
-        self._obtainable: set[Digest] = set()
 
     def have(self, missing: Iterable[Digest]) -> bool:
-        """Return whether no digest is missing after a fetch, as ``choose`` does.
-
-        It may be called for each file of a checkout: what the remotes have is looked through once.
-        """
-        wanted = set(missing)
-        if wanted <= self._obtainable:
-            return True
-        complete = self.choose(wanted)[1]
-        offered, local = _offered(set(), self._headers, self._store)
-        self._obtainable = shallowest(offered).keys() - local
-        return complete
+        """Return whether no digest is missing after a fetch, as ``choose`` does."""
+        return self._choose(set(missing))[1]
 
     def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, Portion], bool]:
         """Choose what to fetch of which packs. Remotes are read until no digest is missing.
@@ -70,28 +61,66 @@ class Offers:
             What to fetch by pack name, and whether no digest is missing afterwards; see ``choose_packs``.
         """
         wanted = set(missing)
-        packs, complete = choose_packs(wanted, self._headers, self._store)
-        while self._unread and not (complete and packs):
-            remote = self._unread.pop(0)
-            try:
-                index = read_remote_index(self._store, remote)
-            except ThetaError as error:
-                self.failures.append(error)
-                continue
-            for name, header in {**index.headers, **index.damaged}.items():
-                (self._headers if name in index.headers else self._damaged).setdefault(name, header)
-                self.remotes.setdefault(name, []).append(remote)
-            packs, complete = choose_packs(wanted, self._headers, self._store)
-        if not packs and self._damaged:
-            # They may have been replaced, and every download is verified.
-            self._headers = {**self._damaged, **self._headers}
-            self._damaged = {}
-            packs, complete = choose_packs(wanted, self._headers, self._store)
-        return {name: self._portion(name, numbers) for name, numbers in packs.items()}, complete
+        while True:
+            packs, complete = self._choose(wanted)
+            headers = {name: self._header(name) for name in packs}
+            gone = [name for name, header in headers.items() if header is None]
+            if not gone:
+                break
+            for name in gone:
+                self.forget(name)
+        portions = {name: self._portion(name, header, packs[name]) for name, header in headers.items() if header}
+        return portions, complete
 
-    def _portion(self, name: str, numbers: set[int]) -> Portion:
+    def locations(self, digests: set[Digest]) -> Locations:
+        """Return the locations of some digests on the remotes that were read so far."""
+        several: dict[Digest, dict[Location, None]] = defaultdict(dict)
+        for index in self._indexes:
+            for digest, location in flattened(index.heads.locations(digests)):
+                if location.pack in self._usable:
+                    several[digest][location] = None
+        return {digest: tuple(locations) for digest, locations in several.items()}
+
+    def read_all(self) -> None:
+        """Read the indexes of all remotes."""
+        while self._unread:
+            self._read_next()
+
+    def pack_bytes(self, name: str) -> int:
+        """Return the size of a pack in bytes; 0 if it is gone."""
+        header = self._header(name)
+        return 0 if header is None else header.pack_bytes
+
+    def _read_next(self) -> None:
+        remote = self._unread.pop(0)
+        try:
+            index = read_remote_index(self._store, remote)
+        except ThetaError as error:
+            self.failures.append(error)
+            return
+        self._indexes.append(index)
+        self._usable |= index.packs
+        for name in index.packs | index.damaged:
+            self.remotes.setdefault(name, []).append(remote)
+
+    def _choose(self, wanted: set[Digest]) -> tuple[dict[str, set[int]], bool]:
+        packs, complete = choose_packs(wanted, self.locations, self._store)
+        while self._unread and not (complete and packs):
+            self._read_next()
+            packs, complete = choose_packs(wanted, self.locations, self._store)
+        if not packs and (damaged := self.remotes.keys() - self._usable):
+            # They may have been replaced, and every download is verified.
+            self._usable |= damaged
+            packs, complete = choose_packs(wanted, self.locations, self._store)
+        return packs, complete
+
+    def _header(self, name: str) -> PackHeader | None:
+        headers = (index.heads.header(name) for index in self._indexes if name in index.packs | index.damaged)
+        return next((header for header in headers if header is not None), None)
+
+    def _portion(self, name: str, header: PackHeader, numbers: set[int]) -> Portion:
         whole = name in self._whole or not any(map(serves_ranges, self.remotes[name]))
-        return portion(self._headers[name], numbers, whole=whole)
+        return portion(header, numbers, whole=whole)
 
     def only_whole(self, pack: str) -> None:
         """Choose no ranges of a pack from now on."""
@@ -99,7 +128,8 @@ class Offers:
 
     def forget(self, pack: str) -> None:
         """Leave out a pack from now on."""
-        del self._headers[pack], self.remotes[pack]
+        self._usable.discard(pack)
+        del self.remotes[pack]
 
     def lack(self, missing: set[Digest], wanted: int) -> ThetaError:
         """Return the error that says that digests, out of so many, are neither here nor on a remote."""
@@ -124,49 +154,55 @@ class Offers:
 
 
 def choose_packs(
-    missing: Iterable[Digest], headers: Mapping[str, PackHeader], store: Store
+    missing: Iterable[Digest], look_up: Callable[[set[Digest]], Locations], store: Store
 ) -> tuple[dict[str, set[int]], bool]:
     """Choose packs with the missing digests and all that these depend on.
 
     Args:
         missing: The missing digests.
-        headers: Headers of the available packs, by name.
+        look_up: Returns the locations of digests in the available packs.
         store: The store. Bases that it has are not fetched, nor are entries that it knows to be bad.
 
     Returns:
         Numbers of the needed entries by pack name, and whether no digest is missing afterwards.
     """
     wanted = set(missing)
-    offered, local = _offered(wanted, headers, store)
-    best = smallest(offered)
+    best = smallest(offered(wanted, look_up, store))
     intact = functools.cache(store.has_intact)
     chosen: dict[str, set[int]] = {}
-    todo, seen = wanted & set(best), set(local)
-    while todo:
-        digest = todo.pop()
-        seen.add(digest)
+    for digest in ancestors(wanted & set(best), best):
         name = best[digest].pack
         if name and not intact(name):
             chosen.setdefault(name, set()).add(best[digest].entry)
-        todo |= set(best[digest].bases) - seen
     return chosen, wanted <= set(best)
 
 
-def _offered(
-    wanted: AbstractSet[Digest], headers: Mapping[str, PackHeader], store: Store
-) -> tuple[Locations, set[Digest]]:
-    """Return what packs have, with wanted deltas of the store whose bases are missing; and the bases in the store."""
+def offered(wanted: AbstractSet[Digest], look_up: Callable[[set[Digest]], Locations], store: Store) -> Locations:
+    """Return the locations of wanted digests, and of all that they depend on, in the available packs.
+
+    Bases that the store has are in a pack without a name, as are deltas of the store whose bases are missing: only
+    their bases have to be fetched.
+
+    Args:
+        wanted: The digests that the store lacks.
+        look_up: Returns the locations of digests in the available packs.
+        store: The store.
+    """
     rejected = store.rejected()
-    bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    here = store.locations(bases | wanted)
-    local = set(shallowest(here)) - wanted
-    offered = in_packs(headers, local, bad=rejected)
-    for digest in set(here) - local:
-        # A local delta whose base is missing: only the base has to be fetched.
-        stranded = (
-            Location("", "", 0, 0, location.bases)
-            for location in here[digest]
-            if (location.pack, digest) not in rejected
-        )
-        offered[digest] = (*offered.get(digest, ()), *stranded)
-    return offered, local
+
+    def usable(digest: Digest, location: Location) -> bool:
+        return (location.pack, digest) not in rejected
+
+    def locate(digests: set[Digest]) -> Locations:
+        here = store.locations(digests)
+        local = (set(shallowest(here)) - wanted) & digests
+        found = filtered(look_up(digests - local), usable)
+        for digest in digests & here.keys():
+            if digest in local:
+                found[digest] = (Location("", "", 0, 0),)
+            elif stranded := filtered({digest: here[digest]}, usable):
+                incomplete = (Location("", "", 0, 0, location.bases) for location in stranded[digest])
+                found[digest] = (*found.get(digest, ()), *incomplete)
+        return found
+
+    return closure(wanted, locate)

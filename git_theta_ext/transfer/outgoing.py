@@ -11,12 +11,13 @@ from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.packs.reader import read_head_of
+from git_theta_ext.transfer.heads import save_head
 from git_theta_ext.transfer.pool import Pool
-from git_theta_ext.transfer.remote_index import read_head, save_head
+from git_theta_ext.transfer.remote_index import read_head
 from git_theta_ext.transfer.retry import retried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
     from collections.abc import Set as AbstractSet
     from concurrent.futures import Future
     from pathlib import Path
@@ -71,7 +72,7 @@ class Going:
     """
 
     digests: AbstractSet[Digest]
-    there: AbstractSet[Digest]
+    there: Container[Digest]
     upload: Callable[[Iterable[Digest]], None] = _nothing
 
 

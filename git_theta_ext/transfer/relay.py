@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.records import dataclass
-from git_theta_ext.store.deltas.chains import ancestors, shallowest, smallest
-from git_theta_ext.store.locations import in_packs
+from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.store import Store
-from git_theta_ext.transfer.remote_index import read_remote_index
+from git_theta_ext.transfer.offers import Offers, offered
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.threads import no_progress
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location
-    from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.transfer.remote_index import OpenedRemote
     from git_theta_ext.util.reporter import Progress
 
@@ -71,17 +69,12 @@ def relay(
         StoreError: The disk is full.
     """
     left = set(digests)
-    headers: dict[str, PackHeader] = {}
-    failures: list[ThetaError] = []
+    offers = Offers(store, sources)
+    offers.read_all()
+    failures = list(offers.failures)
     packs = nbytes = 0
-    for source in sources:
-        try:
-            headers.update(read_remote_index(store, source).headers)
-        except ThetaError as error:  # noqa: PERF203 - a handful of remotes
-            failures.append(error)
-    bases = {base for header in headers.values() for entry in header.entries for base in entry.bases}
-    best = smallest(in_packs(headers, bases & set(shallowest(store.locations(bases))), bad=store.rejected()))
-    sizes = {name: header.pack_bytes for name, header in headers.items()}
+    best = smallest(offered(left, offers.locations, store))
+    sizes = {name: offers.pack_bytes(name) for name in {location.pack for location in best.values()} - {""}}
     for batch in _batches(left & set(best), best, sizes):
         with _temporary_store(store) as passing:
             try:

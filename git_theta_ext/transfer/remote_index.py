@@ -1,4 +1,4 @@
-"""The packs of a remote: their heads are read once and cached.
+"""The packs of a remote: their heads are read once, cached and indexed.
 
 A remote has ``index/<pack>`` for each pack, which is exactly the head of the pack. If that is missing or damaged, since
 the remote is a working repository or an upload was interrupted, the head is read from the pack itself.
@@ -6,38 +6,35 @@ the remote is a working repository or an upload was interrupted, the head is rea
 
 from __future__ import annotations
 
-import time
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import index_key, pack_key, pack_of_index_key, pack_of_key
 from git_theta_ext.records import dataclass, field, replace
-from git_theta_ext.store.deltas.chains import shallowest
-from git_theta_ext.store.locations import Verdict, flattened, in_packs
+from git_theta_ext.store.deltas.chains import closure, shallowest
+from git_theta_ext.store.locations import Verdict, filtered, flattened
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
-from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
-from git_theta_ext.store.temporary import temporary
 from git_theta_ext.transfer.damaged import learn_damaged, read_damaged
+from git_theta_ext.transfer.heads import Heads
 from git_theta_ext.transfer.meter import Meter
-from git_theta_ext.transfer.records import heads_directory
 from git_theta_ext.transfer.retry import retried
-from git_theta_ext.util.files import replace_content
 from git_theta_ext.util.threads import ordered_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from git_theta_ext.interfaces import Remote
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
 
 _READERS = 16
-_YOUNG = 24 * 3600  # seconds
 _GUESS = 1 << 16  # most heads are smaller, and an object store charges by the request
 
 
@@ -63,32 +60,78 @@ class RemoteIndex:
     """The content of a remote at one time.
 
     Attributes:
-        headers: Headers by pack name, of all packs with a readable head but the damaged ones.
+        packs: Names of all packs with a readable head but the damaged ones.
         indexed: Names of the packs that have an index entry.
         bad: Pack name and digest of entries that are known to be bad.
-        damaged: Headers of packs that were found damaged on this remote.
+        damaged: Names of packs that were found damaged on this remote.
     """
 
-    headers: Mapping[str, PackHeader]
+    packs: frozenset[str]
+    heads: Heads = field(repr=False)
     indexed: frozenset[str] = frozenset()
     bad: AbstractSet[tuple[str, Digest]] = frozenset()
-    damaged: Mapping[str, PackHeader] = field(default_factory=dict)
+    damaged: frozenset[str] = frozenset()
 
-    def held(self) -> set[Digest]:
-        """Return the digests that the remote has, together with all that they depend on."""
-        return set(shallowest(in_packs(self.headers, bad=self.bad)))
+    @property
+    def headers(self) -> dict[str, PackHeader]:
+        """The headers of all packs but the damaged ones. Reading them takes as long as the history of the remote is."""
+        headers = {name: self.heads.header(name) for name in sorted(self.packs)}
+        return {name: header for name, header in headers.items() if header is not None}
+
+    def locations(self, digests: Iterable[Digest]) -> Locations:
+        """Return the locations of some digests on the remote."""
+        return filtered(
+            self.heads.locations(digests),
+            lambda digest, location: location.pack in self.packs and (location.pack, digest) not in self.bad,
+        )
+
+    def chosen(self, digests: Iterable[Digest]) -> dict[Digest, Location]:
+        """Return where some digests, and all that they depend on, are read from; others are not on the remote."""
+        return shallowest(closure(digests, self.locations))
+
+    def held(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of some digests that the remote has, together with all that they depend on."""
+        wanted = set(digests)
+        return wanted & self.chosen(wanted).keys()
 
 
-def known_headers(root: Path, url: str) -> dict[str, PackHeader]:
-    """Return the cached headers of a remote's packs but the damaged ones, without accessing the remote."""
-    headers = {}
-    damaged = read_damaged(root, url)
-    with suppress(FileNotFoundError):
-        for path in heads_directory(root, url).iterdir():
-            with suppress(CorruptError, OSError):
-                if path.name not in damaged:
-                    headers[path.name] = read_pack_header(path)
-    return headers
+class HeldDigests(Container["Digest"]):
+    """The digests that a remote has, looked up when they are asked for.
+
+    Args:
+        index: What the remote has.
+    """
+
+    def __init__(self, index: RemoteIndex) -> None:
+        self._index = index
+        self._known: dict[Digest, bool] = {}
+
+    def __contains__(self, digest: object) -> bool:
+        """Return whether the remote has a digest, together with all that it depends on."""
+        return bool(self.among({cast("Digest", digest)}))
+
+    def among(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of some digests that the remote has; see ``RemoteIndex.held``."""
+        wanted = set(digests)
+        if not self._index.packs:
+            return set()
+        if fresh := wanted - self._known.keys():
+            held = self._index.held(fresh)
+            self._known.update((digest, digest in held) for digest in fresh)
+        return {digest for digest in wanted if self._known[digest]}
+
+
+def known_index(root: Path, url: str) -> RemoteIndex:
+    """Return what is cached of a remote's index, without accessing the remote."""
+    heads = Heads(root, url)
+    names = heads.names()
+    readable = names - heads.unknown(names)
+    for name in sorted(heads.unknown(names)):
+        with suppress(OSError):
+            if (header := heads.header(name)) is not None:
+                heads.add(name, header)
+                readable.add(name)
+    return RemoteIndex(frozenset(readable - read_damaged(root, url)), heads)
 
 
 def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
@@ -99,19 +142,23 @@ def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:
     """
     packs = _names(remote, "packs/", pack_of_key)
     indexed = _names(remote, "index/", pack_of_index_key)
-    directory = heads_directory(store.root, remote.url)
-    _forget(directory, packs)
-    names = sorted(packs)
-
-    def read(name: str) -> PackHeader | None:
-        return _header(store, remote, directory, name, listed=name in indexed)
-
-    with ThreadPoolExecutor(_READERS) as executor:
-        headers = list(ordered_map(executor, read, names, 4 * _READERS))
+    heads = Heads(store.root, remote.url, lambda name: _obtain(remote, name, listed=name in indexed))
+    heads.forget(packs)
+    fresh = sorted(heads.unknown(packs))
+    unreadable = set()
+    if fresh:
+        with ThreadPoolExecutor(_READERS) as executor:
+            for name, header in zip(fresh, ordered_map(executor, heads.header, fresh, 4 * _READERS), strict=True):
+                if header is None:
+                    unreadable.add(name)
+                else:
+                    heads.add(name, header)
     learn_damaged(store.root, remote.url, remote.plugin)
-    readable = {name: header for name, header in zip(names, headers, strict=True) if header is not None}
-    damaged = {name: readable.pop(name) for name in read_damaged(store.root, remote.url) & set(readable)}
-    return RemoteIndex(readable, frozenset(indexed), store.verdicts.bad_entries(), damaged)
+    readable = packs - unreadable
+    damaged = read_damaged(store.root, remote.url) & readable
+    return RemoteIndex(
+        frozenset(readable - damaged), heads, frozenset(indexed), store.verdicts.bad_entries(), frozenset(damaged)
+    )
 
 
 def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) -> RemoteIndex:
@@ -126,7 +173,7 @@ def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) 
         The index, with the bad entries that were found.
     """
     if store.verdicts.any_unknown():
-        same = {(str(store.root), name) for name in index.headers}
+        same = {(str(store.root), name) for name in index.packs}
         unknown = [
             (digest, location)
             for digest, location in flattened(store.locations(wanted))
@@ -135,13 +182,6 @@ def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) 
         store.prove({base for _, location in unknown for base in location.bases} - {digest for digest, _ in unknown})
         store.judge(unknown)
     return replace(index, bad=store.verdicts.bad_entries())
-
-
-def save_head(root: Path, url: str, name: str, head: bytes) -> Path:
-    """Cache the head of a pack of a remote in a store, and return its path."""
-    path = heads_directory(root, url) / name
-    replace_content(path, head, temporary(root))
-    return path
 
 
 def read_head(remote: OpenedRemote, name: str) -> bytes:
@@ -161,24 +201,14 @@ def read_head(remote: OpenedRemote, name: str) -> bytes:
     return data[:length]
 
 
-def _header(store: Store, remote: OpenedRemote, directory: Path, name: str, *, listed: bool) -> PackHeader | None:
-    with suppress(FileNotFoundError, CorruptError):
-        header = read_pack_header(store.pack_path(name))
-        if not (directory / name).exists():
-            with suppress(OSError):
-                save_head(store.root, remote.url, name, read_head_of(store.pack_path(name)))
-        return header
-    with suppress(FileNotFoundError, CorruptError):
-        return read_pack_header(directory / name)
-    head = _index_entry(remote, name) if listed else None
-    if head is None:
-        try:
-            head = read_head(remote, name)
-        except (CorruptError, MissingError):
-            return None  # a pack that is damaged or was just removed counts as missing
-    with suppress(OSError):
-        save_head(store.root, remote.url, name, head)
-    return read_header(head)
+def _obtain(remote: OpenedRemote, name: str, *, listed: bool) -> bytes | None:
+    """Return the head of a pack; None if the pack is damaged, or was just removed."""
+    if listed and (head := _index_entry(remote, name)) is not None:
+        return head
+    try:
+        return read_head(remote, name)
+    except (CorruptError, MissingError):
+        return None
 
 
 def _index_entry(remote: OpenedRemote, name: str) -> bytes | None:
@@ -194,11 +224,3 @@ def _index_entry(remote: OpenedRemote, name: str) -> bytes | None:
 def _names(remote: OpenedRemote, prefix: str, name_of: Callable[[str], str | None]) -> set[str]:
     keys = retried(lambda: list(remote.plugin.list(prefix)))
     return {name for name in map(name_of, keys) if name is not None}
-
-
-def _forget(directory: Path, packs: set[str]) -> None:
-    """Remove heads of packs that are gone, except recent ones, which another process may be uploading now."""
-    with suppress(OSError):
-        for path in directory.iterdir():
-            if path.name not in packs and time.time() - path.stat().st_mtime > _YOUNG:
-                path.unlink(missing_ok=True)

@@ -101,7 +101,7 @@ def plan_repair(
     all_answered = True
     for remote in remotes if absent else ():
         try:
-            fetchable |= absent & read_remote_index(store, remote).held()
+            fetchable |= read_remote_index(store, remote).held(absent)
         except RemoteError:  # noqa: PERF203 - a handful of remotes
             all_answered = False
     broken = were_here | (absent - fetchable if all_answered else set())

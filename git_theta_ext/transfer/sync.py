@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MissingError, RemoteError, StoreError
 from git_theta_ext.interfaces.remotes import ReadOnlyRemote
 from git_theta_ext.model.remote_keys import pack_key
-from git_theta_ext.store.deltas.chains import ancestors, shallowest
+from git_theta_ext.store.deltas.chains import ancestors, closure, shallowest
 from git_theta_ext.store.locations import in_packs
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.store.maintenance.combine import combined
@@ -21,7 +21,7 @@ from git_theta_ext.transfer.incoming import forget_abandoned
 from git_theta_ext.transfer.meter import Tally
 from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.outgoing import Going, PushPlan, PushSteps, Uploads, keep
-from git_theta_ext.transfer.remote_index import known_better, read_remote_index
+from git_theta_ext.transfer.remote_index import HeldDigests, known_better, read_remote_index
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.locations import Location
+    from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote, RemoteIndex
     from git_theta_ext.util.reporter import Progress
@@ -65,15 +65,16 @@ def plan_push(
     if not wanted:
         return PushPlan()
     index = known_better(store, read_remote_index(store, remote), wanted)
-    there = index.held()
-    if not wanted <= there and isinstance(remote.plugin, ReadOnlyRemote):
+    there = HeldDigests(index)
+    lacking = wanted - there.among(wanted)
+    if lacking and isinstance(remote.plugin, ReadOnlyRemote):
         raise remote.plugin.read_only_error()
-    if absent := store.touch_and_find_missing(wanted - there):
+    if absent := store.touch_and_find_missing(lacking):
         wanted -= steps.obtain(absent)
         index = known_better(store, read_remote_index(store, remote), wanted)
-        there = index.held()
-        absent = store.touch_and_find_missing(wanted - there)
-    lacking = wanted - there
+        there = HeldDigests(index)
+        lacking = wanted - there.among(wanted)
+        absent = store.touch_and_find_missing(lacking)
     if absent:
         raise MissingError(
             f"{len(absent)} of {len(wanted)} tensors are neither in the store nor on {remote.name} ({remote.url}), "
@@ -81,7 +82,7 @@ def plan_push(
             hint="run git theta push --all in a clone that has them; "
             "git theta fsck --remote lists the files that need them",
         )
-    known = index.headers.keys() | read_damaged(store.root, remote.url)  # the latter go under other names
+    known = index.packs | read_damaged(store.root, remote.url)  # the latter go under other names
     if lacking:
         steps.prepare(_going(FinalPacks(store, lacking, there, known), uploads))
     needed = extract_packs(store, lacking, there)
@@ -91,14 +92,14 @@ def plan_push(
         needed = _combined(store, needed, known | uploads.names)
         for name in sorted(needed - known):
             uploads.add(name)
-    chosen = _chosen_after(store, index, needed)
+    chosen = _chosen_after(store, index, wanted, needed)
     if deep := wanted - set(chosen):
         # On the remote their chains would be too deep to be read.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
-        chosen = _chosen_after(store, index, needed)
+        chosen = _chosen_after(store, index, wanted, needed)
     relied_on = {chosen[digest].pack for digest in ancestors(wanted, chosen)}
-    sizes = ((name, store.path_of(name).stat().st_size) for name in needed - set(index.headers))
-    unlisted = {name for name in set(index.headers) - index.indexed if store.has_intact(name)}
+    sizes = ((name, store.path_of(name).stat().st_size) for name in needed - index.packs)
+    unlisted = {name for name in index.packs - index.indexed if store.has_intact(name)}
     unlisted -= {name for name, _ in index.bad}
     packs = sorted(sizes, key=lambda pack: (-pack[1], pack[0]))
     return PushPlan(tuple(packs), tuple(sorted(unlisted)), frozenset(relied_on))
@@ -114,10 +115,18 @@ def _combined(store: Store, names: AbstractSet[str], fixed: AbstractSet[str]) ->
         return set(names)
 
 
-def _chosen_after(store: Store, index: RemoteIndex, uploaded: AbstractSet[str]) -> dict[Digest, Location]:
-    """Return where each tensor is read from on a remote after packs were uploaded."""
-    headers = {name: store.reader.header(store.path_of(name)) for name in uploaded}
-    return shallowest(in_packs({**index.headers, **headers}, bad=index.bad))
+def _chosen_after(
+    store: Store, index: RemoteIndex, digests: AbstractSet[Digest], uploaded: AbstractSet[str]
+) -> dict[Digest, Location]:
+    """Return where some tensors, and all that they depend on, are read from on a remote after packs were uploaded."""
+    headers = {name: store.reader.header(store.path_of(name)) for name in uploaded - index.packs}
+    new = in_packs(headers, bad=index.bad)
+
+    def look_up(wanted: AbstractSet[Digest]) -> Locations:
+        held = index.locations(wanted)
+        return held | {digest: (*held.get(digest, ()), *new[digest]) for digest in wanted & new.keys()}
+
+    return shallowest(closure(digests, look_up))
 
 
 def push(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.remote_keys import pack_key
+from git_theta_ext.records import replace
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import filtered, flattened, in_packs, sound
 from git_theta_ext.store.packs.format import read_header
@@ -68,7 +69,7 @@ def verified(
     index = known_better(store, read_remote_index(store, remote), digests)
     headers, bad, good = dict(index.headers), set(index.bad), _sound_entries(store, index.headers)
     if download:
-        headers.update(index.damaged)  # they may have been replaced
+        headers = replace(index, packs=index.packs | index.damaged).headers  # they may have been replaced
     downloads, tally = Downloads(store, remote, good), Tally(advance)
     checked: set[str] = set()
     while True:

@@ -100,7 +100,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
 
 def _note_listed(output: Output, workspace: Workspace, place: OpenedRemote, kept: Sequence[PackHeader]) -> None:
     """Say what to run if packs are kept although the remote lists what is in them, as after a fetch of some ranges."""
-    there = read_remote_index(workspace.store, place).held() if kept else set()
+    entries = {entry.digest for header in kept for entry in header.entries}
+    there = read_remote_index(workspace.store, place).held(entries) if kept else set()
     listed = [header for header in kept if there.issuperset(entry.digest for entry in header.entries)]
     if listed:
         what = f"{place.name} lists the content of {plural(len(listed), 'pack')} that cannot be compared"

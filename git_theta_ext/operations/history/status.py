@@ -147,10 +147,9 @@ def unpushed(workspace: Workspace) -> NotPushed | None:
     from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing
     from git_theta_ext.operations.sync.push_refs import boundary, tracked
     from git_theta_ext.operations.sync.remotes import fetch_address, push_addresses, remote_url
-    from git_theta_ext.store.deltas.chains import ancestors, shallowest
-    from git_theta_ext.store.locations import in_packs
+    from git_theta_ext.store.deltas.chains import ancestors
     from git_theta_ext.transfer.complete import read_complete, write_complete
-    from git_theta_ext.transfer.remote_index import RemoteIndex, known_headers
+    from git_theta_ext.transfer.remote_index import HeldDigests, known_index
 
     updates = [RefUpdate("HEAD", head, "HEAD", "0" * len(head))]
     try:
@@ -161,10 +160,10 @@ def unpushed(workspace: Workspace) -> NotPushed | None:
     complete = read_complete(repo.theta_dir, url, boundary(repo))
     if head in complete.tips:
         return NotPushed(remote)
-    headers = known_headers(repo.theta_dir, url)
-    chosen = shallowest(in_packs(headers))
-    history = outgoing(repo, remote, updates, complete.tips, set(chosen))
-    lacking = history.digests - set(chosen)
+    index = known_index(repo.theta_dir, url)
+    history = outgoing(repo, remote, updates, complete.tips, HeldDigests(index))
+    chosen = index.chosen(history.digests)
+    lacking = history.digests - chosen.keys()
     if not lacking:
         packs = {chosen[digest].pack for digest in ancestors(history.digests, chosen)}
         write_complete(repo.theta_dir, url, complete.plus([head], packs))
@@ -172,9 +171,8 @@ def unpushed(workspace: Workspace) -> NotPushed | None:
     nowhere = set(lacking)
     for name in repo.config.git_remotes:
         with suppress(ThetaError):
-            nowhere -= RemoteIndex(
-                known_headers(repo.theta_dir, remote_url(workspace, name, fetch_address(repo, name)))
-            ).held()
+            url = remote_url(workspace, name, fetch_address(repo, name))
+            nowhere -= known_index(repo.theta_dir, url).held(nowhere)
     return NotPushed(remote, history.manifests, len(lacking), len(nowhere))
 
 

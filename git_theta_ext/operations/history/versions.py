@@ -18,10 +18,11 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
-_LOG = ("log", "-z", "--all", "--reflog", "--topo-order", "--reverse", "--raw", "--no-abbrev", "--no-renames")
+# A merge is compared with each of its parents, so that a manifest that no parent has is listed.
+_LOG = ("log", "-z", "--all", "--reflog", "--reverse", "--raw", "-m", "--root", "--no-abbrev", "--no-renames")
 _HEADER = "\x01"
 
 
@@ -78,9 +79,33 @@ def versions(repo: Repository, least: int = 1) -> list[Version]:
     Raises:
         RepositoryError: Git cannot walk the history.
     """
+    return _versions(repo, file_changes(repo), least)
+
+
+def latest_versions(repo: Repository, commits: int, least: int = 1) -> tuple[list[Version], bool]:
+    """Return the versions that the latest commits added, but not what is only staged.
+
+    Parents come before their children here, too.
+
+    Args:
+        repo: The repository.
+        commits: The number of commits.
+        least: As for ``versions``.
+
+    Returns:
+        The versions, and whether there are no older commits.
+
+    Raises:
+        RepositoryError: Git cannot walk the history.
+    """
+    listed = _log(repo, "--date-order", f"--max-count={commits}")
+    return _versions(repo, _changes(listed), least), listed.count(f"\0{_HEADER}") + 1 < commits
+
+
+def _versions(repo: Repository, changes: Iterable[FileChange], least: int) -> list[Version]:
     first: dict[tuple[str, str], FileChange] = {}
     replaced: dict[tuple[str, str], dict[str, None]] = {}
-    for change in file_changes(repo):
+    for change in changes:
         key = (change.path, change.new)
         first.setdefault(key, change)
         replaced.setdefault(key, {})[change.old] = None
@@ -105,12 +130,16 @@ def file_changes(repo: Repository) -> Iterator[FileChange]:
     Raises:
         RepositoryError: Git cannot walk the history.
     """
-    yield from (change for change in chain(_committed(repo), _staged(repo)) if change.new.strip("0"))
+    yield from _changes(_log(repo, "--topo-order"))
+    yield from _staged(repo)
 
 
-def _committed(repo: Repository) -> Iterator[FileChange]:
-    # A merge is compared with each of its parents, so that a manifest that no parent has is listed.
-    text = repo.run(*_LOG, "-m", "--root", f"--format={_HEADER}%H %ct", check=False).decode(errors="surrogateescape")
+def _log(repo: Repository, *options: str) -> str:
+    return repo.run(*_LOG, *options, f"--format={_HEADER}%H %ct", check=False).decode(errors="surrogateescape")
+
+
+def _changes(text: str) -> Iterator[FileChange]:
+    """Yield the files that commits add or modify, given what git lists of the commits."""
     commit, time = "", 0
     tokens = iter(text.split("\0"))
     for token in tokens:
@@ -119,7 +148,9 @@ def _committed(repo: Repository) -> Iterator[FileChange]:
             time = int(seconds)
         elif (fields := token.lstrip("\n")).startswith(":"):
             _, _, old, new, _ = fields.split(" ")
-            yield FileChange(commit, time, next(tokens), old, new)
+            path = next(tokens)
+            if new.strip("0"):
+                yield FileChange(commit, time, path, old, new)
 
 
 def _staged(repo: Repository) -> Iterator[FileChange]:

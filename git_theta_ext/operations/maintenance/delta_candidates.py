@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.history.versions import Version
 
-_PARENTS = 32
+PARENTS = 32
 """The most earlier versions of a parameter that are looked at."""
 
 
@@ -54,8 +54,8 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
                 continue
             likely = chain(
                 (value for before in replaced if (value := before.parameters.get(name))),
-                islice(reversed(at_path[version.path, name]), _PARENTS),
-                islice(reversed(anywhere[name]), _PARENTS),
+                islice(reversed(at_path[version.path, name]), PARENTS),
+                islice(reversed(anywhere[name]), PARENTS),
                 strangers.get(name) or (anywhere[other][-1] for other in _alone(name, parameter, tails, anywhere)),
             )
             parents = _fitting(parameter, likely)
@@ -81,7 +81,7 @@ def _fitting(parameter: Parameter, likely: Iterable[Parameter]) -> tuple[tuple[D
     for other in likely:
         if other.digest != parameter.digest and _fits(parameter.spec, other.spec):
             parents.setdefault(other.digest, other.spec)
-            if len(parents) == _PARENTS:
+            if len(parents) == PARENTS:
                 break
     return tuple(parents.items())
 

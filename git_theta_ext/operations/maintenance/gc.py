@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.operations.distribution import distributed
-from git_theta_ext.operations.history.versions import versions
-from git_theta_ext.operations.maintenance.delta_candidates import candidates
+from git_theta_ext.operations.history.versions import latest_versions, versions
+from git_theta_ext.operations.maintenance.delta_candidates import PARENTS, candidates
 from git_theta_ext.operations.maintenance.idle import read_idle, state_of, write_idle
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, smallest
@@ -23,6 +23,7 @@ from git_theta_ext.store.store import DEEPEST_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _FEW = 1 << 12
 """Number of pushed tensors up to which only their possible parents are looked up, and not everything in the store."""
+
+_LATEST = (1 << 7, 1 << 10)
+"""Numbers of commits to read before all of history is."""
 
 _AREA = "gc"
 """Key of the work area; one garbage collection runs at a time."""
@@ -161,7 +165,7 @@ def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:
         CorruptError: A stored tensor cannot be decoded.
         ThetaError: An upload has failed.
     """
-    history = versions(workspace.repo, least=2)
+    history = _relatives(workspace.repo, going.digests)
     if not history:  # a first version has no parents
         return Recoded()
     recoder = _recoder(workspace, going, history)
@@ -187,15 +191,36 @@ def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest,
     Raises:
         CorruptError: A stored tensor cannot be decoded.
     """
-    store, digests, history = workspace.store, going.digests, versions(workspace.repo)
+    store, digests = workspace.store, going.digests
+    history = _relatives(workspace.repo, digests)
     recoder = _recoder(workspace, going, history, dry_run=True)
     recoder.run(candidates(history, lambda digest: digest in digests and recoder.wants(digest)))
-    held = smallest(starting_within(sound(store.locations(digests)), digests, digests | going.there))
+    held = smallest(starting_within(sound(store.locations(digests)), digests, going.there))
     chosen = {digest: one for digest, one in {**held, **recoder.planned}.items() if digest not in going.there}
     needed = ancestors(digests & chosen.keys(), chosen)
     return sum(chosen[digest].stored for digest in needed & chosen.keys()) + sum(
         sizes[digest] for digest in digests - chosen.keys()
     )
+
+
+def _relatives(repo: Repository, digests: AbstractSet[Digest]) -> list[Version]:
+    """Return the versions that have some tensors, and earlier ones that have all parents that are looked at.
+
+    If the tensors are few, only the latest commits are read, as long as these have enough parents. If there is a single
+    version, nothing is returned.
+    """
+    for commits in _LATEST if len(digests) <= _FEW else ():
+        history, all_of_them = latest_versions(repo, commits, least=2)
+        if all_of_them or _have_parents(history, digests):
+            return history
+    return versions(repo, least=2)
+
+
+def _have_parents(history: Sequence[Version], digests: AbstractSet[Digest]) -> bool:
+    """Return whether earlier versions would add no parents of some tensors."""
+    named = {digest for version in history for digest, _ in version.manifest.digests()}
+    groups = candidates(history, digests.__contains__)
+    return digests <= named and all(len(one.parents) == PARENTS for one in chain.from_iterable(groups))
 
 
 def _recoder(workspace: Workspace, going: Going, history: Sequence[Version], *, dry_run: bool = False) -> Recoder:

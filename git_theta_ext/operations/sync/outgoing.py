@@ -9,6 +9,7 @@ from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
 from git_theta_ext.git.partial import is_partial
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.tensor import Digest
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.objects import ObjectInfo
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.transfer.remote_index import HeldDigests
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def outgoing(
     remote: str,
     updates: Sequence[RefUpdate],
     complete: Iterable[str] = (),
-    there: AbstractSet[Digest] = frozenset(),
+    there: HeldDigests | None = None,
 ) -> Outgoing:
     """Find the parameters that the history of pushed commits needs, and the faults of the commits that git sends.
 
@@ -90,7 +91,7 @@ def outgoing(
         remote: Name of the git remote, or its address if it has no name.
         updates: The refs that are pushed.
         complete: Commits for whose history the remote has all parameters.
-        there: Digests that are known to be on the remote; manifests that name no others are not counted.
+        there: What is known to be on the remote; manifests that name nothing else are not counted.
 
     Raises:
         ManifestError: A manifest that git sends is broken; the message names its path or its object id.
@@ -104,7 +105,7 @@ def outgoing(
     paths, trees = _paths(repo, tips, blobs)
     manifests: set[str] = set()
     sizes: dict[Digest, int] = {}
-    count = 0
+    named_by: list[dict[Digest, int]] = []
     broken: dict[str, ManifestError] = {}
     conflicted = {}
     for oid, data in manifest_blobs(repo, blobs):
@@ -116,7 +117,7 @@ def outgoing(
             continue
         manifests.add(oid)
         named = dict(manifest.digests())
-        count += not named.keys() <= there
+        named_by.append(named)
         sizes |= named
         if manifest.conflicted:
             conflicted[oid] = label
@@ -128,9 +129,10 @@ def outgoing(
             raise broken[min(bad)]
         conflicted = {oid: label for oid, label in conflicted.items() if oid in sent}
         raw = {path: oid for path, oid in raw.items() if oid in sent}
+    held = frozenset[Digest]() if there is None else there.among(sizes)
     return Outgoing(
         sizes,
-        count,
+        sum(not named.keys() <= held for named in named_by),
         {path: blobs[oid].nbytes for path, oid in raw.items()},
         tuple(sorted(conflicted.values())),
     )

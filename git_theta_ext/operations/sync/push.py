@@ -25,7 +25,7 @@ from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
@@ -156,7 +156,7 @@ class Push:
         Raises:
             ThetaError: See ``run``.
         """
-        from git_theta_ext.transfer.remote_index import read_remote_index
+        from git_theta_ext.transfer.remote_index import HeldDigests, read_remote_index
 
         surveyed = survey(self, strict=strict, ask=False)  # what is recorded of the remote may be out of date
         if strict:
@@ -164,19 +164,20 @@ class Push:
         if surveyed.remote is None or not (surveyed.needed.digests or surveyed.others):
             return Pushed(surveyed.needed, locks=surveyed.locks)
         store = self.workspace.store
-        there = read_remote_index(store, surveyed.remote).held()
-        lacking = surveyed.needed.digests - there
+        there = HeldDigests(read_remote_index(store, surveyed.remote))
+        lacking = surveyed.needed.digests - there.among(surveyed.needed.digests)
         missing = store.touch_and_find_missing(lacking)
         lost = set(missing)
         for source in self._sources(surveyed.remote) if missing else ():
             with suppress(RemoteError):
-                lost -= read_remote_index(store, source).held()
+                lost -= read_remote_index(store, source).held(lost)
         held = frozenset(lacking - missing)
         nbytes = self._estimate(held, there, surveyed.needed) if held else 0
-        left = {digest: size for digest, size in surveyed.others.items() if digest not in there}
+        held_too = there.among(surveyed.others)
+        left = {digest: size for digest, size in surveyed.others.items() if digest not in held_too}
         return Pushed(surveyed.needed, frozenset(lacking), frozenset(lost), 0, nbytes, left, locks=surveyed.locks)
 
-    def _estimate(self, digests: AbstractSet[Digest], there: AbstractSet[Digest], needed: Outgoing) -> int:
+    def _estimate(self, digests: AbstractSet[Digest], there: Container[Digest], needed: Outgoing) -> int:
         from git_theta_ext.operations.maintenance.gc import estimate_outgoing
         from git_theta_ext.transfer.outgoing import Going
 
@@ -220,7 +221,7 @@ class Push:
         from git_theta_ext.transfer.remote_index import read_remote_index
 
         remote = open_remote(self.workspace, self.remote, self.address)  # again, since it reads its index once
-        there = read_remote_index(self.workspace.store, remote).held()
+        there = read_remote_index(self.workspace.store, remote).held(others)
         return {digest: size for digest, size in others.items() if digest not in there}
 
     def _sources(self, remote: OpenedRemote) -> list[OpenedRemote]:

@@ -93,11 +93,10 @@ def check_remote(
 def _held(store: Store, remote: OpenedRemote, digests: set[Digest]) -> tuple[set[Digest], set[Digest]]:
     """Return the digests that a remote lists, and those that no known damage affects."""
     index = read_remote_index(store, remote)
-    packs = index.headers.keys() | index.damaged.keys()
+    packs = index.packs | index.damaged
     if keep(remote, packs) != packs:
         index = read_remote_index(store, remote)
-    every = replace(index, headers={**index.headers, **index.damaged})
-    return digests & every.held(), digests & index.held()
+    return replace(index, packs=index.packs | index.damaged).held(digests), index.held(digests)
 
 
 def _elsewhere(workspace: Workspace, opened: OpenedRemote, digests: set[Digest]) -> set[Digest]:
@@ -106,5 +105,5 @@ def _elsewhere(workspace: Workspace, opened: OpenedRemote, digests: set[Digest])
     for source in try_remotes(workspace)[0] if missing else ():
         if source.url != opened.url:
             with suppress(ThetaError):
-                available |= digests & read_remote_index(workspace.store, source).held()
+                available |= read_remote_index(workspace.store, source).held(digests)
     return available

@@ -33,7 +33,7 @@ def push_verified(push: Push, *, advance: Progress = no_progress) -> Pushed:
     store = push.workspace.store
     for left in reversed(range(_ROUNDS)):
         remote = open_remote(push.workspace, push.remote, push.address)  # again, since it reads its index once
-        held = digests & read_remote_index(store, remote).held()
+        held = read_remote_index(store, remote).held(digests)
         with push.workspace.reporter.progress("verifying parameters") as checked:
             sound = verified(store, remote, held, download=True, advance=checked)
         if sound == held:

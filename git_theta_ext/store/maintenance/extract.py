@@ -11,6 +11,7 @@ from git_theta_ext.store.maintenance.copying import copies, whole_again
 from git_theta_ext.store.packs.writer import grouped
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
@@ -18,18 +19,21 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
 
 
-def starting_within(locations: Locations, digests: AbstractSet[Digest], parents: AbstractSet[Digest]) -> Locations:
-    """Leave out locations of some digests whose parent is not one of the allowed parents.
+def starting_within(locations: Locations, digests: AbstractSet[Digest], others: Container[Digest]) -> Locations:
+    """Leave out locations of some digests whose parent is neither one of them nor one of some others.
 
     The bases after the parent are factors, which are part of the tensor.
     """
-    return filtered(
-        locations,
-        lambda digest, location: not location.bases or digest not in digests or location.bases[0] in parents,
-    )
+
+    def allowed(digest: Digest, location: Location) -> bool:
+        if digest not in digests or not location.bases:
+            return True
+        return location.bases[0] in digests or location.bases[0] in others
+
+    return filtered(locations, allowed)
 
 
-def extract_packs(store: Store, digests: AbstractSet[Digest], there: AbstractSet[Digest]) -> set[str]:
+def extract_packs(store: Store, digests: AbstractSet[Digest], there: Container[Digest]) -> set[str]:
     """Return the names of packs with some tensors and what they depend on, and nothing else.
 
     A tensor that shares its pack with others is copied to another pack. A delta of a tensor that is not pushed, such as
@@ -44,13 +48,14 @@ def extract_packs(store: Store, digests: AbstractSet[Digest], there: AbstractSet
         MissingError: A tensor cannot be decoded from this store.
         StoreError: The store cannot be written.
     """
-    chosen = smallest(starting_within(sound(store.locations(digests)), digests, digests | there))
+    chosen = smallest(starting_within(sound(store.locations(digests)), digests, there))
     rewritten = digests - set(chosen)
     names = set(store.write(grouped([whole_again(store, digest) for digest in sorted(rewritten)]), loose=True))
-    needed = ancestors(digests - rewritten, {d: location for d, location in chosen.items() if d not in there}) - there
+    ours = {digest: location for digest, location in chosen.items() if digest not in there}
     parts: dict[str, list[Location]] = defaultdict(list)
-    for digest in sorted(needed):
-        parts[chosen[digest].pack].append(chosen[digest])
+    for digest in sorted(ancestors(digests - rewritten, ours)):
+        if digest not in there:
+            parts[chosen[digest].pack].append(chosen[digest])
     mixed = [name for name, held in parts.items() if len(store.reader.header(store.path_of(name)).entries) > len(held)]
     extracted = [location for name in mixed for location in parts[name]]
     return names | set(parts) - set(mixed) | set(store.write(copies(store, extracted), loose=False))

@@ -23,7 +23,7 @@ from git_theta_ext.store.maintenance.write_plans import write_plans
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
@@ -94,7 +94,7 @@ class Recoder:
         *,
         aggressive: bool = False,
         dry_run: bool = False,
-        going: tuple[AbstractSet[Digest], AbstractSet[Digest]] | None = None,
+        going: tuple[AbstractSet[Digest], Container[Digest]] | None = None,
         related: AbstractSet[Digest] | None = None,
         write: WritePlans = write_plans,
     ) -> None:
@@ -106,10 +106,10 @@ class Recoder:
         self._write = write
         self._encodings = encodings_with_bases()
         self._loose = store.index.loose(str(store.root))
-        self._parents_allowed = going[0] | going[1] if going else None
+        self._going = going
         self._together = _TOGETHER if going else 0  # gc can remove the packs of some versions and keep others
         locations = store.all_locations() if related is None else store.locations(related)
-        self._graph = DeltaGraph(self._best_locations(locations, going[0] if going else frozenset()))
+        self._graph = DeltaGraph(self._best_locations(locations))
         self.result = Recoded()
         self.planned: dict[Digest, Location] = {}
 
@@ -175,15 +175,16 @@ class Recoder:
         running.enter_context(threadpool_limits(1))
         return running.enter_context(ThreadPoolExecutor(self._store.threads))
 
-    def _best_locations(self, locations: Locations, going: AbstractSet[Digest]) -> dict[Digest, Location]:
+    def _best_locations(self, locations: Locations) -> dict[Digest, Location]:
         choose = partial(smallest, depth=self._limit)
-        if self._parents_allowed is None:
+        if self._going is None:
             return sound_first(locations, choose)
-        chosen = sound_first(starting_within(locations, going, self._parents_allowed), choose)
+        digests, there = self._going
+        chosen = sound_first(starting_within(locations, digests, there), choose)
         root = str(self._store.root)
         # A delta of another parent counts as stored whole, in a pack without a name. The push stores it so unless it
         # is recoded first.
-        rest = {digest for digest in going if digest not in chosen and digest in locations}
+        rest = {digest for digest in digests if digest not in chosen and digest in locations}
         return chosen | {digest: Location(root, "", 0, 0) for digest in rest}
 
     def _may_move(self, candidate: Candidate) -> bool:
@@ -252,7 +253,7 @@ class Recoder:
         return list(by_depth.values())
 
     def _may_depend(self, digest: Digest, parent: Digest) -> bool:
-        if self._parents_allowed is not None and parent not in self._parents_allowed:
+        if self._going is not None and parent not in self._going[0] and parent not in self._going[1]:
             return False
         if parent not in self._graph.chosen or self._graph.would_cycle(digest, parent):
             return False

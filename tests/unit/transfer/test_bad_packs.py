@@ -158,7 +158,7 @@ def test_what_is_known_to_be_bad_is_not_fetched_again_and_another_pack_is(opened
     fetch(mine, [origin, backup], digests([item]))
     assert holds(mine, [item])
     assert fetched == []
-    assert read_remote_index(mine, origin).held() == set()
+    assert read_remote_index(mine, origin).held(digests([item])) == set()
     assert mine.verdicts.bad_entries() == {(name, item[1])}
 
 

@@ -143,7 +143,7 @@ def test_a_preparation_that_fails_stops_the_uploads(mine, place, error):
     assert 1 <= len(place.plugin.puts) == len(place.plugin.stopped) <= outgoing._UPLOADS
     place.plugin.permits.release(100)
     push(mine, place, digests(items))
-    assert read_remote_index(mine, place).held() == set(digests(items))
+    assert read_remote_index(mine, place).held(digests(items)) == set(digests(items))
 
 
 def test_no_more_than_some_packs_wait(mine, place, monkeypatch):

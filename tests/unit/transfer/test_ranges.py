@@ -20,7 +20,8 @@ from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import extracts, portions, remote_index, retry
 from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.portions import Portion, coalesced, pieces, portion
-from git_theta_ext.transfer.remote_index import OpenedRemote, heads_directory
+from git_theta_ext.transfer.records import heads_directory
+from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_plugins.remotes.directory import open_remote
 

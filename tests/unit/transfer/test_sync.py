@@ -28,9 +28,9 @@ from git_theta_ext.store.maintenance import extract
 from git_theta_ext.store.maintenance.combine import combined
 from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.store import Store
-from git_theta_ext.transfer import incoming, offers, remote_index, retry
+from git_theta_ext.transfer import incoming, remote_index, retry
 from git_theta_ext.transfer.damaged import read_damaged
-from git_theta_ext.transfer.offers import Offers, choose_packs
+from git_theta_ext.transfer.offers import choose_packs
 from git_theta_ext.transfer.outgoing import PushSteps
 from git_theta_ext.transfer.records import heads_directory
 from git_theta_ext.transfer.remote_index import OpenedRemote, read_remote_index
@@ -657,30 +657,10 @@ def test_a_remote_whose_entries_lean_in_a_circle_still_gives_what_it_holds_whole
     push(mine, place, digests([one, two]))
     for each, base in ((one, two), (two, one)):
         plant(root, tmp_path, Entry(each[1], each[0], "delta", (1,), bases=(base[1],)), payload=b"\0")
-    headers = remote_index.read_remote_index(theirs, place).headers
-    packs, complete = choose_packs(digests([one, two]), headers, theirs)
+    index = remote_index.read_remote_index(theirs, place)
+    packs, complete = choose_packs(digests([one, two]), index.locations, theirs)
     assert complete
-    assert any(not entry.bases for name in packs for entry in headers[name].entries)
-
-
-def test_the_packs_of_remotes_are_looked_through_once_for_many_files(mine, theirs, place, monkeypatch):
-    items = tensors(*range(6))
-    mine.put(items[:5])
-    push(mine, place, digests(items[:5]))
-    looked = []
-
-    def choose(missing, headers, store):
-        looked.append(missing)
-        return choose_packs(missing, headers, store)
-
-    monkeypatch.setattr(offers, "choose_packs", choose)
-    offered = Offers(theirs, [place])
-    assert offered.have(digests(items[:1]))
-    looked.clear()
-    assert all(offered.have(digests([item])) for item in items[:5])
-    assert not looked
-    assert not offered.have(digests(items[4:]))
-    assert looked
+    assert any(not entry.bases for name in packs for entry in index.headers[name].entries)
 
 
 def test_what_would_lean_too_deep_on_a_remote_is_sent_whole(mine, theirs, place, root):

@@ -7,7 +7,7 @@ import pytest
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
-from git_theta_ext.operations.history.versions import versions
+from git_theta_ext.operations.history.versions import latest_versions, versions
 
 PATH = "m.pt"
 
@@ -164,3 +164,18 @@ def test_what_another_work_tree_has_staged_is_a_version(place, tmp_path):
     place.git("-C", str(tmp_path / "linked"), "add", PATH)
     staged = place.found()[-1]
     assert (staged.manifest, staged.commit) == (manifest("b"), None)
+
+
+def test_the_latest_commits_have_the_latest_versions(place):
+    oids = [place.commit(letter) for letter in "abcd"]
+    repo = Repository.discover(place.path)
+    latest, all_of_them = latest_versions(repo, 2)
+    assert ([version.oid for version in latest], all_of_them) == (oids[2:], False)
+    assert latest[1].previous == (oids[2],)
+    assert latest_versions(repo, 5) == (place.found(), True)
+    assert latest_versions(repo, 5, least=5) == ([], True)
+
+
+def test_a_repository_without_commits_has_no_latest_versions(tmp_path):
+    place = Place(tmp_path / "top")
+    assert latest_versions(Repository.discover(place.path), 2) == ([], True)

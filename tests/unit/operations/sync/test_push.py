@@ -18,7 +18,7 @@ from git_theta_ext.errors import (
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.operations.maintenance import gc
+from git_theta_ext.operations.maintenance import delta_candidates, gc
 from git_theta_ext.operations.sync import push_survey
 from git_theta_ext.operations.sync.outgoing import RefUpdate
 from git_theta_ext.operations.sync.push import Push
@@ -94,7 +94,8 @@ class Place:
 
     def there(self, remote="origin"):
         with self.workspace() as workspace:
-            return read_remote_index(workspace.store, self.place(remote)).held()
+            index = read_remote_index(workspace.store, self.place(remote))
+            return index.held(entry.digest for header in index.headers.values() for entry in header.entries)
 
 
 @pytest.fixture
@@ -458,3 +459,18 @@ def test_a_push_of_few_tensors_looks_at_their_parents_only_and_recodes_alike(pla
     estimated = place.look().nbytes
     assert estimated == pytest.approx(place.push().nbytes, rel=0.2)
     assert estimated < 100_000  # of 960,000
+
+
+def test_only_the_latest_commits_are_read_if_they_have_enough_parents(place, monkeypatch):
+    for module in (gc, delta_candidates):
+        monkeypatch.setattr(module, "PARENTS", 2)
+    monkeypatch.setattr(gc, "_LATEST", (4,))
+    digests = [place.commit(seed) for seed in range(1, 7)]
+    renamed = place.commit(7, path="other.pt", name="v")
+
+    def read(*wanted):
+        history = gc._relatives(place.repo, set(wanted))
+        return [parameter.digest for version in history for parameter in version.manifest.parameters.values()]
+
+    assert read(digests[5]) == [*digests[3:], renamed]
+    assert read(digests[3]) == read(digests[5], digests[0]) == read(renamed) == [*digests, renamed]
