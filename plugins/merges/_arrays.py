@@ -55,6 +55,21 @@ def kth_smallest(array: Array, k: int) -> float:
     return float(array.reshape(-1).kthvalue(k + 1).values)
 
 
+def largest(sizes: Array, count: int) -> Array:
+    """Return a mask of the largest elements of a vector; of those equal to the smallest of them, the first ones."""
+    if not count:
+        return sizes < 0
+    xp = array_namespace(sizes)
+    least = kth_smallest(sizes, len(sizes) - count)
+    mask = sizes >= least
+    surplus = int(xp.count_nonzero(mask)) - count
+    if surplus:
+        equal = sizes == least
+        mask &= ~equal
+        mask[xp.where(equal)[0][:-surplus]] = True
+    return mask
+
+
 def clear(array: Array, mask: Array) -> Array:
     """Set the floats that a mask selects to zero, in place, and return the array.
 

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from git_theta_ext.interfaces import Elected, array_namespace, astype
+from git_theta_ext.interfaces import Elected, Option, array_namespace, astype
 
 from . import _tensors
+from ._vectors import total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_theta_ext.interfaces import Array
+    from git_theta_ext.interfaces import Array, Piece
 
 MASS: Final = "mass"
 COUNT: Final = "count"
 
+LINEAR: Final = "linear"
+TIES: Final = "ties"
+
 _TINY = 1e-30
+
+
+def election(default: str) -> Option:
+    """Return the option of methods that add task vectors, or combine those that agree with the elected sign."""
+    return Option(default, choices=(LINEAR, TIES))
+
+
+def summed_or_elected(piece: Piece, vectors: list[Array]) -> Array:
+    """Combine task vectors, multiplied by their weights, as the option ``election`` of a piece says."""
+    if piece.options["election"] == TIES:
+        return elect(vectors, piece.weights, piece.majority).value
+    return total(vectors)
 
 
 def elect(vectors: Sequence[Array], weights: Sequence[float], majority: int, votes_by: str = MASS) -> Elected:
@@ -64,3 +80,29 @@ def elect(vectors: Sequence[Array], weights: Sequence[float], majority: int, vot
     below *= positive
     above += below
     return Elected(above, astype(votes, xp.int64), astype(ties, xp.int64))
+
+
+def agreeing_mean(vectors: Sequence[Array], factors: Sequence[float], shares: Sequence[float]) -> Array:
+    """Combine the vectors that have the sign of the vectors' sum, or the positive ones if that is zero.
+
+    Unlike ``elect``, weights have no part in the election.
+
+    Args:
+        vectors: Trimmed task vectors, without weights; they are not modified.
+        factors: What each vector is multiplied by.
+        shares: What each vector that agrees counts in the divisor.
+    """
+    xp = array_namespace(vectors[0])
+    signs = total(list(vectors))
+    xp.sign(signs, out=signs)
+    signs += 0.5
+    xp.sign(signs, out=signs)
+    above, below = xp.zeros_like(signs), xp.zeros_like(signs)
+    for vector, factor, share in zip(vectors, factors, shares, strict=True):
+        agrees = astype(vector * signs > 0, signs.dtype)
+        below += agrees * share
+        agrees *= vector
+        agrees *= factor
+        above += agrees
+    above /= xp.clip(below, _TINY, None, out=below)
+    return above

@@ -34,6 +34,11 @@ def scratch(vectors: int) -> Scratch:
     return numbers
 
 
+def energies_scratch(elements: int, branches: int) -> float:
+    """Return the numbers that ``energies`` holds, as ``MergeContract.scratch`` counts them."""
+    return min(elements, _BLOCK) * (3 * branches + 1)
+
+
 def fixed_sum(values: Array) -> Array:
     """Sum along the first dimension in float64, adding the second half to the first until one is left.
 
@@ -86,10 +91,24 @@ def gram(vectors: Sequence[Array]) -> list[list[float]]:
     """
     numbers = range(len(vectors))
     pairs = list(combinations_with_replacement(numbers, 2))
-    products = dict(zip(pairs, _products(vectors, pairs).tolist(), strict=True))
-    if not all(map(math.isfinite, products.values())):
-        raise MergeError("the squares of its values overflow", hint="git theta resolve --method average")
+    products = dict(zip(pairs, _finite(vectors, pairs), strict=True))
     return [[products[min(one, other), max(one, other)] for other in numbers] for one in numbers]
+
+
+def energies(vectors: Sequence[Array]) -> list[float]:
+    """Return the squared norm of each tensor.
+
+    Raises:
+        MergeError: One is infinite.
+    """
+    return _finite(vectors, [(number, number) for number in range(len(vectors))])
+
+
+def _finite(vectors: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> list[float]:
+    products: list[float] = _products(vectors, pairs).tolist()
+    if not all(map(math.isfinite, products)):
+        raise MergeError("the squares of its values overflow", hint="git theta resolve --method average")
+    return products
 
 
 def combined(vectors: Sequence[Array], factors: Sequence[float]) -> Array:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces import MergeContract, Option, array_namespace, pieces
+from git_theta_ext.interfaces import MergeContract, Option, pieces
 
-from ._arrays import clear, kth_smallest
-from ._vectors import LAMBDA, added, task_vectors, total, weighted
+from ._arrays import clear, largest
+from ._elect import LINEAR, election, summed_or_elected
+from ._vectors import LAMBDA, added, task_vectors, weighted
 
 if TYPE_CHECKING:
     from git_theta_ext.interfaces import Array, Piece
 
 
 class Breadcrumbs:
-    """Drops the largest and the smallest changes of every tensor, and adds the others."""
+    """Drops the largest and the smallest changes of every tensor, and adds the others, or elects signs as TIES does."""
 
     name = "breadcrumbs"
     contract = MergeContract(
         needs_base=True,
         symmetric=False,
         granularity="matrix",
-        options={"density": Option(0.9, 1e-9, 1.0), "gamma": Option(0.01, 0.0, 1.0), "lambda": LAMBDA},
+        options={
+            "density": Option(0.9, 1e-9, 1.0),
+            "gamma": Option(0.01, 0.0, 1.0),
+            "election": election(LINEAR),
+            "lambda": LAMBDA,
+        },
         weighted=True,
         arrays=True,
         scratch=pieces(7, 1),
@@ -33,7 +39,8 @@ class Breadcrumbs:
         """Merge one tensor; see ``git_theta_ext.interfaces.MergeMethod``."""
         density, gamma = (float(piece.options[name]) for name in ("density", "gamma"))
         vectors = [masked(vector, density, gamma) for vector in task_vectors(piece)]
-        return added(piece, total(weighted(vectors, piece.weights)), float(piece.options["lambda"]))
+        change = summed_or_elected(piece, weighted(vectors, piece.weights))
+        return added(piece, change, float(piece.options["lambda"]))
 
 
 def masked(vector: Array, density: float, gamma: float) -> Array:
@@ -45,24 +52,9 @@ def masked(vector: Array, density: float, gamma: float) -> Array:
     kept = int(density * count)
     dropped = min(int(gamma * count), count - kept)
     sizes = abs(vector).reshape(-1)
-    mask = _largest(sizes, dropped + kept)
-    mask ^= _largest(sizes, dropped)
+    mask = largest(sizes, dropped + kept)
+    mask ^= largest(sizes, dropped)
     return clear(vector, ~mask.reshape(vector.shape))
-
-
-def _largest(sizes: Array, count: int) -> Array:
-    """Return a mask of the largest elements; of those equal to the smallest of them, the first ones."""
-    if not count:
-        return sizes < 0
-    xp = array_namespace(sizes)
-    least = kth_smallest(sizes, len(sizes) - count)
-    mask = sizes >= least
-    surplus = int(xp.count_nonzero(mask)) - count
-    if surplus:
-        equal = sizes == least
-        mask &= ~equal
-        mask[xp.where(equal)[0][:-surplus]] = True
-    return mask
 
 
 METHOD = Breadcrumbs()

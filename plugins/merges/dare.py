@@ -8,19 +8,17 @@ from git_theta_ext.interfaces import Fusion, MergeContract, Option, pieces
 
 from . import _random
 from ._arrays import clear, divide
-from ._elect import MASS, elect
-from ._vectors import LAMBDA, added, task_vectors, total, weighted
+from ._elect import LINEAR, MASS, TIES, election, summed_or_elected
+from ._vectors import LAMBDA, added, task_vectors, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from git_theta_ext.interfaces import Array, Piece
 
-_LINEAR, _TIES = "linear", "ties"
-
 
 def _fused(options: Mapping[str, float | str]) -> Fusion:
-    elects = options["election"] == _TIES
+    elects = options["election"] == TIES
     return Fusion(MASS if elects else "sum", float(options["lambda"]), float(options["density"]))
 
 
@@ -33,7 +31,7 @@ class Dare:
         symmetric=False,
         options={
             "density": Option(0.5, 1e-3, 1.0),
-            "election": Option(_LINEAR, choices=(_LINEAR, _TIES)),
+            "election": election(LINEAR),
             "lambda": LAMBDA,
             "seed": _random.SEED,
         },
@@ -51,9 +49,7 @@ class Dare:
         vectors = [
             dropped(vector, key, piece.start, kept) for vector, key in zip(task_vectors(piece), piece.keys, strict=True)
         ]
-        vectors = weighted(vectors, piece.weights)
-        elects = piece.options["election"] == _TIES
-        change = elect(vectors, piece.weights, piece.majority).value if elects else total(vectors)
+        change = summed_or_elected(piece, weighted(vectors, piece.weights))
         return added(piece, change, float(piece.options["lambda"]))
 
 

@@ -9,7 +9,7 @@ from git_theta_ext.interfaces import MergeContract, Option, array_namespace, ast
 
 from . import _random
 from ._arrays import clear, positions, stable_order
-from ._elect import elect
+from ._elect import TIES, election, summed_or_elected
 from ._vectors import LAMBDA, added, task_vectors, weighted
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Della:
-    """Keeps each change with a probability that grows with its rank in its row, and elects signs as TIES does.
+    """Keeps each change with a probability that grows with its rank in its row, and elects signs as TIES does, or adds.
 
     In a row of c elements, the element of rank r (the smallest has rank 1) is kept with probability density - epsilon +
     2 epsilon (r - 1) / (c - 1), and divided by it. All dimensions after the first form a row; a vector is one row.
@@ -31,6 +31,7 @@ class Della:
         options={
             "density": Option(0.5, 1e-3, 1.0),
             "epsilon": Option(0.15, 0.0, 0.5),
+            "election": election(TIES),
             "lambda": LAMBDA,
             "seed": _random.SEED,
         },
@@ -48,8 +49,8 @@ class Della:
         for vector, key in zip(task_vectors(piece), piece.keys, strict=True):
             kept = keeping(vector, density, epsilon)
             vectors.append(clear(vector / kept, _random.uniform(key, piece.start, vector) >= kept))
-        elected = elect(weighted(vectors, piece.weights), piece.weights, piece.majority)
-        return added(piece, elected.value, float(piece.options["lambda"]))
+        change = summed_or_elected(piece, weighted(vectors, piece.weights))
+        return added(piece, change, float(piece.options["lambda"]))
 
 
 def keeping(vector: Array, density: float, epsilon: float) -> Array:

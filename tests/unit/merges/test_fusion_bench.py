@@ -40,6 +40,29 @@ def elected(base, branches, trims, majority=1):
     return method(Piece("w", base, tuple(branches), options, (1.0,) * len(branches), trims, majority))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_magmax_has_the_same_bits(kind):
+    oracle = module("fusion_bench.method.magmax.magmax")
+    for base, branches in cases(kind):
+        changes = [branch - base for branch in branches]
+        # Theirs takes the last of equal magnitudes, ours the positive one, so that the order does not matter.
+        signed = [{"w": change} for change in sorted_by_sign(changes)]
+        assert torch.equal(ours("magmax", base, branches), base + oracle._magmax_select(signed)["w"])
+
+
+def sorted_by_sign(changes):
+    """Return changes with those of each element in ascending order."""
+    return list(torch.stack(changes).sort(dim=0).values)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_emr_has_the_same_bits(kind):
+    oracle = module("fusion_bench.method.emr_merging.utils")
+    for base, branches in cases(kind):
+        unified, _, _ = oracle.emr_merge([{"w": branch - base} for branch in branches])
+        assert torch.equal(ours("emr", base, branches), base + unified["w"])
+
+
 # Numbers of all sizes have singular values below the rounding of others.
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "spread"])
 class TestDecompositions:

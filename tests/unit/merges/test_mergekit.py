@@ -5,7 +5,7 @@ What it leaves open, which of equal magnitudes are kept, is settled as we do it;
 
 import pytest
 import torch
-from cases import KINDS, SHAPES, cases, largest, tensors, ulps
+from cases import KINDS, SHAPES, cases, drawn, largest, tensors, ulps
 from peers import drawing, kept, mergekit, needs, ours
 
 needs("mergekit")
@@ -56,8 +56,10 @@ class TestSameBits:
         stable(monkeypatch)
         for base, branches in cases(kind):
             weights, asked = WEIGHTS[: len(branches)], {"density": density, "gamma": gamma}
-            expected = mergekit("breadcrumbs", base, branches, weight=list(weights), normalize=False, **asked)
-            assert torch.equal(ours("breadcrumbs", base, branches, weights, **asked), expected)
+            for election, theirs in (("linear", "breadcrumbs"), ("ties", "breadcrumbs_ties")):
+                normalize = election == "ties"
+                expected = mergekit(theirs, base, branches, weight=list(weights), normalize=normalize, **asked)
+                assert torch.equal(ours("breadcrumbs", base, branches, weights, election=election, **asked), expected)
 
     @pytest.mark.parametrize("election", ["linear", "ties"])
     def test_dare(self, monkeypatch, kind, election):
@@ -86,12 +88,38 @@ class TestUnits:
         for base, branches in cases(kind, [(24, 17), (300, 2), (2, 300), (40,)]):
             weights, keys = WEIGHTS[: len(branches)], KEYS[: len(branches)]
             asked = {"density": density, "epsilon": epsilon}
-            found = ours("della", base, branches, weights, keys=keys, **asked)
-            with monkeypatch.context() as patch:
-                stable(patch)
-                drawing(patch, keys, shares=True)
-                expected = mergekit("della", base, branches, weight=list(weights), rescale=False, **asked)
-            assert ulps(found, expected, base, *branches) <= 4
+            for election, theirs in (("ties", "della"), ("linear", "della_linear")):
+                found = ours("della", base, branches, weights, keys=keys, election=election, **asked)
+                with monkeypatch.context() as patch:
+                    stable(patch)
+                    drawing(patch, keys, shares=True)
+                    expected = mergekit(theirs, base, branches, weight=list(weights), rescale=False, **asked)
+                assert ulps(found, expected, base, *branches) <= 8
+
+    @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.7, -0.2, 0.1)])
+    def test_linear_without_normalisation(self, kind, weights):
+        for _, branches in cases(kind):
+            shares = weights[: len(branches)]
+            expected = mergekit("linear", None, branches, torch.float64, weight=list(shares), normalize=False)
+            assert ulps(ours("linear", None, branches, shares), expected, *branches) <= ROUNDED
+
+    @pytest.mark.parametrize("t", [1e-4, 0.05])
+    def test_nearswap(self, kind, t):
+        for base, branches in cases(kind):
+            expected = mergekit("nearswap", base, branches[:1], torch.float64, t=t)
+            assert ulps(ours("nearswap", None, [base, branches[0]], t=t), expected, base, branches[0]) <= 1
+
+    def test_ram(self, kind):
+        for base, branches in cases(kind):
+            assert ulps(ours("ram", base, branches), mergekit("ram", base, branches), base, *branches) <= 2
+
+    @pytest.mark.parametrize(("r", "alpha"), [(0.1, 0.2), (0.5, 2.0)])
+    def test_ram_plus(self, kind, r, alpha):
+        # Small changes, of which a branch alone changes some.
+        for base, branches in cases(kind, FILLED):
+            sparse = [base + (branch - base) * (drawn(base.shape, 60 + n) > 0) for n, branch in enumerate(branches)]
+            expected = mergekit("ramplus_tl", base, sparse, r=r, alpha=alpha)
+            assert ulps(ours("ram_plus", base, sparse, r=r, alpha=alpha), expected, base, *sparse) <= 3
 
 
 # Theirs overflows in float32 where squares do.
@@ -144,3 +172,28 @@ class TestUnitsOfTheLargest:
             if not 0 <= float(share) <= 1:  # theirs goes on beyond base and mean
                 expected = mean if share > 0 else base
             assert ulps(ours("model_stock", base, branches), expected, largest(base, *branches)) <= 1
+
+
+@pytest.mark.parametrize("kind", ["normal", "bfloat16", "few", "opposed", "equal"])
+class TestSelections:
+    """What decides about elements is computed in float64 by both, so that rounding does not."""
+
+    @pytest.mark.parametrize("density", [1.0, 0.5, 0.1])
+    def test_sce(self, monkeypatch, kind, density):
+        for base, branches in cases(kind, FILLED):
+            found = ours("sce", base, branches, density=density)
+            with monkeypatch.context() as patch:
+                patch.setattr(torch, "topk", first_of_equals)
+                expected = mergekit("sce", base, branches, torch.float64, select_topk=density)
+            assert ulps(found, expected, base, *branches) <= 3
+
+    def test_arcee_fusion(self, kind):
+        for base, branches in cases(kind, FILLED):
+            expected = mergekit("arcee_fusion", base, branches[:1], torch.float64)
+            assert ulps(ours("arcee_fusion", None, [base, branches[0]]), expected, base, branches[0]) <= 1
+
+
+def first_of_equals(values, k, largest):
+    assert largest
+    order = values.argsort(descending=True, stable=True)[:k]
+    return values[order], order
