@@ -12,44 +12,30 @@ from contextlib import ExitStack
 from functools import cache, reduce
 from operator import add
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.checkpoint.file import open_checkpoint_file
+from git_theta_ext.cli.commands._compared import open_model
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.comparison.group import Item, fold
 from git_theta_ext.comparison.words import human_bytes
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git.revisions import manifest_of
 from git_theta_ext.model.floats import is_real
-from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
-from git_theta_ext.records import dataclass
 from git_theta_ext.update.compeft_file import file_head
 from git_theta_ext.update.compress import ComparedParameter, Fidelity, Selection, select, write_signs
 from git_theta_ext.util.files import reporting_os_errors, writing_output
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from git_theta_ext.cli.commands._compared import ComparedModel
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.store.store import Store
 
 GROUP = "share"
 EXAMPLE = "git theta compress --compeft --density 0.05 HEAD:model.safetensors tuned.safetensors -o tuned.compeft"
 
 _GROUPS = 24
-
-
-@dataclass(frozen=True)
-class _Model:
-    """Parameters, and a function that reads one in chunks."""
-
-    specs: Mapping[str, TensorSpec]
-    chunks: Callable[[str], Iterable[memoryview]]
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -88,10 +74,10 @@ def run(args: argparse.Namespace) -> int:
         def workspace() -> Workspace:
             return opened.enter_context(Workspace.discover(output))
 
-        return _compress(output, _open(args.old, workspace), _open(args.new, workspace), args)
+        return _compress(output, open_model(args.old, workspace), open_model(args.new, workspace), args)
 
 
-def _compress(output: Output, old: _Model, new: _Model, args: argparse.Namespace) -> int:
+def _compress(output: Output, old: ComparedModel, new: ComparedModel, args: argparse.Namespace) -> int:
     parameters, left_out = _parameters(old, new, args)
     selection = select(parameters, args.density)
     scale = args.alpha * selection.deviation
@@ -108,25 +94,9 @@ def _compress(output: Output, old: _Model, new: _Model, args: argparse.Namespace
     return 0
 
 
-def _open(name: str, workspace: Callable[[], Workspace]) -> _Model:
-    if Path(name).is_file():
-        file = open_checkpoint_file(Path(name))
-        return _Model(file.specs, file.chunks)
-    if ":" not in name:
-        raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{quote(name)}")
-    manifest = manifest_of(workspace().repo, name, command="git theta show {}")
-    ensure_local(workspace(), [manifest])
-    return _stored(workspace().store, manifest.parameters)
-
-
-def _stored(store: Store, parameters: Mapping[str, Parameter]) -> _Model:
-    def chunks(name: str) -> Iterator[memoryview]:
-        return store.stream(parameters[name].digest, parameters[name].spec)
-
-    return _Model({name: parameter.spec for name, parameter in parameters.items()}, chunks)
-
-
-def _parameters(old: _Model, new: _Model, args: argparse.Namespace) -> tuple[list[ComparedParameter], list[str]]:
+def _parameters(
+    old: ComparedModel, new: ComparedModel, args: argparse.Namespace
+) -> tuple[list[ComparedParameter], list[str]]:
     """Return the real float parameters, and the names of others that differ."""
     odd = sorted(name for name in {*old.specs, *new.specs} if old.specs.get(name) != new.specs.get(name))
     if odd:
