@@ -19,6 +19,7 @@ def one_core(*, small: bool) -> Iterator[None]:
     """Limit torch and the BLAS of numpy to one thread for each operation, if the matrices are small."""
     with ExitStack() as limits:
         if small:
+            import numpy as np  # noqa: F401 - a library that is loaded later is not limited
             from threadpoolctl import threadpool_limits
 
             limits.enter_context(one_thread())
