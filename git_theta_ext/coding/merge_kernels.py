@@ -6,6 +6,7 @@ without the module, and wherever it declines, the arrays are used.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.coding.kernels import load_compiled
@@ -69,8 +70,6 @@ def merge_elements(  # noqa: PLR0913 - named
         The votes and ties of the election, as in ``git_theta_ext.interfaces.Elected``. None if a value is not finite,
         or a result does not fit its type: then what was written means nothing.
     """
-    import numpy as np
-
     kinds = [_KINDS[kind.name] for kind in dtypes]
     ordered = chunks if combine == MEAN else [*chunks[1:], chunks[0]]
     result: tuple[int, int] | None = compiled.merge(
@@ -79,9 +78,9 @@ def merge_elements(  # noqa: PLR0913 - named
         room,
         _KINDS[dtype.name],
         _COMBINATIONS.index(combine),
-        np.array(weights, np.float64),
-        np.array(trims, np.uint32),
-        np.array(keys, np.uint64),
+        struct.pack(f"{len(weights)}d", *weights),
+        struct.pack(f"{len(trims)}I", *trims),
+        struct.pack(f"{len(keys)}Q", *keys),
         start,
         kept,
         sum(sorted(weights)),
