@@ -12,7 +12,7 @@ from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.model.layout import Literal, layout_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, Parameter, Skeleton
-from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.model.tensor import SHARED_HASH, TensorHasher
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.util.threads import batched_map, no_progress, pool, thread_count
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store, Value
     from git_theta_ext.util.file_bytes import FileBytes
 
-_SHARED_HASH = 1 << 27
-"""Bytes of a tensor from which on several threads hash it."""
 _PIECE, _SHARED_PIECE = 1 << 19, 1 << 22
 """Bytes that are read and hashed at a time, by one thread and by several."""
 _LARGE = 1 << 18
@@ -108,7 +106,7 @@ def _hash(
     count = thread_count(threads)
 
     def digest(extent: Extent) -> _Hashed:
-        shared = count if extent.spec.nbytes >= _SHARED_HASH else 1
+        shared = count if extent.spec.nbytes >= SHARED_HASH else 1
         return _digest(data, extent, scanned.seeds.get(extent.name, ()), shared)
 
     hashed: dict[str, _Hashed] = {}

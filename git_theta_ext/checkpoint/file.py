@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.util.file_bytes import FileBytes
 
-_SHARED_HASH = 1 << 27
-"""Bytes of a tensor from which on several threads hash it."""
-
 
 @dataclass(frozen=True)
 class CheckpointFile:
@@ -82,7 +79,7 @@ class CheckpointFile:
         return {name: Parameter(spec, self._digest(name, spec)) for name, spec in self.specs.items()}
 
     def _digest(self, name: str, spec: TensorSpec) -> Digest:
-        hasher = TensorHasher(spec, threads=thread_count(0) if spec.nbytes >= _SHARED_HASH else 1)
+        hasher = TensorHasher(spec, threads=thread_count(0))
         for chunk in self.chunks(name):
             hasher.update(chunk)
         return hasher.digest()

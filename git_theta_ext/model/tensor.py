@@ -26,6 +26,8 @@ MAX_BYTES = 1 << 50
 _CHUNK_ELEMENTS = 1 << 19
 _CHUNK_BYTES = 1 << 22
 _WIDEST_NUMBER = 64
+SHARED_HASH = 1 << 27
+"""Bytes of a tensor from which on several threads hash it. To start them takes as long as hashing 500 kB."""
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -104,10 +106,14 @@ class TensorHasher:
 
     The digest covers the element type, the shape and the little-endian bytes. The digest of a skeleton covers only its
     bytes.
+
+    Args:
+        spec: Element type and shape.
+        threads: Number of threads that hash a large tensor.
     """
 
     def __init__(self, spec: TensorSpec, *, threads: int = 1) -> None:
-        self._blake3 = blake3(max_threads=threads)
+        self._blake3 = blake3(max_threads=threads if spec.nbytes >= SHARED_HASH else 1)
         if spec.dtype is not SKELETON:
             self._blake3.update(f"git-theta tensor 1\n{spec}\n".encode())
 
@@ -128,7 +134,7 @@ def tensor_digest(spec: TensorSpec, data: Buffer, *, threads: int = 1) -> Digest
     Args:
         spec: Element type and shape.
         data: Its little-endian bytes, ``spec.nbytes`` of them.
-        threads: Number of threads; several pay off from about 100 MB on.
+        threads: Number of threads that hash a large tensor.
 
     Raises:
         FormatError: The number of bytes does not match the spec.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.model.manifest import Parameter
@@ -10,13 +9,16 @@ from git_theta_ext.model.tensor import tensor_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from typing_extensions import Buffer
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.encode import DeltaHint
     from git_theta_ext.store.tensor_store import TensorStore
+
+    _Items = Sequence[tuple[TensorSpec, Digest, Buffer]]
+    _Batch = tuple[_Items, Mapping[Digest, DeltaHint], Sequence[tuple[Digest, Any]]]
 
 BATCH_BYTES = 1 << 25
 """Bytes of tensors that are stored together. As many more may be waiting in memory."""
@@ -36,7 +38,7 @@ class Batches:
 
     Args:
         store: The store to write to.
-        durable: Called in another thread with digest and note of each tensor that became durable.
+        durable: Called, mostly in another thread, with digest and note of each tensor that became durable.
 
     Attributes:
         written: Number of bytes written so far.
@@ -52,7 +54,7 @@ class Batches:
         self._hints: dict[Digest, DeltaHint] = {}
         self._notes: list[tuple[Digest, Any]] = []
         self._nbytes = 0
-        self._executor = ThreadPoolExecutor(1)
+        self._executor: ThreadPoolExecutor | None = None
         self._begun: Future[None] | None = None
 
     def add(self, spec: TensorSpec, data: Buffer, hint: DeltaHint | None = None, note: Any = None) -> Parameter:
@@ -80,16 +82,19 @@ class Batches:
     def _begin(self) -> None:
         """Start to store the waiting batch after the previous one is stored: at most two batches are in memory."""
         self._end()
-        if self._waiting:
-            self._begun = self._executor.submit(self._put, self._waiting, self._hints, self._notes)
-        self._waiting, self._hints, self._notes, self._nbytes = [], {}, [], 0
+        if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor  # which imports logging
 
-    def _put(
-        self,
-        items: Sequence[tuple[TensorSpec, Digest, Buffer]],
-        hints: Mapping[Digest, DeltaHint],
-        notes: Sequence[tuple[Digest, Any]],
-    ) -> None:
+            self._executor = ThreadPoolExecutor(1)
+        self._begun = self._executor.submit(self._put, *self._taken())
+
+    def _taken(self) -> _Batch:
+        """Return the waiting batch, and begin a new one."""
+        batch = self._waiting, self._hints, self._notes
+        self._waiting, self._hints, self._notes, self._nbytes = [], {}, [], 0
+        return batch
+
+    def _put(self, items: _Items, hints: Mapping[Digest, DeltaHint], notes: Sequence[tuple[Digest, Any]]) -> None:
         self.written += self._store.put(items, hints=hints)
         self._durable(notes)
 
@@ -104,5 +109,6 @@ class Batches:
         Raises:
             StoreError: The store cannot be written.
         """
-        self._begin()
         self._end()
+        if self._waiting:
+            self._put(*self._taken())

@@ -96,8 +96,9 @@ def reading_bytes(groups: Iterable[tuple[Sequence[TensorSpec], int]], *, span: i
         return sum(elements * spec.dtype.bits // 8 for spec in specs) + result, count
 
     every = list(groups)
-    small = sum(specs[0].nbytes for specs, _ in every if len(specs) == 1)
-    together = min(small, window(threads) * TOGETHER)
+    # The results of small tensors, which wait with them, are hardly ever larger than what they are computed from.
+    small = sum(spec.nbytes for specs, _ in every for spec in specs)
+    together = min(small, 2 * window(threads) * TOGETHER)
     return largest_sum(window(threads), (size(*group) for group in every)) + together
 
 
@@ -223,7 +224,7 @@ def _batches(groups: Groups, span: int, numbers: Sequence[int] | None) -> Iterat
         for number in _numbers(group, span) if numbers is None else numbers:
             ranges = [piece_range(spec, number, span) for _, spec in group]
             nbytes = sum(_padded(last - first) for first, last in ranges)
-            if batch and (len(group) > 1 or filled + nbytes > TOGETHER):
+            if batch and filled + nbytes > TOGETHER:
                 yield batch, filled
                 batch, filled = [], 0
             batch.append((item, number))

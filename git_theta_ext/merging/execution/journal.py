@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.model.bounded_json import read_json
@@ -57,7 +56,7 @@ class Journal:
         """Record results that became durable: their digest with identity, votes and ties; None is not recorded."""
         lines = [
             # The newline comes first because the last line may be truncated.
-            "\n" + json.dumps({"identity": note[0], **asdict(Result(digest, *note[1:]))})
+            "\n" + json.dumps({"identity": note[0], "digest": digest, "votes": note[1], "ties": note[2]})
             for digest, note in results
             if note is not None
         ]
