@@ -15,6 +15,11 @@ NAMES = "git-theta-names"
 # Git sets this for the filter in a submodule; before 2.41 most commands of git refuse to run with it.
 _NOT_FOR_GIT = "GIT_INTERNAL_SUPER_PREFIX"
 _TRACE = "GIT_TRACE"
+_SLEEPING_THREADS = ("OPENBLAS_THREAD_TIMEOUT", "4")
+"""The threads of numpy's BLAS wait for work busily for 2^4 cycles, by default for 2^28, before they sleep.
+
+It starts them when it is imported, even if nothing is computed, and calls for small matrices take less than that.
+"""
 
 
 def begin() -> None:
@@ -22,6 +27,7 @@ def begin() -> None:
     _open_standard_files()
     _use_utf8()
     _clear_environment()
+    os.environ.setdefault(*_SLEEPING_THREADS)
     sys.stderr = _Messages(open(2, "wb", closefd=False), sys.stderr.encoding, line_buffering=True)  # noqa: SIM115 - as above
     accept_any_name()
 

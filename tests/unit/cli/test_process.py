@@ -61,3 +61,10 @@ def test_what_confuses_the_git_commands_that_we_run_is_dropped(tmp_path):
         "print({k: v for k, v in os.environ.items() if k.startswith(('GIT_TRACE', 'GIT_INTERNAL'))})", **variables
     )
     assert done.stdout == f"{{'GIT_TRACE2': {kept!r}}}\n".encode()
+
+
+@pytest.mark.parametrize(("variables", "timeout"), [({}, "4"), ({"OPENBLAS_THREAD_TIMEOUT": "20"}, "20")])
+def test_threads_of_numpy_sleep_while_they_wait_unless_the_user_says_otherwise(variables, timeout, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    done = run("sys.stdout.write(os.environ['OPENBLAS_THREAD_TIMEOUT'])", **variables)
+    assert done.stdout == timeout.encode()
