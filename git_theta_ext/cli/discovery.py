@@ -4,6 +4,9 @@ A command is a module of ``cli/commands/``, or of ``cli/plumbing/`` if git runs 
 module's name ends with an underscore. It has a docstring, whose first line is its summary, an ``EXAMPLE``, ``register``
 and ``run``; a module of ``cli/commands/`` also has a ``GROUP``. Importing all of them takes a hundred times as long as
 reading the summaries out of the sources.
+
+A module of ``cli/plumbing/`` may also have ``given``, which returns what ``run`` takes if git gives the words, else None:
+git starts these programs often, and importing a parser takes as long as a tenth of what they do.
 """
 
 from __future__ import annotations
@@ -117,6 +120,14 @@ def load(name: str) -> Command:
         if not hasattr(module, part):
             raise _lacking(_path(package, name), what)
     return cast("Command", module)
+
+
+def given_by_git(command: Command, words: list[str]) -> argparse.Namespace | None:
+    """Return the arguments of a command that git runs; None if they need a parser, such as for the help."""
+    given = getattr(command, "given", None)
+    if given is None or words in (["-h"], ["--help"]):
+        return None
+    return cast("argparse.Namespace | None", given(words))
 
 
 def _path(package: str, name: str) -> Path:

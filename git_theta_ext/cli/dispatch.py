@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from itertools import groupby
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, internal_names, load
+from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, given_by_git, internal_names, load
 from git_theta_ext.cli.output import Output, output_to_git, wants_color
 from git_theta_ext.cli.process import accept_any_name, begin, silence
 from git_theta_ext.cli.suggest import GIT_EQUIVALENTS, SYNONYMS, nearest
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 TRACEBACK = "GIT_THETA_TRACEBACK"
 """Environment variable that enables the traceback of a bug."""
-
-_FILTER = "filter-process"
-"""Git starts it for each command that changes checkpoints. It takes no arguments, and so needs no parser."""
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -89,9 +85,9 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(f"unknown {kind} {name!r}", hint=hint)
     command = load(name)
     words = arguments[1:]
-    if name == _FILTER and not words:
-        nothing: Any = SimpleNamespace()
-        return command.run(nothing)
+    given = given_by_git(command, words) if name in internal else None
+    if given is not None:
+        return command.run(given)
     from git_theta_ext.cli.parser import parser_of
 
     parser = parser_of(name, command)

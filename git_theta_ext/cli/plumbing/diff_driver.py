@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from functools import cache, partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
@@ -20,6 +21,7 @@ from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from git_theta_ext.comparison.changes import ModelChange
 
@@ -29,6 +31,11 @@ EXAMPLE = "git config diff.theta.command 'git-theta diff-driver'"
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("words", nargs="*", metavar="WORD", help="path, old file, old id, old mode, new file, …")
+
+
+def given(words: Sequence[str]) -> SimpleNamespace:
+    """Return the arguments that git gives."""
+    return SimpleNamespace(words=words)
 
 
 def run(args: argparse.Namespace) -> int:

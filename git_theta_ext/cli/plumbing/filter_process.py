@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
@@ -11,12 +12,18 @@ from git_theta_ext.operations.filter.process import main
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 EXAMPLE = "git config filter.theta.process 'git-theta filter-process'"
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Take no arguments."""
+
+
+def given(words: Sequence[str]) -> SimpleNamespace | None:
+    """Return the arguments that git gives: none."""
+    return None if words else SimpleNamespace()
 
 
 def run(_: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 from shlex import quote
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
@@ -13,17 +14,13 @@ from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry, wants_quiet
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.operations.sync.outgoing import parse_updates
-from git_theta_ext.operations.sync.push import Push
-from git_theta_ext.operations.sync.push_refs import held_updates
-from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.operations.sync.push import Pushed
+    from git_theta_ext.operations.sync.push import Push, Pushed
 
 EXAMPLE = 'git theta hook pre-push "$@"     # in .git/hooks/pre-push'
 
@@ -36,6 +33,11 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", metavar="ARGUMENT", nargs="*", help="arguments that git passes to the hook")
 
 
+def given(words: Sequence[str]) -> SimpleNamespace | None:
+    """Return the arguments that git gives."""
+    return SimpleNamespace(name=words[0], words=words[1:]) if words and words[0] in _HOOKS else None
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the hook. A failure stops what git is about to do."""
     return _HOOKS[args.name](output_to_git(bars=not wants_quiet(os.getppid())), args.words)
@@ -43,6 +45,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _push(output: Output, words: Sequence[str]) -> int:
     """Upload what the pushed commits need."""
+    # A merge starts the other hook, which needs none of this.
+    from git_theta_ext.operations.sync.outgoing import parse_updates
+    from git_theta_ext.operations.sync.push import Push
+    from git_theta_ext.operations.sync.push_refs import held_updates
+    from git_theta_ext.operations.workspace import Workspace
+
     if len(words) != 2:  # noqa: PLR2004 - githooks(5): name of the remote, and its address
         raise UsageError(f"pre-push takes a remote and its address, not {len(words)} words", hint=EXAMPLE)
     updates = parse_updates(sys.stdin.buffer.read().decode(errors="surrogateescape"))
@@ -110,7 +118,7 @@ def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
 
 def _record(output: Output, words: Sequence[str]) -> int:
     """Record in a merge's message how models were merged. A failure is only a warning."""
-    from git_theta_ext.operations.merge.record import attach  # not needed by pushes
+    from git_theta_ext.operations.merge.record import attach
 
     try:
         for path in attach(Repository.discover(), Path(*words[:1]), words[1:]):

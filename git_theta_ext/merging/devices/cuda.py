@@ -14,7 +14,6 @@ import warnings
 from collections import deque
 from contextlib import contextmanager, suppress
 from queue import LifoQueue
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.merging.devices.numbers import prepared, torch_dtype, viewed, widened
@@ -144,6 +143,8 @@ class Cuda:
             with torch.cuda.device(self._device), torch.cuda.stream(lane.stream):
                 yield lane
         except BaseException as error:
+            from traceback import clear_frames  # whose import takes longer than that of this module
+
             clear_frames(error.__traceback__)  # which have the tensors of the lane
             raise
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from math import floor
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRAT
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for
 from git_theta_ext.merging.thresholds.windows import guess_windows
 from git_theta_ext.model.floats import is_wide
+from git_theta_ext.records import dataclass
 from git_theta_ext.util.streaming import HALF_BITS
 
 if TYPE_CHECKING:

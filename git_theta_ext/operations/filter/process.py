@@ -203,6 +203,10 @@ class FilterProcess:
         return code
 
     def _warn_of_unfinished(self, workspace: Workspace) -> None:
+        from git_theta_ext.model.shards import model_name
+
+        if all(model_name(path) == path for path in self._wanted):
+            return  # each file is a model by itself
         from git_theta_ext.operations.merge.unfinished_models import warn_of_unfinished
 
         try:
