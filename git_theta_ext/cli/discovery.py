@@ -5,8 +5,8 @@ module's name ends with an underscore. It has a docstring, whose first line is i
 and ``run``; a module of ``cli/commands/`` also has a ``GROUP``. Importing all of them takes a hundred times as long as
 reading the summaries out of the sources.
 
-A module of ``cli/plumbing/`` may also have ``given``, which returns what ``run`` takes if git gives the words, else None:
-git starts these programs often, and importing a parser takes as long as a tenth of what they do.
+A module of ``cli/plumbing/`` may also have ``given``, which returns what ``run`` takes for the words that git passes.
+Git starts these programs often, and the import of a parser takes as long as a tenth of what they do.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from git_theta_ext.merging.devices import cuda
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import have_matrices
-from git_theta_ext.merging.execution.pairs import contracts_of, pair_bytes
+from git_theta_ext.merging.execution.pairs import contracts_of, inputs_of, pair_bytes, together_bytes
 from git_theta_ext.merging.execution.stream import results_bytes
 from git_theta_ext.merging.execution.work import block_elements, gathered_bytes, piece_bytes, rows_bytes
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.merging.thresholds.scopes import Changed
-    from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
 
 
@@ -129,7 +128,7 @@ def budget(
     rest_of_pairs = [pair for pair in plan.pairs if not any(device.pairs([pair]) for device in devices)]
     held += [(spare, rest, rest_of_pairs)] if spare is not None and (rest or rest_of_pairs) else []
     members = [member for task in tasks for member in task.members]
-    members += [member for pair in plan.pairs for member in _members(plan, pair)]
+    members += [member for pair in plan.pairs for member in inputs_of(plan.sides, pair)]
     methods = {task.choice.method for task in tasks} | {pair.choice.method for pair in plan.pairs}
     return Budget(
         sum(len(task.names) for task in tasks) + sum(len(pair.members) for pair in plan.pairs),
@@ -187,6 +186,7 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
     gathered = max((gathered_bytes(task) for task in whole), default=0)
     results = [task.spec for task in tasks] + [spec for pair in pairs for spec in pair.specs.values()]
     stored = waiting_bytes([spec.nbytes for spec in results])
+    gathered += together_bytes(plan.sides, pairs)
     return max(merging + reading, counting, max(alone, default=0) + gathered + reading) + stored
 
 
@@ -204,10 +204,6 @@ def _counting(device: DeviceMemory, change: Changed) -> tuple[int, int]:
 
 def _reading(device: DeviceMemory, groups: Iterable[Sequence[TensorSpec]], results: Iterable[int] = repeat(0)) -> int:
     return reading_bytes(zip(groups, results, strict=False), span=device.span, threads=device.threads)
-
-
-def _members(plan: Plan, pair: PairDecision) -> list[Parameter]:
-    return [plan.sides[number].parameters[name] for number in pair.changed_by for name in pair.members]
 
 
 def _specs(task: Task) -> list[TensorSpec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
@@ -17,16 +18,22 @@ from git_theta_ext.merging.devices.one_core import SMALL
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_pair
+from git_theta_ext.util.threads import ALONE, batches
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+
+    from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Array, MergeContract
     from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.planning.units import PairDecision
-    from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.tensor_store import TensorStore
+
+    Read = Callable[[Parameter], Buffer]
+    """Returns the little-endian bytes of a value."""
 
 _NOTABLE = 1e-6
 """The share of the energy below which a loss is a rounding error."""
@@ -58,12 +65,26 @@ def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
         sides: The versions that are merged.
         pair: The LoRA.
     """
-    specs = [sides[number].parameters[name].spec for number in pair.changed_by for name in pair.members]
+    specs = [parameter.spec for parameter in inputs_of(sides, pair)]
     width = number_bytes(spec.dtype for spec in specs)
     a, b = (pair.specs[name].shape for name in pair.names)
     ranks = sum(sides[number].parameters[pair.names[0]].spec.shape[0] for number in pair.changed_by)
     scratch = find_pair(pair.choice.method).contract.scratch((b[0], math.prod(a[1:]), ranks), len(pair.changed_by))
     return 2 * sum(spec.elements for spec in specs) * width + math.ceil(scratch * width)
+
+
+def together_bytes(sides: Sequence[Manifest], pairs: Sequence[PairDecision]) -> int:
+    """Return the most bytes of stored factors that are in memory because LoRAs are read together."""
+    return min(ALONE, sum(_stored_bytes(sides, pair) for pair in pairs))
+
+
+def _stored_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
+    return sum(parameter.spec.nbytes for parameter in inputs_of(sides, pair))
+
+
+def inputs_of(sides: Sequence[Manifest], pair: PairDecision) -> list[Parameter]:
+    """Return the stored values that a LoRA is merged from."""
+    return [sides[number].parameters[name] for number in pair.changed_by for name in pair.members]
 
 
 def is_small(pair: PairDecision) -> bool:
@@ -90,36 +111,60 @@ def merge_pairs(
         pairs: The LoRAs, and how to merge them.
         sides: The versions that are merged.
     """
-    for pair in pairs:
-        moved = ""
-        try:
-            merged = _reported(store, device, pair, sides)
-        except RuntimeError as error:
-            moved = "" if device.name == CPU else failure_of(device.name, error)
-            if not moved:
-                raise
-        if moved:  # the error is released by now, and with it the tensors that it referenced
-            give_back_memory()
-            merged = replace(_reported(store, Cpu(), pair, sides), moved=moved)
-        yield merged
+    for some in batches(pairs, lambda pair: _stored_bytes(sides, pair), ALONE):
+        read = partial(_value, store, _read_together(store, some, sides))
+        for pair in some:
+            moved = ""
+            try:
+                merged = _reported(read, device, pair, sides)
+            except RuntimeError as error:
+                moved = "" if device.name == CPU else failure_of(device.name, error)
+                if not moved:
+                    raise
+            if moved:  # the error is released by now, and with it the tensors that it referenced
+                give_back_memory()
+                merged = replace(_reported(read, Cpu(), pair, sides), moved=moved)
+            yield merged
 
 
-def _reported(store: TensorStore, device: Device, pair: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
+def _read_together(
+    store: TensorStore, pairs: Sequence[PairDecision], sides: Sequence[Manifest]
+) -> dict[Digest, bytearray]:
+    """Return the stored values of several LoRAs; none if one cannot be read, which is reported when it is needed."""
+    if len(pairs) == 1:
+        return {}
+    wanted = list({parameter.digest: parameter.spec for pair in pairs for parameter in inputs_of(sides, pair)}.items())
+    values = {digest: bytearray() for digest, _ in wanted}
+    try:
+        for piece in store.read_aligned([(tensor,) for tensor in wanted]):
+            if piece.chunks:
+                values[wanted[piece.group][0]] += piece.data
+    except (MissingError, CorruptError):
+        return {}
+    return values
+
+
+def _value(store: TensorStore, values: dict[Digest, bytearray], parameter: Parameter) -> Buffer:
+    held = values.pop(parameter.digest, None)  # once: a method may compute in this memory
+    return store.read(parameter.digest, parameter.spec) if held is None else held
+
+
+def _reported(read: Read, device: Device, pair: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
     try:
         with device.lane() as lane:
-            return _merged(store, lane, pair, sides)
+            return _merged(read, lane, pair, sides)
     except (MergeError, MissingError, CorruptError) as error:
         return MergedPair(pair, reason=error.message)
 
 
-def _merged(store: TensorStore, lane: Lane, decision: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
+def _merged(read: Read, lane: Lane, decision: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
     wide = any(is_wide(spec.dtype) for spec in decision.specs.values())
 
     scales = dict(zip(decision.changed_by, decision.scales, strict=False))
 
     def values(number: int, name: str) -> Array:
         parameter = sides[number].parameters[name]
-        loaded = lane.load(store.read(parameter.digest, parameter.spec), parameter.spec.dtype, wide=wide)
+        loaded = lane.load(read(parameter), parameter.spec.dtype, wide=wide)
         if not bool(array_namespace(loaded).isfinite(loaded).all()):
             raise MergeError(f"{name} has NaN or infinite values")
         return loaded.reshape(parameter.spec.shape)

@@ -203,18 +203,11 @@ class FilterProcess:
         return code
 
     def _warn_of_unfinished(self, workspace: Workspace) -> None:
-        from git_theta_ext.model.shards import model_name
+        from git_theta_ext.operations.merge.unfinished_models import warn_of_models
 
-        if all(model_name(path) == path for path in self._wanted):
-            return  # each file is a model by itself
-        from git_theta_ext.operations.merge.unfinished_models import warn_of_unfinished
-
+        merges = any(name.startswith("GITHEAD_") for name in os.environ)  # git merge sets it
         try:
-            warn_of_unfinished(workspace, self._wanted)
-            if any(name.startswith("GITHEAD_") for name in os.environ):  # git merge sets it
-                from git_theta_ext.operations.merge.divided_units import warn_of_divided  # for merges only
-
-                warn_of_divided(workspace, self._wanted)
+            warn_of_models(workspace, self._wanted, merges=merges)
         except ThetaError as error:
             self._reporter.error(error)
 

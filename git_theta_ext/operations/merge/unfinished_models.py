@@ -14,6 +14,27 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 
+def warn_of_models(workspace: Workspace, written: Iterable[str], *, merges: bool) -> None:
+    """Report models of several files that git did not merge as one. Nothing is imported for checkpoints of one file.
+
+    Args:
+        workspace: The repository and its store.
+        written: Paths of checkpoints that git wrote.
+        merges: Whether git merges branches.
+
+    Raises:
+        ThetaError: A version is broken, or git cannot read a commit.
+    """
+    shards = [path for path in written if model_name(path) != path]
+    if not shards:
+        return
+    warn_of_unfinished(workspace, shards)
+    if merges:
+        from git_theta_ext.operations.merge.divided_units import warn_of_divided
+
+        warn_of_divided(workspace, shards)
+
+
 def warn_of_unfinished(workspace: Workspace, written: Iterable[str]) -> None:
     """Report models of several files that git could not merge, if it called no driver that reports this.
 
