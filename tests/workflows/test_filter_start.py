@@ -1,4 +1,4 @@
-"""What filters and daily commands import, and which git processes filters start: both cost more than small files do."""
+"""What programs import that git starts, and which git processes filters start: both cost more than small files do."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ ONLY_INSTEAD = () if kernels.compiled is None else ("numpy",)
 """What does the work of the compiled kernels if these are missing."""
 
 
+_FIRST = "imported package"
+"""The heading of the modules that a program imports."""
+
+
 def _two(repo: Repo) -> None:
     for seed, branch in ((0, "main"), (10, "next")):
         if seed:
@@ -34,12 +38,15 @@ def _two(repo: Repo) -> None:
 
 
 def _traced(repo: Repo, folder: Path, *words: str) -> tuple[set[str], list[str]]:
-    """Return the modules that the filter imports after the start of Python, and the git commands that it starts."""
+    """Return the modules that programs import after the start of Python, and the git commands that they start."""
     trace = folder / "trace"
     env = os.environ | {"PYTHONPROFILEIMPORTTIME": "1", "GIT_TRACE2_EVENT": str(trace)}
     done = repo.run(*words, env=env)
     lines = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
-    modules = set(lines[lines.index("site") + 1 :])
+    modules: set[str] = set()
+    while "site" in lines:  # after it comes what the program imports, and then the next program
+        del lines[: lines.index("site") + 1]
+        modules.update(lines[: lines.index(_FIRST) if _FIRST in lines else None])
     events = map(json.loads, trace.read_text().splitlines())
     commands = [event["argv"][1] for event in events if event["event"] == "start" and "/" in event["sid"]]
     return modules, commands
@@ -66,6 +73,23 @@ def test_add_of_small_files_asks_for_their_attributes_once(with_history: WithHis
     assert "git_theta_ext.checkpoint.clean" in modules
     assert _unwanted(modules, *ONLY_INSTEAD, "concurrent", "logging", "traceback") == set()
     assert sorted(commands) == ["check-attr", "config", "rev-parse"]
+
+
+@pytest.mark.skipif(kernels.compiled is None, reason="numpy does the work of the compiled kernels")
+@pytest.mark.parametrize("method", ["average", "task_arithmetic", "dare"])
+def test_merge_of_small_files_by_a_kernel_starts_with_little(
+    with_history: WithHistory, tmp_path: Path, method: str
+) -> None:
+    repo = with_history(_two)
+    repo.switch("-b", "other", "main")
+    for n, path in enumerate(FILES):
+        repo.write(model(n, {EMBEDDING: 20 + n}), path)
+    repo.commit("other")
+    repo.git("checkout", "--quiet", "next")
+    modules, _ = _traced(repo, tmp_path, "-c", f"theta.merge.method={method}", "merge", "-m", "merged", "other")
+    assert {"git_theta_ext.merging.execution.engine", "git_theta_ext.checkpoint.populate"} < modules
+    assert _unwanted(modules, *ONLY_INSTEAD, "concurrent", "logging", "traceback", "shutil") == set()
+    assert repo.git("status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("command", ["status", "ls-files", "du"])
