@@ -51,8 +51,12 @@ class Offers:
         self._files = DamagedFiles(store)
 
     def have(self, missing: Iterable[Digest]) -> bool:
-        """Return whether no digest is missing after a fetch, as ``choose`` does."""
-        return self._choose(set(missing))[1]
+        """Return whether no digest is missing after a fetch, as ``choose`` does.
+
+        It is called for each file of a checkout. Whether the remotes have everything is answered without the store.
+        """
+        wanted, look_up = set(missing), _sound(self.locations, self._store)
+        return wanted <= shallowest(closure(wanted, look_up)).keys() or self._choose(wanted)[1]
 
     def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, Portion], bool]:
         """Choose what to fetch of which packs. Remotes are read until no digest is missing.
@@ -188,21 +192,26 @@ def offered(wanted: AbstractSet[Digest], look_up: Callable[[set[Digest]], Locati
         look_up: Returns the locations of digests in the available packs.
         store: The store.
     """
-    rejected = store.rejected()
-
-    def usable(digest: Digest, location: Location) -> bool:
-        return (location.pack, digest) not in rejected
+    remote, local = _sound(look_up, store), _sound(store.locations, store)
 
     def locate(digests: set[Digest]) -> Locations:
-        here = store.locations(digests)
-        local = (set(shallowest(here)) - wanted) & digests
-        found = filtered(look_up(digests - local), usable)
+        here = local(digests)
+        complete = (set(shallowest(here)) - wanted) & digests
+        found = remote(digests - complete)
         for digest in digests & here.keys():
-            if digest in local:
+            if digest in complete:
                 found[digest] = (Location("", "", 0, 0),)
-            elif stranded := filtered({digest: here[digest]}, usable):
-                incomplete = (Location("", "", 0, 0, location.bases) for location in stranded[digest])
-                found[digest] = (*found.get(digest, ()), *incomplete)
+            else:
+                stranded = (Location("", "", 0, 0, location.bases) for location in here[digest])
+                found[digest] = (*found.get(digest, ()), *stranded)
         return found
 
     return closure(wanted, locate)
+
+
+def _sound(look_up: Callable[[set[Digest]], Locations], store: Store) -> Callable[[set[Digest]], Locations]:
+    """Return a function that leaves out entries that a store knows to be useless; see ``Store.rejected``."""
+    rejected = store.rejected()
+    if not rejected:
+        return look_up
+    return lambda digests: filtered(look_up(digests), lambda digest, location: (location.pack, digest) not in rejected)
