@@ -105,8 +105,9 @@ class Stores(RuleBasedStateMachine):
     def collect(self):
         now = time.time() + 60
         live = self.digests()
-        collect(self.store, find_garbage(self.store, live, now), now)
-        repack(self.store, live, now)
+        garbage = find_garbage(self.store, live, now)
+        collect(self.store, garbage, now)
+        repack(self.store, garbage)
 
     @rule(download=st.booleans())
     def prune(self, download):

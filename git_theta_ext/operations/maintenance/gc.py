@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.operations.distribution import distributed
 from git_theta_ext.operations.history.versions import latest_versions, versions
@@ -16,7 +17,7 @@ from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, smallest
 from git_theta_ext.store.locations import sound
 from git_theta_ext.store.maintenance.extract import starting_within
-from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
+from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wait_for_clock, wasted
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 from git_theta_ext.store.maintenance.write_plans import write_plans
 from git_theta_ext.store.store import DEEPEST_HINT
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.maintenance.recode import WritePlans
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.outgoing import Going
 
 
 _FEW = 1 << 12
-"""Number of pushed tensors up to which only their possible parents are looked up, and not everything in the store."""
+"""Number of new tensors up to which only their possible parents are looked up, and not everything in the store."""
 
 _LATEST = (1 << 7, 1 << 10)
 """Numbers of commits to read before all of history is."""
@@ -113,25 +115,30 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     depth = workspace.settings.chain_depth
     history = versions(workspace.repo)
     named = {digest for version in history for digest, _ in version.manifest.digests()}
-    own = {
-        digest
-        for digest, locations in store.all_locations().items()
-        if any(location.root == str(store.root) for location in locations)
-    }
     with _writing(workspace, options) as write:
-        store.prove(named & own, partial(smallest, depth=depth))
-        recoder = Recoder(store, depth, aggressive=options.aggressive, dry_run=options.dry_run, write=write)
+        if not store.all_proven():
+            own = {
+                digest
+                for digest, locations in store.all_locations().items()
+                if any(location.root == str(store.root) for location in locations)
+            }
+            store.prove(named & own, partial(smallest, depth=depth))
+        related = None if options.aggressive else _related(history, _entries(store, loose), depth)
+        recoder = Recoder(
+            store, depth, aggressive=options.aggressive, dry_run=options.dry_run, related=related, write=write
+        )
         with workspace.reporter.progress("recoding", sum(_sizes(history, recoder.wants).values())) as advance:
             recoded = recoder.run(candidates(history, recoder.wants), advance)
+    if recoded.tensors and not options.dry_run:
+        wait_for_clock()
     store.refresh()  # recoding may have taken long
     live = live_digests(workspace.repo)
     garbage = find_garbage(store, live, options.older_than, recoder.planned, depth)
     if options.dry_run:
-        waste = wasted(store, live, options.older_than, recoder.planned, depth)
-        return Collected(recoded, garbage, garbage.nbytes + waste)
+        return Collected(recoded, garbage, garbage.nbytes + wasted(store, garbage))
     store.index.mark_recoded(str(store.root), loose)
     freed = collect(store, garbage, options.older_than)
-    repacked = repack(store, live, options.older_than, depth)
+    repacked = repack(store, garbage)
     store.index.compact()
     done = Collected(recoded, garbage, freed, repacked)
     if not done.changed:
@@ -225,13 +232,28 @@ def _have_parents(history: Sequence[Version], digests: AbstractSet[Digest]) -> b
 
 def _recoder(workspace: Workspace, going: Going, history: Sequence[Version], *, dry_run: bool = False) -> Recoder:
     depth = workspace.settings.chain_depth
-    related: set[Digest] | None = None
-    # Chains above pushed tensors, such as those of updates on other branches, are not looked for.
-    if len(going.digests) <= _FEW and depth + DEEPEST_HINT <= MAX_CHAIN:
-        related = set(going.digests)
-        for candidate in chain.from_iterable(candidates(history, going.digests.__contains__)):
-            related.update(parent for parent, _ in candidate.parents)
+    related = _related(history, going.digests, depth)
     return Recoder(workspace.store, depth, dry_run=dry_run, going=(going.digests, going.there), related=related)
+
+
+def _related(history: Sequence[Version], digests: AbstractSet[Digest], depth: int) -> set[Digest] | None:
+    """Return some tensors and all that they may become deltas of, if they are few; None for everything in the store."""
+    # Chains above the tensors, such as those of updates on other branches, are not looked for.
+    if len(digests) > _FEW or depth + DEEPEST_HINT > MAX_CHAIN:
+        return None
+    related = set(digests)
+    for candidate in chain.from_iterable(candidates(history, digests.__contains__)):
+        related.update(parent for parent, _ in candidate.parents)
+    return related
+
+
+def _entries(store: Store, names: AbstractSet[str]) -> set[Digest]:
+    """Return what is in some packs of a store; those of damaged packs are left out."""
+    digests: set[Digest] = set()
+    for name in names:
+        with suppress(CorruptError, MissingError):
+            digests.update(entry.digest for entry in store.reader.header(store.pack_path(name)).entries)
+    return digests
 
 
 def _sizes(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> dict[Digest, int]:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from contextlib import suppress
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.records import dataclass
-from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, smallest, sound_first
-from git_theta_ext.store.locations import Verdict, filtered, flattened
+from git_theta_ext.records import dataclass, field
+from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors
+from git_theta_ext.store.locations import Verdict
 from git_theta_ext.store.maintenance.copying import copies
+from git_theta_ext.store.maintenance.needs import Needs, needs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.locations import Location, Locations
-    from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.store import Store
 
 _LITTLE = 1 << 20
@@ -49,6 +47,7 @@ class Garbage:
         young: Bytes of unreachable tensors that are kept since they are recent.
         waiting: Names of the packs that have such tensors.
         seen: Time of the analysis, in seconds since the epoch.
+        needs: The analysis, for ``repack``. That of a collection with nothing to do is not kept.
     """
 
     redundant: tuple[tuple[str, int], ...] = ()
@@ -56,21 +55,12 @@ class Garbage:
     young: int = 0
     waiting: tuple[str, ...] = ()
     seen: float = 0.0
+    needs: Needs | None = field(default=None, compare=False, repr=False)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all packs to remove."""
         return sum(nbytes for _, nbytes in (*self.redundant, *self.dead))
-
-
-@dataclass(frozen=True)
-class _Needs:
-    chosen: Mapping[Digest, Location]
-    needed: AbstractSet[Digest]
-    nameless: AbstractSet[Digest]
-    held: Mapping[str, AbstractSet[Digest]]
-    sizes: Mapping[str, tuple[int, float]]
-    spared: AbstractSet[str]
 
 
 def find_garbage(
@@ -89,8 +79,8 @@ def find_garbage(
         planned: Locations of some digests that a dry run takes to exist, in a pack without a name.
         depth: Largest chain depth. A location with a larger one is redundant if there is another.
     """
-    seen = _now()
-    needs = _needs(store, live, older_than, planned, depth)
+    seen = time.time() - _TICK
+    needs = needs_of(store, live, older_than, planned, depth)
     keep = {needs.chosen[digest].pack for digest in needs.needed} | needs.spared
     redundant, dead = [], []
     for name in sorted(set(needs.held) - keep):
@@ -103,7 +93,7 @@ def find_garbage(
     young = sum(needs.chosen[digest].stored for digest in needs.nameless if digest in needs.chosen)
     waiting = sorted(name for name, digests in needs.held.items() if digests & needs.nameless)
     replaced = tuple((name, needs.sizes[name][0]) for name in sound)
-    return Garbage(replaced, tuple(dead), young, tuple(waiting), seen)
+    return Garbage(replaced, tuple(dead), young, tuple(waiting), seen, needs)
 
 
 def collect(store: Store, garbage: Garbage, older_than: float) -> int:
@@ -119,20 +109,26 @@ def collect(store: Store, garbage: Garbage, older_than: float) -> int:
     return sum(sizes[name] for name in gone)
 
 
-def repack(store: Store, live: AbstractSet[Digest], older_than: float, depth: int = MAX_CHAIN) -> int:
+def repack(store: Store, garbage: Garbage) -> int:
     """Copy the needed entries out of packs that are mostly waste, and combine small packs.
 
     Unreachable tensors that are too young to be removed become packs of their own. Every use of a pack makes all of its
     tensors young again, so next to a tensor that is used often they would stay for ever.
 
+    Args:
+        store: The store.
+        garbage: What ``find_garbage`` found. That it was removed since changes nothing: what is needed is not read from
+            it. A pack that another process used since stays.
+
     Returns:
         Number of packs that were replaced.
     """
-    seen = _now()
-    needs = _needs(store, live, older_than, MappingProxyType({}), depth)
+    needs = garbage.needs
+    if needs is None:
+        return 0
     wanted = _wanted(store, needs)
     small = {name for name in wanted if needs.sizes[name][0] < _LITTLE}
-    copied = {*_waste(store, needs, wanted), *(small if len(small) >= _MANY else ())}
+    copied = {*_waste(needs, wanted), *(small if len(small) >= _MANY else ())}
     # An entry that cannot be decoded cannot be decoded from a copy either.
     copied -= {name for name in copied if any(needs.chosen[d].verdict is not Verdict.SOUND for d in wanted[name])}
     chosen = _replaced(store, needs, sorted(copied))
@@ -143,22 +139,16 @@ def repack(store: Store, live: AbstractSet[Digest], older_than: float, depth: in
     named = [needs.chosen[digest] for digest in kept if digest not in needs.nameless]
     nameless = [needs.chosen[digest] for digest in kept if digest in needs.nameless]
     store.write([*copies(store, named), *copies(store, nameless)], loose=False)
-    return len(store.drop(chosen, seen))
+    return len(store.drop(chosen, garbage.seen))
 
 
-def wasted(
-    store: Store,
-    live: AbstractSet[Digest],
-    older_than: float,
-    planned: Mapping[Digest, Location] = MappingProxyType({}),
-    depth: int = MAX_CHAIN,
-) -> int:
-    """Return the number of bytes that ``repack`` would free; see ``find_garbage``."""
-    needs = _needs(store, live, older_than, planned, depth)
-    return sum(_waste(store, needs, _wanted(store, needs)).values())
+def wasted(store: Store, garbage: Garbage) -> int:
+    """Return the number of bytes that ``repack`` would free."""
+    needs = garbage.needs
+    return 0 if needs is None else sum(_waste(needs, _wanted(store, needs)).values())
 
 
-def _wanted(store: Store, needs: _Needs) -> dict[str, list[Digest]]:
+def _wanted(store: Store, needs: Needs) -> dict[str, list[Digest]]:
     """Return the digests that are read from each pack that may be replaced."""
     wanted: dict[str, list[Digest]] = defaultdict(list)
     for digest in sorted(needs.needed):
@@ -168,12 +158,12 @@ def _wanted(store: Store, needs: _Needs) -> dict[str, list[Digest]]:
     return wanted
 
 
-def _waste(store: Store, needs: _Needs, wanted: Mapping[str, Sequence[Digest]]) -> dict[str, int]:
+def _waste(needs: Needs, wanted: Mapping[str, Sequence[Digest]]) -> dict[str, int]:
     """Return the packs of which copying a part pays, with the bytes that are not copied."""
     waste = {}
     for name, digests in wanted.items():
         # Without the header, which is a large part of a pack of tiny tensors even if all of them are needed.
-        filled = sum(entry.stored for entry in _entries(store, name))
+        filled = needs.filled[name]
         kept = sum(needs.chosen[digest].stored for digest in digests)
         nameless = sum(needs.chosen[digest].stored for digest in digests if digest in needs.nameless)
         if worth_copying(filled - kept + (nameless if nameless < kept else 0), filled):
@@ -186,68 +176,12 @@ def worth_copying(waste: int, filled: int) -> bool:
     return waste > _WASTE * filled + _NEGLIGIBLE
 
 
-def _now() -> float:
-    return time.time() - _TICK
+def wait_for_clock() -> None:
+    """Wait until packs that were written just now count as older than an analysis, and can be combined."""
+    time.sleep(_TICK)
 
 
-def _needs(
-    store: Store, live: AbstractSet[Digest], older_than: float, planned: Mapping[Digest, Location], depth: int
-) -> _Needs:
-    choose = partial(smallest, depth=depth)
-    sizes, present = _on_disk(store)
-    own = _present(store.index.all_locations(), {(root, name) for root, name in present if root == str(store.root)})
-    by_pack: dict[str, set[Digest]] = defaultdict(set)
-    for digest, location in flattened(own):
-        by_pack[location.pack].add(digest)
-    young = {digest for name, digests in by_pack.items() if sizes[name][1] >= older_than for digest in digests}
-    # An unverified location must not replace a verified one.
-    store.prove((live | young) & set(own), choose)
-    # Packs that are not in the index, such as those of a newer version, are left alone.
-    locations = _present(store.all_locations(), present)
-    # A tensor is kept here even if an alternate has it too, since the alternate's owner may remove it.
-    mine = filtered(locations, lambda _, location: location.root == str(store.root))
-    chosen = {**sound_first(locations, choose), **sound_first(mine, choose), **planned}
-    return _Needs(
-        chosen=chosen,
-        needed=ancestors((live | young) & set(chosen), chosen),
-        nameless=young - ancestors(live & set(chosen), chosen),
-        held=by_pack,
-        sizes=sizes,
-        spared=_packs_of_all(own, (live | young) - set(chosen)),
-    )
-
-
-def _present(locations: Locations, packs: AbstractSet[tuple[str, str]]) -> Locations:
-    """Return the locations in some packs, given by root and name."""
-    return filtered(locations, lambda _, location: location.pack_id in packs)
-
-
-def _on_disk(store: Store) -> tuple[dict[str, tuple[int, float]], set[tuple[str, str]]]:
-    sizes: dict[str, tuple[int, float]] = {}
-    present: set[tuple[str, str]] = set()
-    for root, path in store.pack_files():
-        with suppress(FileNotFoundError):
-            stat = path.stat()
-            present.add((str(root), path.name))
-            if root == store.root:
-                sizes[path.name] = (stat.st_size, stat.st_mtime)
-    return sizes, present
-
-
-def _packs_of_all(own: Locations, stranded: AbstractSet[Digest]) -> set[str]:
-    """Return the packs of tensors that cannot be decoded now, since their missing bases may come back."""
-    names: set[str] = set()
-    seen: set[Digest] = set()
-    todo = set(stranded)
-    while todo:
-        seen |= todo
-        held = [location for digest in todo for location in own.get(digest, ())]
-        names.update(location.pack for location in held)
-        todo = {base for location in held for base in location.bases} - seen
-    return names
-
-
-def _replaced(store: Store, needs: _Needs, names: Sequence[str]) -> list[str]:
+def _replaced(store: Store, needs: Needs, names: Sequence[str]) -> list[str]:
     """Return those of some packs whose needed tensors can be decoded from other packs, or are about to be copied."""
     relied = {name: {d for d in needs.held[name] & needs.needed if needs.chosen[d].pack != name} for name in names}
     todo = sorted(
@@ -269,7 +203,3 @@ def _all_decodable(store: Store, chosen: Mapping[Digest, Location], digests: Seq
     except (CorruptError, MissingError):
         return False
     return True
-
-
-def _entries(store: Store, name: str) -> tuple[Entry, ...]:
-    return store.reader.header(store.pack_path(name)).entries

@@ -108,7 +108,7 @@ class Verifier(Inventory):
         """
         wanted = set(digests)
         tried: set[Copy] = set()
-        if not self._findings.any_unrecorded and not self.verdicts.any_unknown():
+        if self.all_proven():
             return
         while True:
             chosen = choose(self._findings.decodable(self.locations(wanted)))
@@ -118,6 +118,10 @@ class Verifier(Inventory):
                 return
             tried.update(unknown)
             self.judge(unknown)
+
+    def all_proven(self) -> bool:
+        """Return whether there are verdicts on all entries, so that ``prove`` has nothing to do."""
+        return not self._findings.any_unrecorded and not self.verdicts.any_unknown()
 
     def judge(self, copies: Iterable[Copy], advance: Callable[[int], None] = no_progress) -> Judged:
         """Decode entries of packs, given verified bases, and record the verdicts.
@@ -217,10 +221,14 @@ class Verifier(Inventory):
 
     def all_locations(self) -> Locations:
         """Return all locations in the index that are not known to be bad."""
-        return self._findings.usable(self.index.all_locations())
+        return self.usable(self.index.all_locations())
+
+    def usable(self, locations: Locations) -> Locations:
+        """Return those of some locations in the index that are not known to be bad."""
+        return self._findings.usable(locations)
 
     def _look_up(self, digests: set[Digest]) -> Locations:
-        return self._findings.usable(super()._look_up(digests))
+        return self.usable(super()._look_up(digests))
 
     def _examine(
         self, copies: Sequence[Copy], trusted: Chosen, advance: Callable[[int], None]

@@ -42,8 +42,9 @@ def collect_all(store, items, limit):
     live, later = {digest for _, digest, _ in items}, time.time() + 60
     for name in names(store):
         os.utime(store.pack_path(name), (1000, 1000))
-    collect(store, find_garbage(store, live, later, depth=limit), later)
-    repack(store, live, later, limit)
+    garbage = find_garbage(store, live, later, depth=limit)
+    collect(store, garbage, later)
+    repack(store, garbage)
 
 
 def intact(store, items):
