@@ -11,7 +11,7 @@ from git_theta_ext.errors import ManifestError, MergeError, RepositoryError, Usa
 from git_theta_ext.model.manifest import Manifest, is_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
 
@@ -77,6 +77,38 @@ def merge_heads(repo: Repository) -> list[str]:
 def merge_bases(repo: Repository, commits: Iterable[str]) -> list[str]:
     """Return the ids of the best common ancestors of all commits; none if they have none, or one is missing."""
     return repo.run("merge-base", "--octopus", "--all", *commits, check=False).decode().split()
+
+
+def independent(repo: Repository, commits: Sequence[str]) -> bool:
+    """Return whether none of some commits is contained in another one."""
+    return set(repo.run("merge-base", "--independent", *commits, check=False).decode().split()) == set(commits)
+
+
+def parents_of(repo: Repository, commit: str) -> list[str]:
+    """Return the ids of a commit's parents, which may be missing in a shallow clone.
+
+    Raises:
+        RepositoryError: There is no such commit.
+    """
+    head = repo.run("cat-file", "commit", commit).partition(b"\n\n")[0]
+    return [line[7:].decode() for line in head.splitlines() if line.startswith(b"parent ")]
+
+
+def are_merged(repo: Repository, commits: Iterable[str], parents: Iterable[str]) -> bool:
+    """Return whether a commit with these parents can be a merge of these commits.
+
+    Git omits parents that are ancestors of the others, such as the current commit when its descendants are merged.
+    """
+    named, actual = set(commits), set(parents)
+    if named <= actual:
+        return True
+    if len(actual) == 1 or not actual <= named:
+        return False
+    try:
+        contained = (f"^{parent}" for parent in actual)
+        return not repo.run("rev-list", "-n1", "--end-of-options", *(named - actual), *contained)
+    except RepositoryError:
+        return False
 
 
 def check_two_sides(repo: Repository, path: str) -> None:

@@ -10,7 +10,8 @@ import pytest
 from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model
 from reports import Reports
 
-from git_theta_ext.operations.merge.record import recorded_rules
+from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.merge.record import recorded_rules, records_of
 from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -19,8 +20,31 @@ if TYPE_CHECKING:
 TRAILERS = "--format=%(trailers:key=Theta-Merge,valueonly,unfold)"
 
 
+def trailers(repo: Repo, rev: str = "HEAD") -> list[str]:
+    return [line for line in repo.git("log", "-1", TRAILERS, rev).splitlines() if line]
+
+
 def records(repo: Repo, rev: str = "HEAD") -> list[dict[str, object]]:
-    return [json.loads(line) for line in repo.git("log", "-1", TRAILERS, rev).splitlines() if line]
+    """Return what the trailers of a commit and its parents say of how models were merged."""
+    found = [json.loads(record.to_json()) for record in records_of(Repository.discover(repo.path), rev)]
+    assert len(found) == len(trailers(repo, rev))
+    return found
+
+
+UNHOOKED = ("-c", f"core.hooksPath={os.devnull}")
+
+
+def reworded(repo: Repo, old: str, new: str) -> None:
+    """Replace something in the message of the current commit."""
+    message = repo.git("log", "-1", "--format=%B")
+    assert old in message
+    repo.git(*UNHOOKED, "commit", "--quiet", "--amend", "--message", message.replace(old, new))
+
+
+def in_full(repo: Repo) -> None:
+    """Write the record of the current commit as JSON, as it is if the parents do not have everything in it."""
+    (record,) = records_of(Repository.discover(repo.path), "HEAD")
+    reworded(repo, trailers(repo)[0], record.to_json())
 
 
 def branch(repo: Repo, name: str, changed: dict[str, int], start: str = "base") -> None:
@@ -166,10 +190,9 @@ def test_replay_makes_a_common_ancestor_of_gits_own_again(three: Repo) -> None:
 
 
 def test_replay_tells_what_differs(merged: Repo) -> None:
-    message = merged.git("log", "-1", "--format=%B").replace('"method":"average"', '"method":"sum"')
-    merged.git(
-        "commit", "--quiet", "--amend", "--message", message.replace('"versions":{"average":1}', '"versions":{"sum":1}')
-    )
+    in_full(merged)
+    reworded(merged, '"method":"average"', '"method":"sum"')
+    reworded(merged, '"versions":{"average":1}', '"versions":{"sum":1}')
     done = merged.run("theta", "merge", "--replay", check=False)
     assert done.returncode == 10
     assert EMBEDDING in done.stderr
@@ -241,7 +264,7 @@ def test_a_record_goes_where_it_is_not_true_and_stays_where_it_is(three: Repo) -
     three.git("cherry-pick", "-m", "1", merge)
     assert records(three) == []
     three.git("reset", "--quiet", "--hard", "b")
-    three.git("-c", f"core.hooksPath={os.devnull}", "cherry-pick", "-m", "1", merge)
+    three.git(*UNHOOKED, "cherry-pick", "-m", "1", merge)
     for words in (["--replay"], ["--report"]):
         done = three.run("theta", "merge", *words, check=False)
         assert done.returncode == 10
@@ -269,11 +292,53 @@ def test_a_merge_that_a_rebase_makes_again_is_made_by_the_same_method_and_says_s
 
 
 def test_a_record_that_cannot_be_read_is_reported_before_the_current_rules_are_used(merged: Repo) -> None:
-    message = merged.git("log", "-1", "--format=%B").replace('"rules":{', '"rules":[{')
-    merged.git("-c", f"core.hooksPath={os.devnull}", "commit", "--quiet", "--amend", "--message", message)
+    in_full(merged)
+    reworded(merged, '"rules":{', '"rules":[{')
     with Workspace.discover(reports := Reports(), merged.path) as workspace:
         assert recorded_rules(workspace, merged.git("rev-parse", "HEAD"), MODEL) is None
     assert f"{MODEL}: cannot read how merge" in reports.lines[0]
+
+
+@pytest.mark.parametrize("form", ["short", "json"])
+def test_history_that_is_rewritten_with_the_same_models_keeps_its_records(merged: Repo, form: str) -> None:
+    if form == "json":
+        in_full(merged)
+    stream = merged.git("fast-export", "main").replace("committer ", "committer Renamed ")
+    merged.git("fast-import", "--quiet", "--force", input=stream + "\n")
+    merged.switch("--detach", "main")
+    assert merged.git("rev-parse", "HEAD^2") != merged.git("rev-parse", "a")
+    merged.git("update-ref", "-d", "refs/heads/a")
+    merged.git("theta", "merge", "--replay")
+    (record,) = records_of(Repository.discover(merged.path), "HEAD")
+    assert list(record.commits) == merged.git("log", "-1", "--format=%P").split()
+    merged.git("commit", "--quiet", "--amend", "--no-edit", "--reset-author")
+    assert len(trailers(merged)) == 1
+
+
+def test_a_record_is_one_short_line_that_names_the_rules(three: Repo) -> None:
+    three.git("merge", "--quiet", "-s", "theta", "-X", "method=ties", "-X", "density=0.5", "a")
+    (line,) = trailers(three)
+    assert line.startswith(f"{MODEL} by ties density=0.5 ")
+    assert len(line) < 160
+    three.switch("-B", "ruled", "b")
+    three.write(
+        f"version: 1\nrules:\n- {{match: {EMBEDDING}, method: slerp, with: {{t: 0.3}}}}\n".encode(), ".thetamerge"
+    )
+    three.commit("rules")
+    three.git("merge", "--quiet", "a")
+    (line,) = trailers(three)
+    assert line.startswith(f"{MODEL} by .thetamerge (git-theta ")
+    assert records(three)[0]["rules"]["rules"][0]["with"] == {"t": 0.3}
+    three.git("theta", "merge", "--replay")
+
+
+def test_a_record_is_whole_if_the_commits_do_not_have_its_rules(three: Repo) -> None:
+    three.write(f"version: 1\nrules: [{{match: {EMBEDDING}, method: slerp}}]\n".encode(), ".thetamerge")
+    three.git("merge", "--quiet", "a")
+    (line,) = trailers(three)
+    assert json.loads(line)["rules"]["rules"][0]["method"] == "slerp"
+    (three.path / ".thetamerge").unlink()
+    three.git("theta", "merge", "--replay")
 
 
 def test_commits_that_are_replayed_are_no_merges_and_say_nothing(three: Repo) -> None:
@@ -295,13 +360,18 @@ def test_commits_that_are_replayed_are_no_merges_and_say_nothing(three: Repo) ->
         ('"rules":{', '"rules":[{', "not a valid record of a merge"),
         ('"method":"average"', '"method":"avarage"', "avarage"),
         (f'"path":"{MODEL}"', '"path":"other"', "records a merge of other but has no such checkpoint"),
+        ("(git-theta 0.1.0, average 1,", "(git-theta 0.1.0, average 2,", "version 2 of 'average'"),
+        (" by average", " by avarage", "avarage"),
+        (" by average", " by sum", "a copy of another merge's record"),
+        (f"{MODEL} by", "other by", "a copy of another merge's record"),
+        (", digest ", ", digest 0", "not a valid record of a merge"),
+        (" by average (", " by average; theirs (", "not a valid record of a merge"),
     ],
 )
 def test_records_that_cannot_be_followed_are_named(merged: Repo, old: str, new: str, words: str) -> None:
-    message = merged.git("log", "-1", "--format=%B")
-    assert old in message
-    unhooked = ("-c", f"core.hooksPath={os.devnull}")
-    merged.git(*unhooked, "commit", "--quiet", "--amend", "--message", message.replace(old, new))
+    if old.startswith('"'):
+        in_full(merged)
+    reworded(merged, old, new)
     done = merged.run("theta", "merge", "--replay", check=False)
     assert done.returncode in {10, 12}
     assert words in done.stderr

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from helpers import MODEL, Repo, WithHistory, safetensors
 
+from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.merge.record import records_of
 from git_theta_ext.store.store import Store
 
 ELEMENTS = 1 << 17
@@ -92,7 +94,8 @@ def merge(repo: Repo, method: str, *words: str) -> list[str]:
 
 def recorded(repo: Repo) -> dict[str, Any]:
     repo.git("commit", "--quiet", "--no-edit")
-    return json.loads(repo.git("log", "-1", "--format=%(trailers:key=Theta-Merge,valueonly,unfold)"))
+    (record,) = records_of(Repository.discover(repo.path), "HEAD")
+    return json.loads(record.to_json())
 
 
 def differing(repo: Repo) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from posixpath import basename, dirname
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.comparison.changed_names import ChangedNames
     from git_theta_ext.git.commit_log import Commit, CommittedFile
+    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.record import Record
     from git_theta_ext.model.manifest_lines import ChangedLines
     from git_theta_ext.model.model_index import ModelIndex
@@ -85,7 +86,7 @@ def model_changes(
     history = _History(workspace, chosen)
     for commit, texts in with_manifests(workspace.repo, commits, _oids):
         models = tuple(history.changes(commit, texts))
-        records = tuple(_records(commit)) if commit.trailers else ()
+        records = tuple(_records(workspace.repo, commit)) if commit.trailers and len(commit.parents) > 1 else ()
         if models or (records and chosen is None):
             yield CommitChanges(commit, models, records)
 
@@ -191,13 +192,16 @@ def _named_lines(file: CommittedFile, texts: Mapping[str, bytes], indexes: Seque
     return changed_lines(new, old)
 
 
-def _records(commit: Commit) -> Iterator[Record]:
+def _records(repo: Repository, commit: Commit) -> Iterator[Record]:
     """Yield how a merge merged checkpoints; what cannot be read, or belongs to another merge, is left out."""
-    from git_theta_ext.merging.record import Record  # few histories have one
+    from git_theta_ext.git.remembering import RememberingRepository  # few histories have one
+    from git_theta_ext.operations.merge.record_text import MergedCommits, read_record
 
-    for text in commit.trailers if len(commit.parents) > 1 else ():
-        with suppress(ThetaError):
-            record = Record.from_json(text)
-            merged, parents = set(record.commits), set(commit.parents)
-            if merged <= parents or parents <= merged:
-                yield record
+    with closing(RememberingRepository.of(repo)) as remembering:
+        parents = MergedCommits(remembering, commit.parents)
+        for text in commit.trailers:
+            with suppress(ThetaError):
+                record = read_record(parents, text)
+                merged, actual = set(record.commits), set(commit.parents)
+                if merged <= actual or actual <= merged:
+                    yield record

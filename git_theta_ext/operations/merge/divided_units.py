@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.operation import merged_commits
+from git_theta_ext.git.revisions import parents_of
 from git_theta_ext.merging.planning.units import units_of
 from git_theta_ext.model.shards import is_text, model_name
 from git_theta_ext.operations.merge.merged_trees import trees_of_merge
 from git_theta_ext.operations.merge.model_directories import directories_at
-from git_theta_ext.operations.merge.trailers import parents_of
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, ThetaError
 from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.operations.merge.trailers import drop_untrue
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
@@ -103,7 +102,15 @@ def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[s
     Raises:
         RepositoryError: Git cannot add them.
     """
-    texts = {record.path: record.to_json() for record in _records_to_add(repo)}
+    # Importing this takes as long as all else that the merge driver does, which imports this module, too.
+    from git_theta_ext.git.remembering import RememberingRepository
+    from git_theta_ext.operations.merge.record_text import MergedCommits, trailer_text
+    from git_theta_ext.operations.merge.trailers import drop_untrue
+
+    with closing(RememberingRepository.of(repo)) as remembering:
+        commits, records = _records_to_add(repo)
+        merged = MergedCommits(remembering, commits)
+        texts = {record.path: trailer_text(merged, record) for record in records}
     drop_untrue(repo, message, words, texts)
     short = [text for text in texts.values() if len(text) <= LARGEST]
     if short:
@@ -113,19 +120,21 @@ def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[s
     return [path for path, text in texts.items() if len(text) > LARGEST]
 
 
-def _records_to_add(repo: Repository) -> list[Record]:
-    """Return the records of the merge that is being committed, for checkpoints that are staged as recorded."""
+def _records_to_add(repo: Repository) -> tuple[Sequence[str], list[Record]]:
+    """Return the commits of the merge that is being committed, and its records of checkpoints staged as recorded."""
     noted = _read(repo)
     if noted is None:
-        return []
+        return (), []
     heads, merges = noted
     if head_of(repo) != heads[0]:
         _file(repo).unlink(missing_ok=True)  # that merge is committed or aborted
-        return []
-    if set(merge_heads(repo)) != set(heads[1:]):
-        return []
+        return (), []
+    merged = merge_heads(repo)
+    if set(merged) != set(heads[1:]):
+        return (), []
     staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
-    return [merge.record for _, merge in sorted(merges.items()) if merge.results.items() <= staged.items()]
+    records = [merge.record for _, merge in sorted(merges.items()) if merge.results.items() <= staged.items()]
+    return (heads[0], *merged), records
 
 
 def _end_line(message: Path) -> None:
@@ -141,12 +150,16 @@ def records_of(repo: Repository, commit: str) -> list[Record]:
 
     Raises:
         RepositoryError: There is no such commit.
-        MergeError: A trailer is not valid.
+        MergeError: A trailer is not valid, or belongs to another merge.
         PluginError: A method is not installed.
     """
-    wanted = f"--format=%(trailers:key={TRAILER},valueonly,unfold)"
+    from git_theta_ext.operations.merge.record_text import MergedCommits, read_record
+
+    wanted = f"--format=%P%x00%(trailers:key={TRAILER},valueonly,unfold)"
     text = repo.run("show", "--no-patch", "--no-notes", wanted, "--end-of-options", f"{commit}^{{commit}}")
-    records = [Record.from_json(line) for line in text.decode(errors="replace").splitlines() if line.strip()]
+    parents, _, trailers = text.decode(errors="replace").partition("\0")
+    merged = MergedCommits(repo, parents.split())
+    records = [read_record(merged, line) for line in trailers.splitlines() if line.strip()]
     for record in records:
         for name in (*record.sides, *record.commits, *([] if record.base is None else [record.base])):
             if not _OBJECT.fullmatch(name):  # trailers can be written by hand, and git would parse any revision

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.objects import ObjectInfo, object_infos
-from git_theta_ext.git.revisions import merge_bases
+from git_theta_ext.git.revisions import are_merged, merge_bases
 from git_theta_ext.merging.record import versions_of
-from git_theta_ext.operations.merge.trailers import are_merged
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:

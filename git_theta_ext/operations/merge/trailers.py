@@ -10,48 +10,23 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import RepositoryError
+from git_theta_ext.errors import PluginError, ThetaError
 from git_theta_ext.git.caller import calling_commands
+from git_theta_ext.git.revisions import are_merged, parents_of
 from git_theta_ext.merging.record import TRAILER
-from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.merging.short_record import recorded_path
 from git_theta_ext.model.shards import model_name
+from git_theta_ext.operations.merge.record_text import MergedCommits, read_record
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
 
 _GENERATIONS = 16
 _BEGINNING = f"{TRAILER}:".encode()
-
-
-def parents_of(repo: Repository, commit: str) -> list[str]:
-    """Return the ids of a commit's parents, which may be missing in a shallow clone.
-
-    Raises:
-        RepositoryError: There is no such commit.
-    """
-    head = repo.run("cat-file", "commit", commit).partition(b"\n\n")[0]
-    return [line[7:].decode() for line in head.splitlines() if line.startswith(b"parent ")]
-
-
-def are_merged(repo: Repository, commits: Iterable[str], parents: Iterable[str]) -> bool:
-    """Return whether a commit with these parents can be a merge of these commits.
-
-    Git omits parents that are ancestors of the others, such as the current commit when its descendants are merged.
-    """
-    named, actual = set(commits), set(parents)
-    if named <= actual:
-        return True
-    if len(actual) == 1 or not actual <= named:
-        return False
-    try:
-        contained = (f"^{parent}" for parent in actual)
-        return not repo.run("rev-list", "-n1", "--end-of-options", *(named - actual), *contained)
-    except RepositoryError:
-        return False
 
 
 def drop_untrue(repo: Repository, message: Path, words: Sequence[str], replaced: Collection[str] = ()) -> list[str]:
@@ -80,7 +55,7 @@ def drop_untrue(repo: Repository, message: Path, words: Sequence[str], replaced:
     inside = False
     for line in lines:
         if line.startswith(_BEGINNING):
-            path = _path_of(repo, line, amended)
+            path = _path_of(line, amended)
             inside = path in replaced or path not in amended
             dropped += [path] if inside and path else []
         elif not line[:1].isspace() or not line.strip():
@@ -91,21 +66,28 @@ def drop_untrue(repo: Repository, message: Path, words: Sequence[str], replaced:
     return dropped
 
 
-def _path_of(repo: Repository, line: bytes, amended: dict[str, set[str]]) -> str:
+def _path_of(line: bytes, amended: dict[str, MergedCommits]) -> str:
     """Return the checkpoint of a trailer; empty if it is not the record of the amended commit."""
-    with suppress(ValueError, KeyError, TypeError):
-        record = read_json(line.partition(b":")[2].decode())
-        path, commits = str(record["path"]), set(map(str, record["commits"]))
-        return path if path not in amended or are_merged(repo, commits, amended[path]) else ""
+    with suppress(ValueError, KeyError, TypeError, ThetaError):
+        text = line.partition(b":")[2].decode().strip()
+        path = recorded_path(text)
+        return path if path not in amended or _is_true(amended[path], text) else ""
     return ""
 
 
-def _amended(repo: Repository) -> dict[str, set[str]]:
+def _is_true(parents: MergedCommits, text: str) -> bool:
+    try:
+        return are_merged(parents.repo, read_record(parents, text).commits, parents.commits)
+    except PluginError:
+        return True  # without the plug-in it cannot be checked
+
+
+def _amended(repo: Repository) -> dict[str, MergedCommits]:
     """Return the parents of the current commit, for the path of each file whose staged version it has.
 
     And for the name of each model of several files if it has the staged version of all of them.
     """
-    parents = set(parents_of(repo, "HEAD"))
+    parents = MergedCommits(repo, parents_of(repo, "HEAD"))
     staged = {entry.path: entry.oid for entry in repo.entries(None) if entry.stage == 0}
     committed = {entry.path: entry.oid for entry in repo.entries("HEAD")}
     changed = {path for path, _ in staged.items() ^ committed.items()}
