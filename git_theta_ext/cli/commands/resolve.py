@@ -6,6 +6,7 @@ name no file are names or patterns of parameters.
 
 from __future__ import annotations
 
+import glob
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
@@ -13,11 +14,12 @@ from git_theta_ext.cli.output import add_options
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.pathspecs import tracked_paths
-from git_theta_ext.merging.rules.rules import choice
+from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, choice
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.model_resolve import finish_models
 from git_theta_ext.operations.merge.resolve import conflicted_units, methods_for, sides_of
+from git_theta_ext.operations.merge.token_alignment import align, write_tokenizer
 
 if TYPE_CHECKING:
     import argparse
@@ -62,6 +64,11 @@ def register(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="option of the method; may be repeated",
     )
+    parser.add_argument(
+        "--tokens",
+        action="store_true",
+        help="align rows of embeddings by the tokenizer.json of each side, unite these, and merge by METHOD or average",
+    )
     add_options(parser)
 
 
@@ -70,7 +77,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Resolve conflicts."""
     paths, patterns = _selected(workspace.repo, args.words)
     patterns = [*patterns, *args.patterns]
-    method = choice(args.method, _options(args.options), origin="command line") if args.method else None
+    asked = args.method or (DEFAULT_METHOD if args.tokens else None)
+    method = choice(asked, _options(args.options), origin="command line") if asked else None
     left = 0
     data: list[dict[str, object]] = []
     lines: list[str] = []
@@ -83,7 +91,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     paths = [*(path for path in paths if path not in done), *(path for model in models for path in model.conflicted)]
     for found in find_models(workspace, list(dict.fromkeys(paths))):
         conflicted = found
-        if conflicted.manifest.conflicted and method is not None:
+        if args.tokens and method is not None:
+            aligned = align(workspace, conflicted)
+            conflicted = aligned.model.resolved(workspace, method, list(map(glob.escape, aligned.names)))
+            lines += [f"resolved {shown(path)}" for path in write_tokenizer(workspace, aligned)]
+        elif conflicted.manifest.conflicted and method is not None:
             conflicted = conflicted.resolved(workspace, method, patterns)
         data += map(_data, conflicted.chosen)
         lines += [f"resolved {shown(path)}" for path in conflicted.stage(workspace)]

@@ -1,0 +1,123 @@
+"""Two branches add tokens; the merge unites the vocabularies and gives each row to its token."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from helpers import MODEL, Repo, safetensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WIDTH = 4
+WORDS = ["a", "b", "c"]
+
+
+def table(rows: Mapping[str, float]) -> tuple[str, tuple[int, ...], bytes]:
+    return "F32", (len(rows), WIDTH), np.repeat(np.array([*rows.values()], "<f4")[:, None], WIDTH, 1).tobytes()
+
+
+def write(repo: Repo, rows: Mapping[str, float], mlp: float, extra: object = None) -> None:
+    """Write a model whose tokens have rows of one number each, with its tokenizer and configuration."""
+    vocabulary = {token: number for number, token in enumerate(WORDS)}
+    head = {token: -value for token, value in rows.items()}
+    content = {
+        "model.embed_tokens.weight": table(rows),
+        "lm_head.weight": table(head),
+        "model.mlp.weight": table(dict.fromkeys("xyzuvw", mlp)),
+    }
+    (repo.path / MODEL).write_bytes(safetensors(content))
+    added = [{"id": n, "content": t, "special": True} for n, t in enumerate(rows) if t not in WORDS]
+    tokenizer = {
+        "added_tokens": added,
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+    }
+    (repo.path / "tokenizer.json").write_text(json.dumps(tokenizer, indent=2) + "\n")
+    config = {"model_type": "tiny", "vocab_size": len(rows)} | ({} if extra is None else {"extra": extra})
+    (repo.path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def diverge(repo: Repo, extra: object = None) -> None:
+    """Let two branches add a token each, and one token both; the merge of them is in conflict."""
+    base = {"a": 1.0, "b": 2.0, "c": 3.0}
+    write(repo, base, 1.0)
+    repo.git("add", ".")
+    repo.git("commit", "--quiet", "--message", "base")
+    repo.git("switch", "--quiet", "--create", "side")
+    write(repo, {**base, "b": 4.0, "<both>": 12.0, "<theirs>": 20.0}, 3.0, extra)
+    repo.git("commit", "--quiet", "--all", "--message", "theirs")
+    repo.git("switch", "--quiet", "main")
+    write(repo, {**base, "a": 5.0, "<ours>": 30.0, "<both>": 10.0}, 5.0)
+    repo.git("commit", "--quiet", "--all", "--message", "ours")
+    assert repo.run("merge", "side", check=False).returncode == 1
+
+
+def rows(repo: Repo, name: str) -> list[float]:
+    data = repo.read()
+    size = int.from_bytes(data[:8], "little")
+    start, end = json.loads(data[8 : 8 + size])[name]["data_offsets"]
+    return np.frombuffer(data[8 + size + start : 8 + size + end], "<f4").reshape(-1, WIDTH)[:, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], [3.0, 3.0, 3.0, 30.0, 11.0, 20.0]),
+        (["--method", "task_arithmetic"], [5.0, 4.0, 3.0, 30.0, 11.0, 20.0]),
+    ],
+)
+def test_rows_follow_their_tokens(repo: Repo, words: list[str], expected: list[float]) -> None:
+    diverge(repo)
+    repo.git("theta", "resolve", "--tokens", *words, MODEL)
+    assert rows(repo, "model.embed_tokens.weight") == expected
+    assert rows(repo, "lm_head.weight") == [-value for value in expected]
+    assert rows(repo, "model.mlp.weight") == [4.0] * 6
+    tokenizer = json.loads((repo.path / "tokenizer.json").read_text())
+    assert {entry["content"]: entry["id"] for entry in tokenizer["added_tokens"]} == {
+        "<ours>": 3,
+        "<both>": 4,
+        "<theirs>": 5,
+    }
+    assert json.loads((repo.path / "config.json").read_text()) == {"model_type": "tiny", "vocab_size": 6}
+    assert repo.git("status", "--porcelain").split() == ["M", "config.json", "M", MODEL, "M", "tokenizer.json"]
+    repo.git("commit", "--quiet", "--no-edit")
+    assert repo.problems(MODEL, repo.read()) == []
+
+
+def test_the_record_of_the_merge_does_not_claim_more_than_was_done(repo: Repo) -> None:
+    diverge(repo)
+    repo.git("theta", "resolve", "--tokens", MODEL)
+    repo.git("commit", "--quiet", "--no-edit")
+    done = repo.run("theta", "merge", "--replay", "HEAD", check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+def test_a_configuration_with_other_conflicts_is_left_with_a_warning(repo: Repo) -> None:
+    diverge(repo, extra=1)
+    done = repo.run("theta", "resolve", "--tokens", MODEL)
+    assert "set vocab_size to 6" in done.stderr
+    assert "UU config.json" in repo.git("status", "--porcelain")
+
+
+def test_a_tokenizer_that_was_staged_already_is_read_from_the_commits(repo: Repo) -> None:
+    diverge(repo)
+    repo.git("checkout", "--quiet", "--ours", "tokenizer.json")
+    repo.git("add", "tokenizer.json")
+    repo.git("theta", "resolve", "--tokens", MODEL)
+    assert rows(repo, "model.embed_tokens.weight") == [3.0, 3.0, 3.0, 30.0, 11.0, 20.0]
+
+
+def test_a_side_without_a_tokenizer_is_refused_and_nothing_is_changed(repo: Repo) -> None:
+    diverge(repo)
+    repo.git("merge", "--abort")
+    repo.git("rm", "--quiet", "tokenizer.json")
+    repo.git("commit", "--quiet", "--message", "no tokenizer")
+    repo.run("merge", "side", check=False)
+    before = repo.read(), repo.git("status", "--porcelain")
+    done = repo.run("theta", "resolve", "--tokens", MODEL, check=False)
+    assert (done.returncode, "not every side has tokenizer.json" in done.stderr) == (2, True)
+    assert (repo.read(), repo.git("status", "--porcelain")) == before
