@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from git_theta_ext.coding.dense import decode_dense, encode_dense
+    from git_theta_ext.coding.factors import add_product, improve_rows, narrowest
     from git_theta_ext.coding.planes import payload_size
     from git_theta_ext.coding.residual import decode_residual, encode_residual
     from git_theta_ext.interfaces.arrays import Array, array_namespace, astype
@@ -147,6 +148,7 @@ __all__ = [
     "UpdateKind",
     "UpdateTensor",
     "WantedObject",
+    "add_product",
     "array_namespace",
     "astype",
     "check_factor",
@@ -158,10 +160,12 @@ __all__ = [
     "dtype",
     "encode_dense",
     "encode_residual",
+    "improve_rows",
     "is_installed",
     "is_key",
     "is_real",
     "moved",
+    "narrowest",
     "opaque",
     "ordered_map",
     "pack_signs",
@@ -181,6 +185,7 @@ __all__ = [
 
 _NAMES = {
     "coding.dense": ("decode_dense", "encode_dense"),
+    "coding.factors": ("add_product", "improve_rows", "narrowest"),
     "coding.planes": ("payload_size",),
     "coding.residual": ("decode_residual", "encode_residual"),
     "interfaces.arrays": ("Array", "array_namespace", "astype"),

@@ -11,7 +11,8 @@ from typing import Any
 ANYTHING = 1e30
 """Half the length of the interval of an element without information, such as one that is not finite."""
 
-_INSIDE = 0.003  # weight of elements that are inside their interval, which keeps the systems regular
+INSIDE = 0.003
+"""The weight of elements that are inside their interval, which keeps the systems regular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def misses(xp: Any, update: Intervals, product: Any, scale: tuple[float, float])
     missed = off - xp.minimum(xp.maximum(off, -inner), inner)
     weights = scale[1] / half
     weights *= weights
-    return missed, wide(xp.where(missed != 0, weights, weights * _INSIDE))
+    return missed, wide(xp.where(missed != 0, weights, weights * INSIDE))
 
 
 def wide(values: Any) -> Any:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._intervals import Intervals, misses, regular
+from git_theta_ext.interfaces import improve_rows, narrowest
+
+from ._intervals import INSIDE, Intervals, misses, regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,10 +49,13 @@ def of(update: Intervals, count: int) -> NarrowIntervals:
     step = max(1, _SELECTED // columns)
     parts = []
     for at in range(0, rows, step):
-        half = np.ascontiguousarray(update.half[at : at + step])
-        chosen = np.argpartition(half, count - 1, axis=1)[:, :count]
-        centre = np.take_along_axis(update.centre[at : at + step], chosen, axis=1)
-        parts.append((chosen.astype(np.int32), centre, np.take_along_axis(half, chosen, axis=1)))
+        half, centre = update.half[at : at + step], update.centre[at : at + step]
+        found = narrowest(half, centre, count)
+        if found is None:
+            chosen = np.argpartition(half, count - 1, axis=1)[:, :count]
+            centre, half = (np.take_along_axis(side, chosen, axis=1) for side in (centre, half))
+            found = chosen.astype(np.int32), centre, half
+        parts.append(found)
     return NarrowIntervals(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -65,6 +70,9 @@ def improve(known: NarrowIntervals, left: Any, right: Any, scale: tuple[float, f
     """
     import numpy as np
 
+    improved = improve_rows(left, right, **known._asdict(), aim=scale[0], unit=scale[1], inside=INSIDE)
+    if improved is not None:
+        return improved
     rows = np.ascontiguousarray(right.T)
     step = max(1, _BLOCK // known.columns.shape[1])
     parts, missing = [], 0

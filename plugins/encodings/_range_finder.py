@@ -36,6 +36,8 @@ _NARROW_PAYS = 4  # as many times the narrowest intervals that are looked at mus
 _NARROW_WORK = 5e9  # the same if only the narrowest intervals of each row are looked at, which takes longer for each
 _LAST_ROUNDS = 2  # with all elements, after those
 _PATIENCE = 3  # rounds in a row in which no fewer elements miss
+_BLURRED = 0.1  # share of elements that miss for no factors inside all intervals, above which there are none
+_WORTH = 0.02  # least gain of as many rounds as the patience then, as a share of those elements
 _WORKSPACE = 1 << 26
 
 
@@ -80,10 +82,11 @@ def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> t
         turned, missing = improve(xp, update.T, right.T, left.T, aim)
         return left, turned.T, missing
 
-    rounds = min(_ROUNDS, int(_WORK / (2.0 * rows * columns * rank**2)))
+    elements = rows * columns
+    rounds = min(_ROUNDS, int(_WORK / (2.0 * elements * rank**2)))
     least = _narrow_intervals.enough(rank)
     if hasattr(left, "double") or min(rows, columns) < _NARROW_PAYS * least:
-        return _search(xp, every, (left, right), rounds, noise)
+        return _search(xp, every, (left, right), (rounds, elements), noise)[:2]
     across, down = (_narrow_intervals.of(side, least) for side in (update, update.T))
     unit = float(update.half.min())
 
@@ -93,25 +96,47 @@ def refine(xp: Any, update: Intervals, left: Any, right: Any, noise: float) -> t
         return left, turned.T, missing
 
     most = int(_NARROW_WORK / (2.0 * (rows + columns) * least * rank**2))
-    left, right = _search(xp, narrow, (left, right), min(_ROUNDS, most), noise)
-    for _ in range(min(_LAST_ROUNDS, rounds)):
+    left, right, blurred = _search(xp, narrow, (left, right), (min(_ROUNDS, most), down.columns.size), noise)
+    for _ in range(0 if blurred else min(_LAST_ROUNDS, rounds)):
         left, right, _ = every(left, right, _AIM)
     return left, right
 
 
-def _search(xp: Any, step: Step, factors: tuple[Any, Any], rounds: int, noise: float) -> tuple[Any, Any]:
-    """Improve factors until fewer misses are unlikely; ``step`` improves both and returns the number of misses."""
+def _search(
+    xp: Any, step: Step, factors: tuple[Any, Any], most: tuple[int, int], noise: float
+) -> tuple[Any, Any, bool]:
+    """Improve factors until fewer misses are unlikely.
+
+    If the parent was rounded as well before the update was added, no factors are inside all intervals. Further rounds
+    then make a delta smaller by less than a hundredth.
+
+    Args:
+        xp: numpy or torch.
+        step: Improves both factors and returns the number of misses.
+        factors: The initial ones.
+        most: The largest number of rounds, and the number of elements that a step looks at.
+        noise: See ``refine``.
+
+    Returns:
+        The factors, and whether none are inside all intervals.
+    """
     left, right = factors
-    fewest, idle = float("inf"), 0
-    for i in range(rounds):
+    by_chance = (1 - _AIM) * most[1]
+    misses: list[int] = []
+    fewest, idle, blurred = float("inf"), 0, False
+    for i in range(most[0]):
         left, right, missing = step(left, right, _AIM if i >= _CENTRED_ROUNDS else 0.0)
         fewest, idle = (missing, 0) if missing < fewest else (fewest, idle + 1)
+        misses.append(missing)
         done = idle == _PATIENCE
         if i == _SETTLED or (done and i < _SETTLED):
             left, right = _above(xp, left, right, noise / 2)
+        if i > _SETTLED:
+            blurred = missing - by_chance > _BLURRED * most[1]
+            done = done or (blurred and misses[-1 - _PATIENCE] - missing < _WORTH * (missing - by_chance))
         if done:
             break
-    return left, right
+    return left, right, blurred
 
 
 def _above(xp: Any, left: Any, right: Any, least: float) -> tuple[Any, Any]:

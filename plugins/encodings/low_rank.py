@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.interfaces import PredictingEncoding, to_float64
+from git_theta_ext.interfaces import PredictingEncoding, add_product, to_float64
 
 from . import _floats, _low_rank_fit
 
@@ -52,10 +52,13 @@ class LowRank(PredictingEncoding):
         rows, columns, scale = _factors(chunk)
         dtype = chunk.spec.dtype
         width = dtype.bits // 8
+        start = chunk.offset // width
+        if add_product(rows, columns, scale=scale, parent=parent.data, dtype=dtype, start=start, out=out):
+            return
         total, product = np.empty(_floats.BLOCK), np.empty(_floats.BLOCK)
         done = 0
         with np.errstate(all="ignore"):
-            for across, down in _tiles(chunk.offset // width, out.nbytes // width, columns.shape[1]):
+            for across, down in _tiles(start, out.nbytes // width, columns.shape[1]):
                 left, right = rows[across], columns[:, down]
                 size = left.shape[0] * right.shape[1]
                 tile = slice(done * width, (done + size) * width)

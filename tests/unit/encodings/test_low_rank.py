@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from updates import REALS, ROWS, Memory, chunk_of, golden, round_trip, stored_size, tensor, values_of
 
 from git_theta_ext.errors import CorruptError
-from git_theta_ext.interfaces import Base, Chunk, Fit
+from git_theta_ext.interfaces import Base, Chunk, Fit, to_float64
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.testing.encodings import EncodingTests
 from git_theta_plugins.encodings import _intervals, _low_rank_fit, _narrow_intervals, _range_finder
@@ -306,3 +306,18 @@ def test_steps_by_the_narrowest_intervals_lead_into_most_of_all_intervals():
         left, _ = _narrow_intervals.improve(across, left, right, (0.6, float(update.half.min())))
         right = _narrow_intervals.improve(down, right.T, left.T, (0.6, float(update.half.min())))[0].T
     assert before < 0.95 < (np.abs(left @ right - update.centre) <= update.half).mean()
+
+
+@pytest.mark.parametrize("blurred", [True, False])
+def test_the_search_takes_the_last_rounds_unless_the_parent_was_rounded_as_well(blurred, monkeypatch):
+    rng = np.random.default_rng(5)
+    whole = (rng.standard_normal((600, 600)) * 0.02).astype(np.float32)
+    update = rng.standard_normal((600, 4)) @ rng.standard_normal((4, 600)) * 1e-4
+    parent = tensor("BF16", whole)
+    exact = to_float64(parent.data, parent.spec.dtype).reshape(whole.shape)
+    target = tensor("BF16", (whole if blurred else exact) + update)
+    last = []
+    improve = _range_finder.improve
+    monkeypatch.setattr(_range_finder, "improve", lambda *args: last.append(0) or improve(*args))
+    assert ENCODING.fit(target, parent) is not None
+    assert bool(last) != blurred
