@@ -25,7 +25,8 @@ _DIGITS = 16
 _LONGEST = 1 << 17
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|;|[^\s;"]+')
 _PLAIN = re.compile(r"[A-Za-z0-9_.*?/=+:,@\[\]-]+")
-_TAIL = re.compile(r"(.*) \(git-theta ([^\s,()]+)((?:, [^\s,()]+ [0-9]{1,9})*), digest ([0-9a-f]{16})\)")
+_TOOL = "git-theta"
+_TAIL = re.compile(rf"(.*) \({_TOOL} ([^\s,()]+)((?:, [^\s,()]+ [0-9]{{1,9}})*), digest ([0-9a-f]{{{_DIGITS}}})\)")
 _BY, _RESOLVED = "by", "resolved"
 _KEYWORDS = frozenset({_BY, _RESOLVED})
 
@@ -72,7 +73,7 @@ class ShortRecord:
     def to_text(self) -> str:
         """Return the line."""
         versions = "".join(f", {name} {version}" for name, version in self.versions.items())
-        return f"{self.body} (git-theta {self.tool}{versions}, digest {self.digest})"
+        return f"{self.body} ({_TOOL} {self.tool}{versions}, digest {self.digest})"
 
     @classmethod
     def from_text(cls, text: str) -> ShortRecord:
