@@ -22,7 +22,10 @@ SMALL = 4096
 """Bytes of a small tensor."""
 
 _MEGABYTE = (16, 1 << 16)
-"""Tensors of the model of a long history, and their size in bytes."""
+"""Tensors of the model of a history, and their size in bytes."""
+
+_LITTLE = (4, SMALL)
+"""The same of a long history."""
 
 MOST = 1.1
 """The largest exponent that counts as linear: noise and the caches of a CPU add to it."""
@@ -189,12 +192,12 @@ def _files(files: int, place: Path, env: dict[str, str]) -> dict[str, float]:
     return _versions(place, env, write)
 
 
-def _commits(commits: int, place: Path, env: dict[str, str]) -> dict[str, float]:
+def _commits(commits: int, place: Path, env: dict[str, str], model: tuple[int, int] = _MEGABYTE) -> dict[str, float]:
     steps = _Steps(place, env)
-    add_history(steps.repository, commits, *_MEGABYTE, _LOG)
+    add_history(steps.repository, commits, *model, _LOG)
     steps.transfer()
     steps.maintain()
-    write_model(steps.repository.model, *_MEGABYTE, commits)
+    write_model(steps.repository.model, *model, commits)
     steps.run("add", "add", "--all")
     steps.commit("one more")
     steps.run("push, one more", "push", "--quiet", "origin", "main")
@@ -202,10 +205,14 @@ def _commits(commits: int, place: Path, env: dict[str, str]) -> dict[str, float]
     steps.run("checkout", "checkout", "--quiet", "HEAD~1")
     if shutil.which("git-lfs"):
         lfs = _Steps(place, env, LFS)
-        add_lfs_history(lfs.repository, commits, *_MEGABYTE)
+        add_lfs_history(lfs.repository, commits, *model)
         lfs.run("push", "push", "--quiet", "--all", "origin")
         steps.spent["push by git-lfs"] = lfs.spent["push"]
     return steps.spent
+
+
+def _long(commits: int, place: Path, env: dict[str, str]) -> dict[str, float]:
+    return _commits(commits, place, env, _LITTLE)
 
 
 def _branches(branches: int, place: Path, env: dict[str, str]) -> dict[str, float]:
@@ -232,7 +239,8 @@ AXES = {
     "tensors": Axis("of 4 kB", (100, 1000, 10_000, 100_000), _tensors),
     "few tensors": Axis("times 4 kB in 10", (100, 1000, 10_000, 100_000), _one_tensor),
     "files": Axis("files", (1, 10, 100, 1000), _files),
-    "commits": Axis("commits", (10, 100, 1000, 10_000), _commits),
+    "commits": Axis("commits", (10, 100, 1000), _commits),
+    "small commits": Axis("commits", (100, 1000, 10_000), _long),
     "branches": Axis("branches", (1, 10, 100), _branches),
     "heads": Axis("branches merged", (2, 8, 32), _heads),
 }

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.git.objects import local_blobs, named_digests
 from git_theta_ext.operations.distribution import distributed
-from git_theta_ext.operations.history.versions import latest_versions, versions
-from git_theta_ext.operations.maintenance.delta_candidates import PARENTS, candidates
+from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.idle import read_idle, state_of, write_idle
+from git_theta_ext.operations.maintenance.new_tensors import few_of, relatives, wanted_of
 from git_theta_ext.records import dataclass, field
-from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, smallest
+from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import sound
 from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wait_for_clock, wasted
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 from git_theta_ext.store.maintenance.write_plans import write_plans
-from git_theta_ext.store.store import DEEPEST_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,17 +27,12 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
+    from git_theta_ext.operations.maintenance.new_tensors import Few
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.maintenance.recode import WritePlans
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.outgoing import Going
 
-
-_FEW = 1 << 12
-"""Number of new tensors up to which only their possible parents are looked up, and not everything in the store."""
-
-_LATEST = (1 << 7, 1 << 10)
-"""Numbers of commits to read before all of history is."""
 
 _AREA = "gc"
 """Key of the work area; one garbage collection runs at a time."""
@@ -123,12 +116,13 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
                 if any(location.root == str(store.root) for location in locations)
             }
             store.prove(named & own, partial(smallest, depth=depth))
-        related = None if options.aggressive else _related(history, _entries(store, loose), depth)
+        few = None if options.aggressive else few_of(history, _entries(store, loose), depth)
+        related = None if few is None else few.related
         recoder = Recoder(
             store, depth, aggressive=options.aggressive, dry_run=options.dry_run, related=related, write=write
         )
         with workspace.reporter.progress("recoding", sum(_sizes(history, recoder.wants).values())) as advance:
-            recoded = recoder.run(candidates(history, recoder.wants), advance)
+            recoded = recoder.run(wanted_of(history, few, recoder.wants), advance)
     if recoded.tensors and not options.dry_run:
         wait_for_clock()
     store.refresh()  # recoding may have taken long
@@ -172,10 +166,11 @@ def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:
         CorruptError: A stored tensor cannot be decoded.
         ThetaError: An upload has failed.
     """
-    history = _relatives(workspace.repo, going.digests)
+    history = relatives(workspace.repo, going.digests)
     if not history:  # a first version has no parents
         return Recoded()
-    recoder = _recoder(workspace, going, history)
+    few = few_of(history, going.digests, workspace.settings.chain_depth)
+    recoder = _recoder(workspace, going, few)
     todo = _sizes(history, lambda digest: digest in going.digests and recoder.wants(digest))
     going.upload(going.digests - todo.keys())
     with workspace.reporter.progress("recoding", sum(todo.values())) as progress:
@@ -184,7 +179,7 @@ def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:
             progress(nbytes)
             going.upload(())
 
-        return recoder.run(candidates(history, todo.__contains__), advance, going.upload)
+        return recoder.run(wanted_of(history, few, todo.__contains__), advance, going.upload)
 
 
 def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest, int]) -> int:
@@ -199,9 +194,10 @@ def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest,
         CorruptError: A stored tensor cannot be decoded.
     """
     store, digests = workspace.store, going.digests
-    history = _relatives(workspace.repo, digests)
-    recoder = _recoder(workspace, going, history, dry_run=True)
-    recoder.run(candidates(history, lambda digest: digest in digests and recoder.wants(digest)))
+    history = relatives(workspace.repo, digests)
+    few = few_of(history, digests, workspace.settings.chain_depth)
+    recoder = _recoder(workspace, going, few, dry_run=True)
+    recoder.run(wanted_of(history, few, lambda digest: digest in digests and recoder.wants(digest)))
     held = smallest(starting_within(sound(store.locations(digests)), digests, going.there))
     chosen = {digest: one for digest, one in {**held, **recoder.planned}.items() if digest not in going.there}
     needed = ancestors(digests & chosen.keys(), chosen)
@@ -210,41 +206,14 @@ def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest,
     )
 
 
-def _relatives(repo: Repository, digests: AbstractSet[Digest]) -> list[Version]:
-    """Return the versions that have some tensors, and earlier ones that have all parents that are looked at.
-
-    If the tensors are few, only the latest commits are read, as long as these have enough parents. If there is a single
-    version, nothing is returned.
-    """
-    for commits in _LATEST if len(digests) <= _FEW else ():
-        history, all_of_them = latest_versions(repo, commits, least=2)
-        if all_of_them or _have_parents(history, digests):
-            return history
-    return versions(repo, least=2)
-
-
-def _have_parents(history: Sequence[Version], digests: AbstractSet[Digest]) -> bool:
-    """Return whether earlier versions would add no parents of some tensors."""
-    named = {digest for version in history for digest, _ in version.manifest.digests()}
-    groups = candidates(history, digests.__contains__)
-    return digests <= named and all(len(one.parents) == PARENTS for one in chain.from_iterable(groups))
-
-
-def _recoder(workspace: Workspace, going: Going, history: Sequence[Version], *, dry_run: bool = False) -> Recoder:
-    depth = workspace.settings.chain_depth
-    related = _related(history, going.digests, depth)
-    return Recoder(workspace.store, depth, dry_run=dry_run, going=(going.digests, going.there), related=related)
-
-
-def _related(history: Sequence[Version], digests: AbstractSet[Digest], depth: int) -> set[Digest] | None:
-    """Return some tensors and all that they may become deltas of, if they are few; None for everything in the store."""
-    # Chains above the tensors, such as those of updates on other branches, are not looked for.
-    if len(digests) > _FEW or depth + DEEPEST_HINT > MAX_CHAIN:
-        return None
-    related = set(digests)
-    for candidate in chain.from_iterable(candidates(history, digests.__contains__)):
-        related.update(parent for parent, _ in candidate.parents)
-    return related
+def _recoder(workspace: Workspace, going: Going, few: Few | None, *, dry_run: bool = False) -> Recoder:
+    return Recoder(
+        workspace.store,
+        workspace.settings.chain_depth,
+        dry_run=dry_run,
+        going=(going.digests, going.there),
+        related=None if few is None else few.related,
+    )
 
 
 def _entries(store: Store, names: AbstractSet[str]) -> set[Digest]:

@@ -184,10 +184,14 @@ def wait_for_clock() -> None:
 def _replaced(store: Store, needs: Needs, names: Sequence[str]) -> list[str]:
     """Return those of some packs whose needed tensors can be decoded from other packs, or are about to be copied."""
     relied = {name: {d for d in needs.held[name] & needs.needed if needs.chosen[d].pack != name} for name in names}
+    # In the order in which they were stored: deltas of the same tensors follow each other.
     todo = sorted(
-        digest
-        for digest in frozenset().union(*relied.values())
-        if needs.chosen[digest].pack and not store.was_verified(digest, needs.chosen[digest].pack)
+        (
+            digest
+            for digest in frozenset().union(*relied.values())
+            if needs.chosen[digest].pack and not store.was_verified(digest, needs.chosen[digest].pack)
+        ),
+        key=lambda digest: (needs.chosen[digest].pack, needs.chosen[digest].entry),
     )
     lost: set[Digest] = set()
     if not _all_decodable(store, needs.chosen, todo):

@@ -30,6 +30,9 @@ ENOUGH = 16
 EVERY = 32
 """One tensor in so many is compared in any case, because training may change."""
 
+RARELY = 8
+"""So is one after so many groups, such as versions of a model with few tensors of a kind."""
+
 _STAY = -1
 """A result: no delta is worth it. Other results are the index of a parent, for a delta of it."""
 
@@ -42,11 +45,28 @@ class _Record:
         result: The last one; None if it is not to be taken over.
         times: How often it came, one after the other.
         share: Stored bytes of a delta, as a share of the tensor's bytes.
+        tensors: Number of tensors that were not compared since.
+        groups: Number of groups of which none was compared since.
     """
 
     result: int | None = None
     times: int = 0
     share: float = 0.0
+    tensors: int = 0
+    groups: int = 0
+
+    def first(self, alike: Sequence[Choice]) -> Sequence[Choice]:
+        """Return which of a group of tensors to compare first."""
+        if self.times < ENOUGH:
+            step = max(1, min(EVERY, len(alike) // (ENOUGH - self.times)))
+            start = 0
+        else:
+            step = EVERY
+            start = 0 if self.groups >= RARELY else max(0, EVERY - self.tensors)
+        chosen = alike[start::step]
+        left = (len(alike) - 1 - start) % step if chosen else len(alike)
+        self.tensors, self.groups = (left, 0) if chosen else (self.tensors + left, self.groups + 1)
+        return chosen
 
 
 class Precedents:
@@ -61,7 +81,7 @@ class Precedents:
         self._records: dict[Hashable, _Record] = defaultdict(_Record)
 
     def first(self, choices: Sequence[Choice]) -> list[Choice]:
-        """Return the tensors to compare first, after which the others may be decided."""
+        """Return which of a group of tensors to compare first, after which the others may be decided."""
         chosen: list[Choice] = []
         kinds: dict[Hashable, list[Choice]] = defaultdict(list)
         for choice in choices:
@@ -70,8 +90,7 @@ class Precedents:
             else:
                 kinds[_kind(choice)].append(choice)
         for kind, alike in kinds.items():
-            least = max(1, ENOUGH - self._records[kind].times)
-            chosen += alike[:: max(1, min(EVERY, len(alike) // least))]
+            chosen += self._records[kind].first(alike)
         return chosen
 
     def note(self, choice: Choice, plan: StoragePlan | None) -> None:

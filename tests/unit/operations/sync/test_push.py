@@ -18,7 +18,7 @@ from git_theta_ext.errors import (
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.operations.maintenance import delta_candidates, gc
+from git_theta_ext.operations.maintenance import delta_candidates, new_tensors
 from git_theta_ext.operations.sync import push_survey
 from git_theta_ext.operations.sync.outgoing import RefUpdate
 from git_theta_ext.operations.sync.push import Push
@@ -455,21 +455,21 @@ def test_a_push_of_few_tensors_looks_at_their_parents_only_and_recodes_alike(pla
     if few:
         monkeypatch.setattr(Store, "all_locations", lambda _: pytest.fail("everything was looked up"))
     else:
-        monkeypatch.setattr(gc, "_FEW", 0)
+        monkeypatch.setattr(new_tensors, "_FEW", 0)
     estimated = place.look().nbytes
     assert estimated == pytest.approx(place.push().nbytes, rel=0.2)
     assert estimated < 100_000  # of 960,000
 
 
 def test_only_the_latest_commits_are_read_if_they_have_enough_parents(place, monkeypatch):
-    for module in (gc, delta_candidates):
+    for module in (new_tensors, delta_candidates):
         monkeypatch.setattr(module, "PARENTS", 2)
-    monkeypatch.setattr(gc, "_LATEST", (4,))
+    monkeypatch.setattr(new_tensors, "_LATEST", (4,))
     digests = [place.commit(seed) for seed in range(1, 7)]
     renamed = place.commit(7, path="other.pt", name="v")
 
     def read(*wanted):
-        history = gc._relatives(place.repo, set(wanted))
+        history = new_tensors.relatives(place.repo, set(wanted))
         return [parameter.digest for version in history for parameter in version.manifest.parameters.values()]
 
     assert read(digests[5]) == [*digests[3:], renamed]

@@ -7,7 +7,7 @@ from git_theta_ext.store.deltas.chains import smallest
 from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.store.maintenance import precedents, recode
 from git_theta_ext.store.maintenance.cheapest import Candidate, PossibleParent, StoragePlan
-from git_theta_ext.store.maintenance.precedents import ENOUGH, EVERY, Precedents
+from git_theta_ext.store.maintenance.precedents import ENOUGH, EVERY, RARELY, Precedents
 from git_theta_ext.store.maintenance.recode import Recoder
 
 SPEC = TensorSpec.of("F32", (512,))
@@ -33,6 +33,17 @@ def test_enough_equal_results_decide_for_the_others():
     assert found.decides(made[1])
     assert found.plan(made[1]) == plan(made[1])
     assert len(found.first(made[:EVERY])) == 1  # in later versions too
+
+
+@pytest.mark.parametrize(("alike", "apart"), [(1, RARELY + 1), (8, EVERY // 8), (EVERY, 1)])
+def test_one_tensor_is_compared_after_many_groups_or_tensors(alike, apart):
+    found, made = Precedents(), [choice(number) for number in range(EVERY)]
+    for one in found.first(made)[:ENOUGH]:
+        found.note(one, plan(one))
+    assert found.decides(made[0])
+    compared = [len(found.first(made[:alike])) for _ in range(10 * apart)]
+    assert sum(compared) in {9, 10, 11}
+    assert not any(compared[at] and compared[at + 1] for at in range(len(compared) - 1) if apart > 1)
 
 
 def test_different_results_decide_nothing():
