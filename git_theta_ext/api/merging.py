@@ -18,8 +18,8 @@ from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.merging.planning.casts import find_casts, values_to_read
 from git_theta_ext.merging.planning.plan import plan
-from git_theta_ext.merging.rules.file import read_rules
-from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, Rules, choice
+from git_theta_ext.merging.rules.file import is_every_side, read_rules
+from git_theta_ext.merging.rules.rules import CHANGED_SIDES, DEFAULT_METHOD, Rules, choice
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
@@ -57,12 +57,13 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     method: str | None = None,
     *,
     base: Model | None = None,
-    weights: Sequence[float] = (),
+    weights: Sequence[float | Sequence[float]] = (),
+    sides: str = CHANGED_SIDES,
     rules: str | None = None,
     statistics: Sequence[StateDict] = (),
     device: str = "auto",
     repository: Place = ".",
-    **options: float | str,
+    **options: float | str | Sequence[float],
 ) -> dict[str, torch.Tensor]:
     """Merge models by parameter, with the methods, rules and bits of ``git merge``.
 
@@ -75,12 +76,14 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
         method: Name of a merge method. The default is ``average``; see docs/merging.md.
         base: The common ancestor. If all models are versions, the default is the ancestor that git would use.
         weights: One for each model, for methods that take weights.
+        sides: ``all`` if models that did not change a parameter take part in its merge, as papers define methods.
         rules: Content of a ``.thetamerge`` file, instead of a method.
         statistics: Statistics of each model, as ``git_theta_ext.statistics.collect.collect`` returns them. For
             versions the default are those beside the checkpoint.
         device: ``auto``, ``cpu``, ``cuda`` (all CUDA devices) or ``cuda:N``; see docs/merging.md.
         repository: A directory in the repository of the versions, or a ``git.Repo`` of GitPython.
-        **options: Options of the method. A name that Python reserves gets an underscore, as in ``lambda_=0.5``.
+        **options: Options of the method. A list has the values from the first layer to the last one. A name that Python
+            reserves gets an underscore, as in ``lambda_=0.5``.
 
     Returns:
         New tensors by name, on the CPU, in the element types of the first model.
@@ -93,7 +96,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     if not models:
         raise UsageError("no model to merge", hint="git_theta_ext.merge([one, other])")
     require("torch", "git_theta_ext.merge")
-    merge_rules = _rules(method, options, weights, rules)
+    merge_rules = _rules(method, options, weights, sides, rules)
     folder = folder_of(repository)
     names = [model for model in models if isinstance(model, str)]
     if len(names) == len(models) and not statistics and (base is None or isinstance(base, str)):
@@ -134,11 +137,19 @@ def _planned(models: _Models, rules: Rules) -> Plan:
     return plan(models.base, models.sides, rules, baseless=baseless, casts=casts, mixed=True)
 
 
-def _rules(method: str | None, options: Mapping[str, float | str], weights: Sequence[float], text: str | None) -> Rules:
+def _rules(
+    method: str | None,
+    options: Mapping[str, float | str | Sequence[float]],
+    weights: Sequence[float | Sequence[float]],
+    sides: str,
+    text: str | None,
+) -> Rules:
+    every_side = is_every_side(sides, "merge()")
     if text is None:
         values = {name.removesuffix("_"): value for name, value in options.items()}
-        return Rules(choice(method or DEFAULT_METHOD, values, weights, origin="merge()"))
-    if method is not None or options or weights:
+        chosen = choice(method or DEFAULT_METHOD, values, weights, origin="merge()")
+        return Rules(replace(chosen, every_side=every_side))
+    if method is not None or options or weights or every_side:
         raise UsageError("rules cannot be combined with a method or options", hint="write the method into rules")
     return read_rules(text.encode())
 

@@ -57,6 +57,9 @@ GIT_OPTIONS = frozenset(
 )
 """Options of git's own strategies (git-merge(1), "Merge strategies"). All others are for checkpoints."""
 
+_SIDES = 2
+"""Of a merge of one branch into the current one."""
+
 
 @dataclass(frozen=True)
 class Invocation:
@@ -129,6 +132,7 @@ def _merge(output: Output, invocation: Invocation) -> int:
 def _recursive(output: Output, invocation: Invocation) -> int:
     if invocation.words:  # else the driver would report them as set in the environment
         merge_rules(rule_sources(Repository.discover()), words=invocation.words)
+        _check_weights(invocation.words)
     command = [
         "git",
         "merge-recursive",
@@ -145,6 +149,12 @@ def _recursive(output: Output, invocation: Invocation) -> int:
     os.environ[FINISHED_LATER] = "1"
     code = subprocess.run(command, cwd=_users_directory(), check=False).returncode
     return _finished(output, invocation) if code in {MERGED, CONFLICTS} else code
+
+
+def _check_weights(words: Sequence[str]) -> None:
+    count = len(parse_override("command line", words).weights)
+    if count not in {0, _SIDES}:
+        raise UsageError(f"{count} weights are given for {_SIDES} sides", hint="-X weights=0.7,0.3, ours first")
 
 
 def _finished(output: Output, invocation: Invocation) -> int:

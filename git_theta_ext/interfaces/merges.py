@@ -87,6 +87,7 @@ class MergeContract:
         options: The options by name. They are checked before the merge and passed in ``Piece.options``.
         weighted: Whether the method takes a weight for each branch, from ``Piece.weights``. Otherwise weights are an
             error.
+        negative_weights: Whether weights may be negative: the method adds weighted changes, and divides by no weights.
         branches: The minimum and maximum number of branches. A parameter that more or fewer changed is a conflict.
         trims: Whether the method needs ``Piece.trims``. The task vectors are read once more for it. The method must
             have the options ``density``, ``scope`` and ``ties``.
@@ -118,6 +119,7 @@ class MergeContract:
     granularity: Literal["element", "row", "matrix", "pair"] = "element"
     options: Mapping[str, Option] = field(default_factory=dict)
     weighted: bool = False
+    negative_weights: bool = False
     branches: tuple[int, int] = (1, MAX_BRANCHES)
     trims: bool = False
     stochastic: bool = False

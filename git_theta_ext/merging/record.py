@@ -20,6 +20,7 @@ from git_theta_ext.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.planning.plan import Plan
 
 TRAILER = "Theta-Merge"
@@ -89,7 +90,7 @@ class Record:
             plan: The plan that followed from them.
             unread: Parameters that were left in conflict, because values could not be read.
         """
-        if not plan.complete or not any(len({d.sides[number] for number in d.changed_by}) > 1 for d in plan.decisions):
+        if not plan.complete or not any(map(_decided_by_rules, plan.decisions)):
             return None
         base, *sides = manifests
         methods = {decision.choice.method for decision in plan.decisions if decision.action == "compute"}
@@ -151,6 +152,12 @@ class Record:
         if not _LEAST_SIDES <= len(record.sides) <= MOST_SIDES:
             raise MergeError(f"not a valid record of a merge, it has {len(record.sides)} sides: {text[:80]}")
         return record
+
+
+def _decided_by_rules(decision: Decision) -> bool:
+    """Return whether the rules mattered for a parameter."""
+    several = len({decision.sides[number] for number in decision.changed_by}) > 1
+    return several or (decision.choice.every_side and bool(decision.changed_by))
 
 
 def _text(value: object) -> str:

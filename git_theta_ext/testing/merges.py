@@ -238,6 +238,7 @@ def array_scratch_bytes(method: MergeMethod, piece: Piece) -> int:
 def _variants(contract: MergeContract, piece: Piece) -> Iterator[Piece]:
     """Yield a piece with all words of its options, with weights and without, and with both kinds of trims."""
     weights = [piece.weights, *([tuple(2.0 + n for n in range(len(piece.branches)))] if contract.weighted else [])]
+    weights += [tuple((-1.0) ** n for n in range(len(piece.branches)))] if contract.negative_weights else []
     trims = [piece.trims, *([(_EXACTLY,) * len(piece.branches)] if contract.trims else [])]
     words = [{}, *({name: word} for name, option in contract.options.items() for word in option.choices)]
     for branch_weights, kept, chosen in product(weights, trims, words):

@@ -23,6 +23,7 @@ class TaskArithmetic:
         symmetric=False,
         options={"lambda": LAMBDA},
         weighted=True,
+        negative_weights=True,
         arrays=True,
         integers=True,
         scratch=pieces(0, 1),

@@ -99,7 +99,7 @@ def _parameter(decision: Decision, unit: str | None) -> dict[str, Any]:
     if decision.action == "compute":
         choice = decision.choice
         row |= {"method": choice.method, "options": dict(choice.options), "weights": list(choice.weights)}
-        row |= {"rule": choice.origin, "grow": choice.grow}
+        row |= {"rule": choice.origin, "grow": choice.grow, "sides": "all" if choice.every_side else "changed"}
     return row | {"reads": _reads(decision)}
 
 

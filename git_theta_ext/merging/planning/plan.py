@@ -10,11 +10,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
+from git_theta_ext.merging.planning.all_sides import with_all_sides
 from git_theta_ext.merging.planning.counters import for_counters
 from git_theta_ext.merging.planning.decision import Decision, decide, decide_disputed
 from git_theta_ext.merging.planning.layout_decision import LayoutDecision, decide_layout
 from git_theta_ext.merging.planning.renames import follow_renames
 from git_theta_ext.merging.planning.units import decide_units
+from git_theta_ext.merging.rules.layers import depths
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.units import QUANTISED
@@ -193,14 +195,16 @@ def plan(  # noqa: PLR0913 - named, and the last ones have defaults
     before = {} if base is None else base.parameters
     names = sorted({name for manifest in versions for name in manifest.parameters})
     disputed = {conflict.name for conflict in base.conflicts} if base is not None else set()
-    by_name = {}
+    by_name, depth = {}, depths(names)
     for name in names:
         values = [side.parameters.get(name) for side in sides]
-        chosen = for_counters(name, values, rules.choose(name))
+        chosen = for_counters(name, values, rules.choose(name, depth(name)))
         if name in disputed:
             by_name[name] = decide_disputed(name, values, chosen)
         else:
             by_name[name] = decide(name, before.get(name), values, chosen, baseless=baseless, casts=casts.get(name))
+    if any(choice.every_side for choice in rules.choices):
+        by_name = with_all_sides(by_name)
     for decision in by_name.values():
         _check_weights(decision)
     decided = decide_units(by_name)
@@ -232,7 +236,7 @@ def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:
         return []
     some = "1 parameter that only one side changed is taken as it is"
     what = some if alone == 1 else f"{alone} parameters that only one side changed are taken as they are"
-    return [f"{what}: options and weights of {' and '.join(methods)} do not apply"]
+    return [f"{what}: options and weights of {' and '.join(methods)} do not apply; sides=all applies them"]
 
 
 def with_decisions(plan: Plan, decisions: tuple[Decision, ...], pairs: tuple[PairDecision, ...]) -> Plan:

@@ -111,6 +111,15 @@ def decide_units(decisions: Mapping[str, Decision], versions: Versions | None = 
     return DecidedUnits(decided, tuple(pairs), tuple(units))
 
 
+def indivisible_units(decisions: Mapping[str, Decision]) -> Iterator[Unit]:
+    """Yield the units that are never merged by arithmetic.
+
+    Args:
+        decisions: The decision on each parameter, by name.
+    """
+    return _indivisible(_versions(decisions))
+
+
 def units_of(versions: Versions) -> Iterator[Unit]:
     """Yield the units among parameters.
 

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.rules.globs import matcher
-from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
+from git_theta_ext.merging.rules.rules import (
+    ALL_SIDES,
+    APPLY,
+    CHANGED_SIDES,
+    DEFAULT_METHOD,
+    Choice,
+    Rule,
+    Rules,
+    choice,
+    is_fixed,
+)
 from git_theta_ext.merging.rules.yaml_file import YamlFile
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
 FILE = ".thetamerge"
 _YAML = YamlFile(FILE, f"edit {FILE}; git theta merge --plan BRANCH checks it")
 _TOP = ("version", "defaults", "rules")
-_CHOICE = ("method", "with", "weights")
+_CHOICE = ("method", "with", "weights", "sides")
 _RULE = ("match", *_CHOICE)
 
 
@@ -39,16 +49,18 @@ class Override:
         method: Name of the method; None if only options change.
         options: Options by name, as text.
         weights: One weight for each side.
+        every_side: As for ``Choice``; None if it does not change.
     """
 
     origin: str
     method: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[float, ...] = ()
+    every_side: bool | None = None
 
 
 def parse_override(origin: str, words: Sequence[str]) -> Override:
-    """Read ``METHOD``, ``method=METHOD``, ``weights=W,W`` and ``OPTION=VALUE``.
+    """Read ``METHOD``, ``method=METHOD``, ``weights=W,W``, ``sides=all`` and ``OPTION=VALUE``.
 
     Raises:
         MergeError: A word has another form.
@@ -56,6 +68,7 @@ def parse_override(origin: str, words: Sequence[str]) -> Override:
     method: str | None = None
     options: dict[str, str] = {}
     weights: tuple[float, ...] = ()
+    every_side: bool | None = None
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name == "method":
@@ -65,9 +78,22 @@ def parse_override(origin: str, words: Sequence[str]) -> Override:
                 weights = tuple(map(float, value.split(",")))
             except ValueError as error:
                 raise MergeError(f"{origin}: weights {value!r} are not numbers", hint="weights=0.7,0.3") from error
+        elif name == "sides":
+            every_side = is_every_side(value, origin)
         else:
             options[name] = value
-    return Override(origin, method, options, weights)
+    return Override(origin, method, options, weights, every_side)
+
+
+def is_every_side(value: object, origin: str) -> bool:
+    """Return whether a value of ``sides`` lets all sides take part in a merge.
+
+    Raises:
+        MergeError: There is no such value.
+    """
+    if value not in (ALL_SIDES, CHANGED_SIDES):
+        raise MergeError(f"{origin}: 'sides' is {value!r}", hint=f"use {ALL_SIDES} or {CHANGED_SIDES}")
+    return value == ALL_SIDES
 
 
 def read_rules(text: bytes | None, overrides: Sequence[Override] = ()) -> Rules:
@@ -94,18 +120,18 @@ def overridden(rules: Rules, overrides: Sequence[Override]) -> Rules:
     named = [number for number, override in enumerate(overrides) if override.method is not None]
     for override in overrides[max(named, default=0) :]:  # what comes before a method is replaced, valid or not
         if override.method is not None:
-            rules = Rules(choice(override.method, override.options, override.weights, origin=override.origin))
-        elif override.options or override.weights:
+            chosen = choice(override.method, override.options, override.weights, origin=override.origin)
+            rules = Rules(replace(chosen, every_side=bool(override.every_side)))
+        elif override.options or override.weights or override.every_side is not None:
             rules = _changed(rules, override)
     return rules
 
 
 def _changed(rules: Rules, override: Override) -> Rules:
     """Change options in every choice that has them."""
-    every = [rules.defaults, *(rule.choice for rule in rules.rules)]
     for name, value in override.options.items():
-        if not any(name in choice.options for choice in every):
-            names = {"method", "weights"}.union(*(choice.options for choice in every))
+        if not any(name in choice.options for choice in rules.choices):
+            names = {"method", "weights", "sides"}.union(*(choice.options for choice in rules.choices))
             near = similar(name, sorted(names))
             raise MergeError(
                 f"{override.origin}: no method in the rules has the option {name!r}",
@@ -117,16 +143,19 @@ def _changed(rules: Rules, override: Override) -> Rules:
 
 
 def _with(chosen: Choice, override: Override) -> Choice:
-    options = {**chosen.options, **{name: v for name, v in override.options.items() if name in chosen.options}}
-    weights = override.weights or chosen.weights
-    if chosen.options == options and chosen.weights == weights:
+    every_side = chosen.every_side if override.every_side is None else override.every_side
+    if every_side != chosen.every_side:
+        chosen = replace(chosen, every_side=every_side, origin=override.origin, explicit=True)
+    options = chosen.written | {name: v for name, v in override.options.items() if name in chosen.options}
+    weights = override.weights or chosen.written_weights
+    if chosen.written == options and chosen.written_weights == [*weights]:
         return chosen
     if is_fixed(chosen.method) or chosen.method == APPLY:
         return chosen
     if not (chosen.options or find_merge(chosen.method).contract.weighted):
         return chosen
     changed = choice(chosen.method, options, weights, origin=override.origin, rule_index=chosen.rule_index)
-    return replace(changed, grow=chosen.grow)
+    return replace(changed, grow=chosen.grow, every_side=every_side)
 
 
 def _from_file(text: bytes) -> Rules:
@@ -139,12 +168,12 @@ def _from_file(text: bytes) -> Rules:
         raise _YAML.error(version or node, "expected the first key to be 'version: 1'")
     defaults = choice(DEFAULT_METHOD)
     if "defaults" in top:
-        defaults = _choice(top["defaults"], _YAML.mapping(top["defaults"], _CHOICE), 0, DEFAULT_METHOD)
+        defaults = _choice(top["defaults"], _YAML.mapping(top["defaults"], _CHOICE), 0, defaults)
     entries = _YAML.sequence(top["rules"], "rules") if "rules" in top else []
-    return Rules(defaults, tuple(_rule(entry, number, defaults.method) for number, entry in enumerate(entries, 1)))
+    return Rules(defaults, tuple(_rule(entry, number, defaults) for number, entry in enumerate(entries, 1)))
 
 
-def _rule(entry: yaml.Node, rule_index: int, fallback: str) -> Rule:
+def _rule(entry: yaml.Node, rule_index: int, fallback: Choice) -> Rule:
     keys = _YAML.mapping(entry, _RULE)
     if "match" not in keys:
         raise _YAML.error(entry, "the rule has no key 'match'")
@@ -158,8 +187,8 @@ def _rule(entry: yaml.Node, rule_index: int, fallback: str) -> Rule:
     return Rule(pattern, _choice(entry, keys, rule_index, fallback))
 
 
-def _choice(node: yaml.Node, keys: Mapping[str, yaml.Node], rule_index: int, fallback: str) -> Choice:
-    method = _YAML.value(keys["method"]) if "method" in keys else fallback
+def _choice(node: yaml.Node, keys: Mapping[str, yaml.Node], rule_index: int, fallback: Choice) -> Choice:
+    method = _YAML.value(keys["method"]) if "method" in keys else fallback.method
     options = _YAML.value(keys["with"]) if "with" in keys else {}
     weights = _YAML.value(keys["weights"]) if "weights" in keys else ()
     if not isinstance(method, str):
@@ -168,4 +197,8 @@ def _choice(node: yaml.Node, keys: Mapping[str, yaml.Node], rule_index: int, fal
         raise _YAML.error(keys["with"], "'with' must be a mapping of options")
     if not isinstance(weights, list | tuple):
         raise _YAML.error(keys["weights"], "'weights' must be a list of numbers")
-    return choice(method, options, weights, origin=_YAML.place(node), rule_index=rule_index)
+    every_side = fallback.every_side
+    if "sides" in keys:
+        every_side = is_every_side(_YAML.value(keys["sides"]), _YAML.place(keys["sides"]))
+    chosen = choice(method, options, weights, origin=_YAML.place(node), rule_index=rule_index)
+    return replace(chosen, every_side=every_side)

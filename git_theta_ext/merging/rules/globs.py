@@ -1,9 +1,9 @@
 """Patterns for the names of parameters in merge rules.
 
-``*`` and ``?`` match within one part between dots, ``**`` also matches dots, ``[…]`` is a character class, and all
-other characters match themselves. For example, ``model.layers.*.mlp.**`` matches everything inside the mlp of every
-layer, and ``**.bias`` every bias. A tensor that a checkpoint has in pieces is matched by its name: ``**.bias`` matches
-``a.bias[0:3]``.
+``*`` and ``?`` match within one part between dots, ``**`` also matches dots, ``[…]`` is a character class,
+``{8..11}`` is one of these numbers, and all other characters match themselves. For example, ``model.layers.*.mlp.**``
+matches everything inside the mlp of every layer, and ``**.bias`` every bias. A tensor that a checkpoint has in pieces
+is matched by its name: ``**.bias`` matches ``a.bias[0:3]``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from git_theta_ext.model.tensor_pieces import PIECE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_TOKEN = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+_TOKEN = re.compile(r"\*|\?|\[!?\]?[^\]]*\]|\{[0-9]+\.\.[0-9]+\}|.", re.DOTALL)
 _MOST_STARS = 3
 _MOST_CHARACTERS = 1000
+_MOST_NUMBERS = 10_000
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
@@ -53,10 +54,18 @@ def _translated(chunk: str) -> str:
         elif symbol == "?":
             parts.append(r"[^.]")
         elif len(symbol) > 1:
-            parts.append(_class(symbol))
+            parts.append(_numbers(symbol) if symbol.startswith("{") else _class(symbol))
         else:
             parts.append(re.escape(symbol))
     return "".join(parts)
+
+
+def _numbers(symbol: str) -> str:
+    """Translate a range of numbers, such as ``{8..11}``, both ends included."""
+    first, last = map(int, symbol[1:-1].split(".."))
+    if not first <= last < _MOST_NUMBERS:
+        raise ValueError(f"the numbers {symbol} are not in ascending order, or exceed {_MOST_NUMBERS - 1}")
+    return f"(?:{'|'.join(map(str, range(first, last + 1)))})"
 
 
 def _class(symbol: str) -> str:

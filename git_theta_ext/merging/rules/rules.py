@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError, PluginError
 from git_theta_ext.merging.rules.globs import matcher
+from git_theta_ext.merging.rules.layers import interpolated
+from git_theta_ext.merging.rules.options import checked_weights, number_or_word, values_by_depth
 from git_theta_ext.model.conflicts import MOST_SIDES, side_names
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge, names
@@ -16,7 +17,6 @@ from git_theta_ext.util.text import similar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from git_theta_ext.interfaces import Option
 
 FIXED_METHODS = ("ours", "theirs", "base", "conflict")
 """The methods that compute nothing and need no plug-in."""
@@ -27,7 +27,10 @@ APPLY = "apply"
 DEFAULT_METHOD = "average"
 DEFAULT_ORIGIN = "default"
 GROW = "grow"
+ALL_SIDES, CHANGED_SIDES = "all", "changed"
+"""The values of the key ``sides`` of a rule."""
 _NO_OPTIONS: Mapping[str, float | str] = MappingProxyType({})
+_NO_GRADIENTS: Mapping[str, tuple[float, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Choice:
             are merged, also the name of a side, such as ``theirs2``.
         options: A value for each option of the method.
         weights: One weight for each side of the merge; empty for equal weights.
+        gradients: Options whose value changes with the depth of a parameter: the values from the first layer to the
+            last one. ``options`` has the first value.
+        weight_gradients: Likewise for the weight of each side; empty if weights do not change.
+        every_side: Whether it decides every parameter that a side changed, and sides that did not change a parameter
+            take part in its merge. Otherwise a change by one side is taken.
         grow: Whether rows that one side appended are appended to the result for the other rows.
         origin: Where the choice comes from, for people.
         rule_index: Index of the rule, whose parameters share the scope ``rule``; 0 for the defaults.
@@ -48,6 +56,9 @@ class Choice:
     method: str
     options: Mapping[str, float | str] = field(default_factory=lambda: _NO_OPTIONS)
     weights: tuple[float, ...] = ()
+    gradients: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: _NO_GRADIENTS)
+    weight_gradients: tuple[tuple[float, ...], ...] = ()
+    every_side: bool = False
     grow: bool = False
     origin: str = DEFAULT_ORIGIN
     rule_index: int = 0
@@ -58,7 +69,27 @@ class Choice:
         """Method, options and weights, for people."""
         options = [f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in self.options.items()]
         weights = [f"weights={','.join(f'{weight:g}' for weight in self.weights)}"] if self.weights else []
-        return " ".join([*([GROW] if self.grow else []), self.method, *options, *weights])
+        sides = ["sides=all"] if self.every_side else []
+        return " ".join([*([GROW] if self.grow else []), self.method, *options, *weights, *sides])
+
+    @property
+    def written(self) -> dict[str, object]:
+        """The options as a rules file has them: lists for those that change with the depth."""
+        return {**self.options, **{name: list(values) for name, values in self.gradients.items()}}
+
+    @property
+    def written_weights(self) -> list[float | list[float]]:
+        """The weights as a rules file has them."""
+        return [list(values) if len(values) > 1 else values[0] for values in self.weight_gradients] or [*self.weights]
+
+    def at(self, depth: float) -> Choice:
+        """Return the choice for a parameter at a depth from 0 to 1."""
+        if not self.gradients and not self.weight_gradients:
+            return self
+        changed = {name: interpolated(values, depth) for name, values in self.gradients.items()}
+        weights = tuple(interpolated(values, depth) for values in self.weight_gradients) or self.weights
+        options = MappingProxyType({**self.options, **changed})
+        return replace(self, options=options, weights=weights, gradients=_NO_GRADIENTS, weight_gradients=())
 
 
 @dataclass(frozen=True)
@@ -92,10 +123,16 @@ class Rules:
         """
         return cls(choice(method, options, origin=origin))
 
-    def choose(self, parameter: str) -> Choice:
-        """Return the choice for a parameter."""
+    @property
+    def choices(self) -> list[Choice]:
+        """The defaults, and the choice of each rule."""
+        return [self.defaults, *(rule.choice for rule in self.rules)]
+
+    def choose(self, parameter: str, depth: float = 0.0) -> Choice:
+        """Return the choice for a parameter at a depth of the model, from 0 to 1."""
         compiled: list[tuple[Any, Choice]] = getattr(self, "_compiled")  # noqa: B009 - made in __post_init__
-        return next((choice for pattern, choice in compiled if pattern.fullmatch(parameter)), self.defaults)
+        chosen = next((choice for pattern, choice in compiled if pattern.fullmatch(parameter)), self.defaults)
+        return chosen.at(depth)
 
     def idle(self, parameters: Iterable[str]) -> list[Rule]:
         """Return the rules that match none of some parameters; usually their patterns are misspelled."""
@@ -126,22 +163,24 @@ class Rules:
 def _choice_dict(chosen: Choice) -> dict[str, object]:
     data: dict[str, object] = {"method": chosen.method}
     if chosen.options:
-        data["with"] = dict(chosen.options)
+        data["with"] = chosen.written
     if chosen.weights:
-        data["weights"] = list(chosen.weights)
+        data["weights"] = chosen.written_weights
+    if chosen.every_side:
+        data["sides"] = ALL_SIDES
     return data | ({"grow": True} if chosen.grow else {})
 
 
 def _choice_from(data: Mapping[str, Any], rule_index: int) -> Choice:
     options = dict(data.get("with", {}))
     chosen = choice(data["method"], options, data.get("weights", ()), origin="record", rule_index=rule_index)
-    return replace(chosen, grow=bool(data.get("grow", False)))
+    return replace(chosen, every_side=data.get("sides") == ALL_SIDES, grow=bool(data.get("grow", False)))
 
 
 def choice(
     method: str,
     options: Mapping[str, object] = _NO_OPTIONS,
-    weights: Iterable[float] = (),
+    weights: Iterable[object] = (),
     *,
     origin: str | None = None,
     rule_index: int = 0,
@@ -150,8 +189,9 @@ def choice(
 
     Args:
         method: Name of the method; ``grow`` merges by the method in the option ``method``, and appends new rows.
-        options: Options by name; numbers may be strings.
-        weights: One weight for each side of the merge.
+        options: Options by name; numbers may be strings. A list, or several numbers with commas, has the values from
+            the first layer of the model to the last one.
+        weights: One weight for each side of the merge; those that are lists change with the depth, too.
         origin: Where the choice comes from, for people; None for the built-in default.
         rule_index: Index of the rule; 0 for the defaults.
 
@@ -173,18 +213,33 @@ def choice(
     if unknown:
         hint = _nearest(unknown[0], contract.options) or f"its options are: {', '.join(contract.options) or 'none'}"
         raise MergeError(f"{place}method {method!r} has no option {unknown[0]!r}", hint=hint)
+    gradients = {
+        name: tuple(
+            float(number_or_word(_what(place, name, method), contract.options[name], value)) for value in values
+        )
+        for name, written in remaining.items()
+        if (values := values_by_depth(written, contract.options[name]))
+    }
+    first = {name: values[0] for name, values in gradients.items()}
     checked = {
-        name: _value(f"{place}option {name!r} of {method!r}", option, remaining.get(name, option.default))
+        name: number_or_word(_what(place, name, method), option, first.get(name, remaining.get(name, option.default)))
         for name, option in contract.options.items()
     }
+    by_depth = checked_weights(place, method, weights, contract)
     return Choice(
         method,
         MappingProxyType(checked),
-        _weights(place, method, weights, contract),
+        tuple(values[0] for values in by_depth),
+        MappingProxyType(gradients),
+        by_depth if any(len(values) > 1 for values in by_depth) else (),
         origin=origin or DEFAULT_ORIGIN,
         rule_index=rule_index,
         explicit=origin is not None,
     )
+
+
+def _what(place: str, name: str, method: str) -> str:
+    return f"{place}option {name!r} of {method!r}"
 
 
 def is_fixed(method: str) -> bool:
@@ -203,33 +258,3 @@ def _contract(method: str, place: str) -> Any:
 def _nearest(word: str, words: Iterable[str]) -> str:
     near = similar(word, words)
     return f"did you mean {near!r}" if near else ""
-
-
-def _value(what: str, option: Option, written: object) -> float | str:
-    if option.choices:
-        if written not in option.choices:
-            raise MergeError(f"{what} is {written!r}", hint=f"use one of {', '.join(option.choices)}")
-        return str(written)
-    kind = "an integer" if option.whole else "a number"
-    hint = f"use {kind} from {option.least:g} to {option.most:g}"
-    try:
-        value = math.nan if isinstance(written, bool) else float(written)  # type: ignore[arg-type]
-    except (ValueError, TypeError, OverflowError) as error:
-        raise MergeError(f"{what} is {written!r}", hint=hint) from error
-    if not option.least <= value <= option.most or (option.whole and not value.is_integer()):
-        raise MergeError(f"{what} is {written!r}", hint=hint)
-    return value
-
-
-def _weights(place: str, method: str, weights: Iterable[float], contract: Any) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(weight) for weight in weights)
-    except (ValueError, TypeError) as error:
-        raise MergeError(f"{place}weights must be numbers, one for each side", hint="weights: [0.7, 0.3]") from error
-    if numbers and not contract.weighted:
-        raise MergeError(f"{place}method {method!r} takes no weights")
-    if any(not 0 <= weight <= 1e6 for weight in numbers) or (numbers and not any(numbers)):  # noqa: PLR2004 - a bound
-        raise MergeError(
-            f"{place}weights {list(numbers)} are not allowed", hint="use numbers from 0 to 1e6 that are not all 0"
-        )
-    return numbers

@@ -98,7 +98,14 @@ def _instead(replay: str | None, operation: Operation) -> Callable[[Choice], Cho
         replacement = choice(
             override.method or APPLY, override.options, override.weights, origin=f"git {operation.name}"
         )
-    return lambda rule: rule if is_fixed(rule.method) else replace(replacement, rule_index=rule.rule_index)
+
+    def replayed(rule: Choice) -> Choice:
+        """Return what a rule means for a replay: a change by one side alone is part of the result in any case."""
+        if is_fixed(rule.method):
+            return replace(rule, every_side=False)
+        return replace(replacement, rule_index=rule.rule_index)
+
+    return replayed
 
 
 def _mean(rule: Choice) -> Choice:
@@ -106,7 +113,7 @@ def _mean(rule: Choice) -> Choice:
     if is_fixed(rule.method) or rule.method == APPLY:
         return rule
     origin = rule.origin if rule.explicit else None
-    return choice(DEFAULT_METHOD, weights=rule.weights, origin=origin, rule_index=rule.rule_index)
+    return choice(DEFAULT_METHOD, weights=rule.written_weights, origin=origin, rule_index=rule.rule_index)
 
 
 def _mapped(rules: Rules, mapping: Callable[[Choice], Choice]) -> Rules:
