@@ -154,7 +154,9 @@ def _recursive(output: Output, invocation: Invocation) -> int:
 def _check_weights(words: Sequence[str]) -> None:
     count = len(parse_override("command line", words).weights)
     if count not in {0, _SIDES}:
-        raise UsageError(f"{count} weights are given for {_SIDES} sides", hint="-X weights=0.7,0.3, ours first")
+        raise UsageError(
+            f"{count} weights are given for {_SIDES} sides", hint="give one weight for each side, ours first"
+        )
 
 
 def _finished(output: Output, invocation: Invocation) -> int:

@@ -1,4 +1,4 @@
-"""Preview a merge of models, report on one, or compute one again.
+"""Preview a merge of models, try several methods, report on a merge, or compute one again.
 
 To merge, use git merge BRANCH, or git merge -s theta BRANCH ... for several branches at once.
 """
@@ -14,11 +14,13 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render import plan as plan_text
 from git_theta_ext.cli.render import report as report_text
+from git_theta_ext.cli.render import trials as trials_text
 from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.cli.render.report_page import report_page
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.merging.reporting.report import bytes_to_read, taken
+from git_theta_ext.operations.merge.comparison import compared_trials
 from git_theta_ext.operations.merge.preview import plan_merge
 from git_theta_ext.operations.merge.replay import measure_merge, recorded_merges, replay
 from git_theta_ext.operations.workspace import Workspace
@@ -60,13 +62,21 @@ def register(parser: argparse.ArgumentParser) -> None:
         const=_report,
         help="show what the merge commit REV did to parameters that several sides changed; default: HEAD",
     )
+    modes.add_argument(
+        "--try",
+        metavar="WORDS",
+        dest="tries",
+        action="append",
+        help="merge with a method and its options, such as 'method=ties density=0.1', and compare the results; repeat"
+        " it for each method. Nothing is committed, and the index, the work tree and the store do not change",
+    )
     parser.add_argument("--html", metavar="FILE", type=Path, help="with --report: write the report as an HTML page")
     parser.add_argument(
         "revisions",
         metavar="REV",
         nargs="*",
         action=RevisionsAndPaths,
-        help="branches to merge, or one merge commit; with --plan, files and directories may follow after --",
+        help="branches to merge, or one merge commit; with --plan and --try, files and directories may follow after --",
     )
     parser.add_argument(
         "-X",
@@ -74,25 +84,27 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="with --plan: option of the merge, as for git merge -s theta",
+        help="with --plan and --try: option of the merge, as for git merge -s theta",
     )
     add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Look at a merge."""
+    if args.tries:
+        args.action = _try
     if args.action is None:
         branches = " ".join(args.revisions) or "BRANCH"
         strategy = "-s theta " if len(args.revisions) > 1 else ""
         raise UsageError(
             "git theta merge does not merge branches; git merge does", hint=f"git merge {strategy}{branches}"
         )
-    if args.words and args.action is not _plan:
-        raise UsageError("-X needs --plan", hint="git theta merge --report HEAD")
+    if args.words and args.action not in {_plan, _try}:
+        raise UsageError("-X needs --plan or --try", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:
         raise UsageError("--html needs --report", hint=f"git theta merge --report --html {quote(str(args.html))}")
-    if args.paths and args.action is not _plan:
-        raise UsageError("paths need --plan", hint="git theta merge --plan BRANCH -- PATH")
+    if args.paths and args.action not in {_plan, _try}:
+        raise UsageError("paths need --plan or --try", hint="git theta merge --plan BRANCH -- PATH")
     output = output_of(args)
     with Workspace.discover(output) as workspace:
         code: int = args.action(output, workspace, args)
@@ -100,16 +112,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
-    revisions, words = args.revisions, args.words
-    if not revisions:
+    if not args.revisions:
         raise UsageError("--plan needs the branches to merge", hint=EXAMPLE)
-    places = [os.path.normpath(workspace.repo.prefix + path) for path in args.paths or ()]
-    previews = plan_merge(workspace, revisions, words, places)
+    previews = plan_merge(workspace, args.revisions, args.words, _places(workspace, args))
     lines = [line for path, preview in previews.items() for line in plan_text.lines(path, preview)]
     data = [plan_text.to_json(path, preview) for path, preview in previews.items()]
-    where = f" in {shortlist(args.paths)}" if args.paths else ""
-    output.result({"plans": data}, lines or [f"no checkpoint{where} was changed on more than one side"])
+    output.result({"plans": data}, lines or [_nothing(args)])
     return int(any(plan_text.conflicts(preview.plan) for preview in previews.values()))
+
+
+def _places(workspace: Workspace, args: argparse.Namespace) -> list[str]:
+    return [os.path.normpath(workspace.repo.prefix + path) for path in args.paths or ()]
+
+
+def _try(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
+    if not args.revisions:
+        raise UsageError(
+            "--try needs the branches to merge", hint="git theta merge --try method=ties --try method=average BRANCH"
+        )
+    tries = [[*args.words, *words.split()] for words in args.tries]
+    compared = list(compared_trials(workspace, args.revisions, tries, _places(workspace, args)))
+    lines = trials_text.lines(compared, args.revisions) if compared[0].trial.models else [_nothing(args)]
+    output.result({"trials": [trials_text.to_json(trial) for trial in compared]}, lines)
+    return int(all(trial.trial.conflicts for trial in compared))
+
+
+def _nothing(args: argparse.Namespace) -> str:
+    where = f" in {shortlist(args.paths)}" if args.paths else ""
+    return f"no checkpoint{where} was changed on more than one side"
 
 
 def _replay(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
