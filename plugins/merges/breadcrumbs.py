@@ -30,7 +30,6 @@ class Breadcrumbs:
             "lambda": LAMBDA,
         },
         weighted=True,
-        negative_weights=True,
         arrays=True,
         scratch=pieces(7, 1),
         reference="https://arxiv.org/abs/2312.06795",

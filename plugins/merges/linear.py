@@ -23,6 +23,7 @@ class Linear:
         needs_base=False,
         symmetric=True,
         weighted=True,
+        negative_weights=True,
         arrays=True,
         scratch=scratch,
         reference="https://arxiv.org/abs/2203.05482",
