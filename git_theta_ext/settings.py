@@ -84,6 +84,13 @@ MERGE_DEVICE = Setting(
     "Device that computes merges: `cpu`, `cuda` (all CUDA devices), `cuda:N`, or `auto`, which is CUDA for methods that"
     " multiply or decompose matrices if a device works, and the CPU for everything else.",
 )
+MERGE_EVALUATE = Setting(
+    "theta.merge.evaluate",
+    "command",
+    "",
+    "Command by which `git theta merge --search FILE` evaluates a model if there is no `--eval`. `{checkpoint}` in it"
+    " is the path of the model. A file of the work tree cannot set it. See [Search](search.md).",
+)
 CLUSTER = Setting(
     "theta.cluster",
     "address",
@@ -104,6 +111,7 @@ SETTINGS = (
     MERGE_OPTIONS,
     MERGE_REPLAY,
     MERGE_DEVICE,
+    MERGE_EVALUATE,
     CLUSTER,
     Setting(
         "theta.remote.<name>.url",

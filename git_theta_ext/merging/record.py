@@ -57,6 +57,7 @@ class Record:
         tool: Version of git-theta.
         unread: Parameters that were left in conflict, because values could not be read.
         unread_types: Likewise, because it was unknown whether a side only changed their element type.
+        search: How the rules were chosen by evaluation; empty if they were not.
     """
 
     path: str
@@ -69,6 +70,7 @@ class Record:
     tool: str = ""
     unread: tuple[str, ...] = ()
     unread_types: tuple[str, ...] = ()
+    search: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def of(  # noqa: PLR0913, PLR0917 - what a record holds
@@ -118,6 +120,8 @@ class Record:
                 {**step.rules.to_dict(), "parameters": step.patterns} | ({"unread": step.unread} if step.unread else {})
                 for step in self.steps
             ]
+        if self.search:
+            data["search"] = dict(self.search)
         return json.dumps(data | {"git-theta": self.tool}, separators=(",", ":"), ensure_ascii=True)
 
     @classmethod
@@ -146,6 +150,7 @@ class Record:
                 _text(data["git-theta"]),
                 _texts(data.get("unread", [])),
                 _texts(data.get("unread_types", [])),
+                {_text(name): _text(value) for name, value in data.get("search", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise MergeError(f"not a valid record of a merge: {text[:80]}") from error

@@ -27,7 +27,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|;|[^\s;"]+')
 _PLAIN = re.compile(r"[A-Za-z0-9_.*?/=+:,@\[\]-]+")
 _TOOL = "git-theta"
 _TAIL = re.compile(rf"(.*) \({_TOOL} ([^\s,()]+)((?:, [^\s,()]+ [0-9]{{1,9}})*), digest ([0-9a-f]{{{_DIGITS}}})\)")
-_BY, _RESOLVED = "by", "resolved"
+_BY, _RESOLVED, _CHOSEN = "by", "resolved", "chosen"
 _KEYWORDS = frozenset({_BY, _RESOLVED})
 
 
@@ -40,6 +40,7 @@ class ShortRecord:
         path: Path of the merged checkpoint.
         rules: The rules, which are one choice; None for those in the rules file of the first parent.
         steps: Resolutions after the merge, in order.
+        search: How the rules were chosen by evaluation; empty if they were not.
         versions: Version of each method that computed something.
         tool: Version of git-theta.
         digest: Digest of what was merged, the body and the rules file.
@@ -49,6 +50,7 @@ class ShortRecord:
     path: str
     rules: Rules | None
     steps: tuple[Step, ...]
+    search: Mapping[str, str]
     versions: Mapping[str, int]
     tool: str
     digest: str
@@ -66,9 +68,11 @@ class ShortRecord:
         parts += [
             " ".join([_RESOLVED, *map(_quoted, step.patterns), _BY, _choice_words(step.rules)]) for step in record.steps
         ]
+        if record.search:
+            parts.append(" ".join([_CHOSEN, *(_quoted(f"{name}={value}") for name, value in record.search.items())]))
         body = "; ".join(parts)
         digest = _digest(record.base, record.sides, body, rules_file)
-        return cls(body, record.path, rules, record.steps, record.versions, record.tool, digest)
+        return cls(body, record.path, rules, record.steps, record.search, record.versions, record.tool, digest)
 
     def to_text(self) -> str:
         """Return the line."""
@@ -90,12 +94,14 @@ class ShortRecord:
         try:
             first, *others = _segments(body)
             (path,), words = _divided(first)
+            search = _search(others.pop()) if others and others[-1][0] == (_CHOSEN, False) else {}
             steps = tuple(_step(segment) for segment in others)
             rules = None if words == [FILE] else _rules(words)
         except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise _invalid(text) from error
         numbers = dict(pair.split() for pair in versions.split(", ")[1:])
-        return cls(body, path, rules, steps, {name: int(number) for name, number in numbers.items()}, tool, digest)
+        counted = {name: int(number) for name, number in numbers.items()}
+        return cls(body, path, rules, steps, search, counted, tool, digest)
 
     def restored(
         self,
@@ -117,7 +123,15 @@ class ShortRecord:
         if _digest(base, sides, self.body, rules_file) != self.digest:
             return None
         return Record(
-            self.path, base, tuple(sides), tuple(commits), rules, self.versions, steps=self.steps, tool=self.tool
+            self.path,
+            base,
+            tuple(sides),
+            tuple(commits),
+            rules,
+            self.versions,
+            steps=self.steps,
+            tool=self.tool,
+            search=self.search,
         )
 
 
@@ -195,6 +209,13 @@ def _step(segment: Sequence[tuple[str, bool]]) -> Step:
         raise ValueError("expected a resolution")
     patterns, words = _divided(segment[1:])
     return Step(_rules(words), tuple(patterns))
+
+
+def _search(segment: Sequence[tuple[str, bool]]) -> dict[str, str]:
+    pairs = [word.partition("=") for word, _ in segment[1:]]
+    if not pairs or not all(equals for _, equals, _ in pairs):
+        raise ValueError("expected what is known about a search")
+    return {name: value for name, _, value in pairs}
 
 
 def _rules(words: Sequence[str]) -> Rules:

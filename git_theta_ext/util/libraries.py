@@ -7,7 +7,14 @@ from importlib.util import find_spec
 
 from git_theta_ext.errors import LibraryError
 
-_EXTRAS = {"torch": "merge", "safetensors": "merge", "obstore": "cloud", "tensorstore": "arrays", "ray": "cluster"}
+_EXTRAS = {
+    "torch": "merge",
+    "safetensors": "merge",
+    "obstore": "cloud",
+    "tensorstore": "arrays",
+    "ray": "cluster",
+    "cma": "search",
+}
 """Library to the extra of setup.cfg that installs it."""
 
 _HINTS = {"merge": " (on a machine without a GPU, point pip at PyTorch's CPU index first)"}

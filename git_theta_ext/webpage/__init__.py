@@ -1,1 +1,1 @@
-"""Reports as self-contained web pages: tables, heat maps and histograms, as HTML and SVG."""
+"""Reports as self-contained web pages: tables, heat maps, histograms and plots, as HTML and SVG."""

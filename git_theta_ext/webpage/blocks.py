@@ -81,7 +81,43 @@ class Table:
     named: bool = True
 
 
-Block = Heatmap | Histogram | Table
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point of a plot.
+
+    Attributes:
+        x: Its place on the horizontal axis.
+        y: Its place on the vertical axis.
+        text: What the point says.
+        marked: Whether it stands out.
+    """
+
+    x: float
+    y: float
+    text: str
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Points in a plane.
+
+    Attributes:
+        title: Its heading.
+        x: What the horizontal axis is.
+        y: What the vertical axis is.
+        points: At least one, with finite numbers.
+        line: A value of the vertical axis at which a line is drawn; None for no line.
+    """
+
+    title: str
+    x: str
+    y: str
+    points: Sequence[Point]
+    line: float | None = None
+
+
+Block = Heatmap | Histogram | Scatter | Table
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def heatmap(chart: Heatmap) -> Markup:
     drawing = element(
         "svg",
         *(head, *rows),
-        **_size(width, height),
+        **size(width, height),
         role="grid",
         aria_label=f"{chart.title}, {chart.corner}",
         class_="heat",
@@ -109,10 +109,11 @@ def histogram(chart: Histogram) -> Markup:
             bars.append(element("text", str(count), y=top - 4, **place))
         bars.append(element("text", label, y=2 * _MARGIN + _BARS_HEIGHT - 3, **place))
     said = ", ".join(f"{label}: {count}" for label, count in chart.bins.items() if count)
-    size = _size(_BAR_WIDTH * len(chart.bins), 2 * _MARGIN + _BARS_HEIGHT)
-    drawing = element("svg", *bars, **size, role="img", aria_label=f"{chart.title}. {said}", class_="bars")
+    area = size(_BAR_WIDTH * len(chart.bins), 2 * _MARGIN + _BARS_HEIGHT)
+    drawing = element("svg", *bars, **area, role="img", aria_label=f"{chart.title}. {said}", class_="bars")
     return element("div", drawing, class_="scroll")
 
 
-def _size(width: float, height: float) -> dict[str, str]:
+def size(width: float, height: float) -> dict[str, str]:
+    """Return the attributes of a drawing of a size in pixels."""
     return {"width": f"{width:.6g}", "height": f"{height:.6g}", "viewBox": f"0 0 {width:.6g} {height:.6g}"}

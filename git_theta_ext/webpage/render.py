@@ -9,8 +9,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from git_theta_ext.webpage import graphics
-from git_theta_ext.webpage.blocks import Heatmap, Histogram, Table
+from git_theta_ext.webpage.blocks import Heatmap, Histogram, Scatter, Table
 from git_theta_ext.webpage.markup import Markup, element, escaped, joined
+from git_theta_ext.webpage.plots import scatter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,11 @@ def _(block: Heatmap) -> Markup:
 @_block.register
 def _(block: Histogram) -> Markup:
     return element("div", element("h3", block.title), graphics.histogram(block))
+
+
+@_block.register
+def _(block: Scatter) -> Markup:
+    return element("div", element("h3", block.title), scatter(block))
 
 
 @_block.register

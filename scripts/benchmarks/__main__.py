@@ -99,7 +99,7 @@ def _add_quality_options(group: Any) -> None:
     group.add_argument("--classes", action="append", type=int, metavar="N", help="of a contributor there (5, 7 and 10)")
     group.add_argument("--model", action="append", choices=["perceptron", "transformer"], help="what is trained (both)")
     group.add_argument("--split", action="append", metavar="NAME", help="halves, pairs or shards (all)")
-    group.add_argument("--method", action="append", metavar="NAME", help="of merging (all)")
+    group.add_argument("--method", action="append", metavar="NAME", help="of merging, or search (all)")
 
 
 def _daily(arguments: argparse.Namespace, jobs: set[str], folder: Path) -> list[dict[str, Any]]:
@@ -130,20 +130,25 @@ def _merges(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def _quality(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import torch
 
-    from benchmarks import adapters, quality, rounds
+    from benchmarks import adapters, quality, rounds, searches
     from benchmarks.digits import SPLITS, Trainer
 
     torch.set_num_threads(1)  # these models are too small for more
     trainers = {"perceptron": Trainer("perceptron"), "transformer": Trainer("transformer", (60, 1e-3))}
-    splits, methods = arguments.split or [*SPLITS], arguments.method or [*quality.METHODS, *adapters.MERGES]
+    splits = arguments.split or [*SPLITS]
+    methods = arguments.method or [*quality.METHODS, *adapters.MERGES, searches.NAME]
+    trainer, classes = trainers["perceptron"], arguments.classes or rounds.EACH
+    if methods == [searches.NAME]:
+        return {"searches": searches.run(trainer, arguments.seeds, folder / "searches", splits)}
     models = []
     for name in arguments.model or trainers:
         model_folder = folder / f"quality-{name}"
         models.append(quality.measure(trainers[name], arguments.seeds, model_folder, splits, methods))
         print(quality.table(models[-1]), flush=True)
-    trainer, classes = trainers["perceptron"], arguments.classes or rounds.EACH
     results = {"models": models, "adapters": adapters.measure(trainer, arguments.seeds, folder / "adapters", methods)}
     print(adapters.table(results["adapters"]), flush=True)
+    if searches.NAME in methods:
+        results["searches"] = searches.run(trainer, arguments.seeds, folder / "searches", splits)
     results["rounds"] = rounds.measure(trainer, arguments.seeds, arguments.rounds, classes, folder / "rounds")
     print(rounds.table(results["rounds"]), flush=True)
     return results
@@ -243,14 +248,6 @@ def _small(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _log(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    from benchmarks import logs
-
-    rows = logs.measure(arguments.commits, arguments.repeat, folder / "log")
-    print(logs.table(rows), flush=True)
-    return rows
-
-
 def _diffs(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     from benchmarks import diffs
 
@@ -287,7 +284,7 @@ OTHERS = {
     "formats": _formats,
     "shards": _shards,
     "small": _small,
-    "log": _log,
+    "log": lambda arguments, folder: import_module("benchmarks.logs").run(arguments, folder),
     "open": lambda arguments, folder: import_module("benchmarks.opening").run(arguments, folder),
     "answers": lambda arguments, folder: import_module("benchmarks.answers").run(arguments, folder),
     "gc": _gc,

@@ -17,6 +17,7 @@ from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -35,6 +36,13 @@ COMMANDS = (
     ("theta", "log", "--graph"),
     ("theta", "blame", MODEL),
 )
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Measure what the command line asks for, and print the figures."""
+    rows = measure(arguments.commits, arguments.repeat, folder / "log")
+    print(table(rows), flush=True)
+    return rows
 
 
 def measure(commits: int, repeat: int, folder: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Preview a merge of models, try several methods, report on a merge, or compute one again.
+"""Preview a merge of models, try several methods, search the best merge, report on one, or compute one again.
 
 To merge, use git merge BRANCH, or git merge -s theta BRANCH ... for several branches at once.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.commands import _search
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.parser import RevisionsAndPaths
 from git_theta_ext.cli.render import plan as plan_text
@@ -19,6 +20,7 @@ from git_theta_ext.cli.render.pages import write_page
 from git_theta_ext.cli.render.report_page import report_page
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import MergeError, UsageError
+from git_theta_ext.merging.planning.plan import conflicts
 from git_theta_ext.merging.reporting.report import bytes_to_read, taken
 from git_theta_ext.operations.merge.comparison import compared_trials
 from git_theta_ext.operations.merge.preview import plan_merge
@@ -70,13 +72,22 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="merge with a method and its options, such as 'method=ties density=0.1', and compare the results; repeat"
         " it for each method. Nothing is committed, and the index, the work tree and the store do not change",
     )
-    parser.add_argument("--html", metavar="FILE", type=Path, help="with --report: write the report as an HTML page")
+    modes.add_argument(
+        "--search",
+        metavar="FILE",
+        type=Path,
+        help="merge the branches by what evaluates best: the file says which methods, options and branches to try",
+    )
+    parser.add_argument(
+        "--html", metavar="FILE", type=Path, help="with --report and --search: write an HTML page with the results"
+    )
     parser.add_argument(
         "revisions",
         metavar="REV",
         nargs="*",
         action=RevisionsAndPaths,
-        help="branches to merge, or one merge commit; with --plan and --try, files and directories may follow after --",
+        help="branches to merge, or one merge commit; with --plan, --try and --search, files and directories may follow"
+        " after --",
     )
     parser.add_argument(
         "-X",
@@ -86,11 +97,18 @@ def register(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="with --plan and --try: option of the merge, as for git merge -s theta",
     )
+    _search.add_options(parser)
     add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look at a merge."""
+    """Look at a merge, or search one."""
+    if args.search is not None:
+        if args.words:
+            raise UsageError("-X needs --plan or --try; the file of a search names methods and options", hint=EXAMPLE)
+        return _search.run(args)
+    if unused := [name for name in _search.OPTIONS if getattr(args, name)]:
+        raise UsageError(f"--{unused[0].replace('_', '-')} needs --search", hint=_search.EXAMPLE)
     if args.tries:
         args.action = _try
     if args.action is None:
@@ -118,7 +136,7 @@ def _plan(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     lines = [line for path, preview in previews.items() for line in plan_text.lines(path, preview)]
     data = [plan_text.to_json(path, preview) for path, preview in previews.items()]
     output.result({"plans": data}, lines or [_nothing(args)])
-    return int(any(plan_text.conflicts(preview.plan) for preview in previews.values()))
+    return int(any(conflicts(preview.plan) for preview in previews.values()))
 
 
 def _places(workspace: Workspace, args: argparse.Namespace) -> list[str]:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.comparison.group import Item, by_unit, fold
 from git_theta_ext.comparison.words import human_bytes, plural
+from git_theta_ext.merging.planning.plan import conflicts
 from git_theta_ext.operations.merge.computation import announcement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from git_theta_ext.merging.planning.decision import Decision
-    from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.model.units import Unit
     from git_theta_ext.operations.merge.preview import MergePreview
@@ -36,11 +36,6 @@ def to_json(path: str, preview: MergePreview) -> dict[str, Any]:
         "devices": [{"name": name, "memory": nbytes} for name, nbytes in peaks],
         "conflicts": conflicts(plan),
     }
-
-
-def conflicts(plan: Plan) -> int:
-    """Return the number of conflicts in a plan, as far as manifests show them."""
-    return sum(d.action == "conflict" for d in plan.decisions) + (plan.layout.action == "conflict")
 
 
 def lines(path: str, preview: MergePreview) -> Iterator[str]:

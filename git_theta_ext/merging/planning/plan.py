@@ -146,6 +146,11 @@ class Plan:
         return replace(self, decisions=rows, pairs=tuple(pair for pair in self.pairs if pair not in apart))
 
 
+def conflicts(plan: Plan) -> int:
+    """Return the number of conflicts in a plan, as far as manifests show them."""
+    return sum(d.action == "conflict" for d in plan.decisions) + (plan.layout.action == "conflict")
+
+
 def scope_of(choice: Choice) -> str:
     """Return the scope over which a choice's method trims; empty if it does not trim."""
     contract = find_merge(choice.method).contract

@@ -30,12 +30,14 @@ class BranchMerge:
         tree: The merged tree; for checkpoints that several branches changed, it has any of their versions.
         checkpoints: The checkpoints that several branches changed, except those of ``models``.
         models: The models of several files of which several branches changed a file.
+        conflicts: The paths of other files in conflict.
     """
 
     heads: tuple[str, ...]
     tree: str
     checkpoints: tuple[CheckpointVersions, ...]
     models: tuple[ModelCandidate, ...]
+    conflicts: tuple[str, ...] = ()
 
 
 def merge_of_branches(repo: Repository, revisions: Sequence[str], places: Sequence[str] = ()) -> BranchMerge:
@@ -66,11 +68,13 @@ def merge_of_branches(repo: Repository, revisions: Sequence[str], places: Sequen
     paths = dict.fromkeys([*(c.merged.path for c in changed), *(entry.path for entry in combined.stages)])
     models = models_among(repo, ancestor, heads, paths)
     in_models = {path for model in models for path in model.paths()}
+    merged = in_models.union(c.merged.path for c in changed)
     return BranchMerge(
         heads,
         combined.tree,
         tuple(c for c in changed if c.merged.path not in in_models and _is_named([c.merged.path], places)),
         tuple(m for m in models if _is_named([m.directories.name, *m.paths()], places)),
+        tuple(dict.fromkeys(entry.path for entry in combined.stages if entry.path not in merged)),
     )
 
 

@@ -16,7 +16,7 @@ from git_theta_ext.errors import MergeError, PluginError, ThetaError
 from git_theta_ext.git.revisions import head_of, merge_heads
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.records import dataclass
+from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
@@ -86,6 +86,22 @@ def note_step(repo: Repository, step: Step, before: Results, after: Results) -> 
             resolved = NotedMerge(merge.record.resolved(step), {**merge.results, **after})
             _write(repo, heads, {**merges, name: resolved})
             return
+
+
+def note_search(repo: Repository, search: Mapping[str, str]) -> None:
+    """Record by which search the rules of the merge were chosen that is being made.
+
+    Args:
+        repo: The repository.
+        search: What is recorded of the search.
+
+    Raises:
+        StoreError: The record cannot be written.
+    """
+    noted = _read(repo)
+    if noted is not None:
+        merges = {name: replace(one, record=replace(one.record, search=search)) for name, one in noted[1].items()}
+        _write(repo, noted[0], merges)
 
 
 def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[str]:

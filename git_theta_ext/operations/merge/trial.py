@@ -70,6 +70,12 @@ class TrialPlan:
         plans = {versions.merged.path: plan for versions, plan in self.checkpoints}
         return plans | {model.candidate.directories.name: model.plan for model in self.models}
 
+    def only(self, name: str) -> TrialPlan:
+        """Return the part of the plan for one checkpoint or model."""
+        checkpoints = tuple(pair for pair in self.checkpoints if pair[0].merged.path == name)
+        models = tuple(model for model in self.models if model.candidate.directories.name == name)
+        return TrialPlan(self.words, checkpoints, models)
+
 
 @dataclass(frozen=True)
 class TriedModel:
@@ -230,7 +236,21 @@ def merge_trials(workspace: Workspace, revisions: Sequence[str], places: Sequenc
         StoreError: The directory of the trials cannot be made.
         ThetaError: The merge is not possible; the message says why.
     """
-    merged = merge_of_branches(workspace.repo, revisions, places)
+    with trials_of(workspace, merge_of_branches(workspace.repo, revisions, places)) as trials:
+        yield trials
+
+
+@contextmanager
+def trials_of(workspace: Workspace, merged: BranchMerge) -> Iterator[MergeTrials]:
+    """Give an object that makes a merge on trial; see ``merge_trials``.
+
+    Args:
+        workspace: The repository and its store.
+        merged: What is merged.
+
+    Raises:
+        StoreError: The directory of the trials cannot be made.
+    """
     parent = workspace.repo.theta_dir / "tmp"
     with reporting_os_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)

@@ -169,7 +169,7 @@ def test_man_page_renders_without_a_complaint():
 def test_a_usage_line_shows_what_is_optional_and_what_excludes_each_other():
     lines = {command.name: usage(command) for command in commands()}
     assert lines["export"] == "git theta export [--force] [--to FORMAT] [--param GLOB] ... REV:PATH FILE"
-    modes = "[--plan | --replay | --report | --try WORDS]"
+    modes = "[--plan | --replay | --report | --try WORDS | --search FILE]"
     assert lines["merge"].startswith(f"git theta merge {modes} [--html FILE] [-X NAME=VALUE] ...")
     assert lines["compress"].startswith("git theta compress --compeft --density K [--alpha A] --output FILE OLD NEW")
 

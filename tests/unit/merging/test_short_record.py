@@ -12,6 +12,7 @@ from git_theta_ext.errors import MergeError, PluginError, ThetaError
 from git_theta_ext.merging.record import Record, Step
 from git_theta_ext.merging.rules.rules import Rule, Rules, choice
 from git_theta_ext.merging.short_record import ShortRecord, is_short, recorded_path
+from git_theta_ext.records import replace
 
 BASE, OURS, THEIRS = ("a" * 40, "b" * 40, "c" * 40)
 COMMITS = ("d" * 40, "e" * 40)
@@ -45,6 +46,18 @@ def test_a_line_that_an_earlier_version_wrote_is_read():
     whole = record(versions={"average": 2, "ties": 1}, steps=steps)
     assert ShortRecord.of(whole).to_text() == GOLDEN
     assert again(GOLDEN, whole) == whole.to_json()
+
+
+def test_a_search_is_said_at_the_end():
+    search = {"search": "grid", "candidates": "9", "highest": "0.845", "before": "-0.81"}
+    steps = (Step(Rules.only("theirs"), ("chosen",)),)
+    whole = replace(record(path="chosen", steps=steps), search=search)
+    text = ShortRecord.of(whole).to_text()
+    said = "; resolved chosen by theirs; chosen search=grid candidates=9 highest=0.845 before=-0.81 (git-theta "
+    assert said in text
+    assert again(text, whole) == whole.to_json()
+    assert again(text.replace("0.845", "0.945"), whole) is None
+    assert Record.from_json(whole.to_json()).search == search
 
 
 def test_rules_of_the_file_are_named_by_it():
