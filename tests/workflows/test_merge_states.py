@@ -1,4 +1,4 @@
-"""Every state that a parameter can be in, merged by git with two sides and by the strategy with three."""
+"""Every state that a parameter can be in, merged by git with two sides, by the strategy with three, and in Python."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from helpers import MODEL, Repo, safetensors
 from reports import Reports
 
+import git_theta_ext
+from git_theta_ext.errors import ThetaError
+from git_theta_ext.merging.devices.state_dicts import element_types
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.workspace import Workspace
 
@@ -275,3 +279,61 @@ def test_the_factors_of_a_lora_are_merged_as_one(
 def test_tied_tensors_stay_one(outcomes: dict[str, Merged], sides: str) -> None:
     parameters = outcomes[sides].manifest.parameters
     assert parameters["tied.x"] == parameters["tied.y"]
+
+
+def state_dict(state: str, side: int | None) -> dict[str, torch.Tensor]:
+    """Return what a state has in the common ancestor, or on a side, as tensors of torch."""
+    if state in LORAS:
+        values = lora(state, side)
+    else:
+        found = STATES[state].base if side is None else STATES[state].sides[side]
+        values = {state + suffix: value for suffix, value in found.items() if value is not None}
+    kinds = element_types()
+    return {
+        name: torch.from_numpy(np.atleast_1d(array).copy()).view(kinds[kind]) for name, (kind, array) in values.items()
+    }
+
+
+def in_python(*args: object, **options: object) -> dict[str, torch.Tensor] | str:
+    """Return what the Python API merges, or the message with which it refuses."""
+    try:
+        return git_theta_ext.merge(*args, **options)
+    except ThetaError as error:
+        return error.message
+
+
+@pytest.mark.parametrize(("sides", "count"), [("two", 2), ("three", 3)])
+@pytest.mark.parametrize("state", [*STATES, *LORAS])
+def test_the_python_api_merges_a_state_as_git_does(
+    outcomes: dict[str, Merged], state: str, sides: str, count: int
+) -> None:
+    base, *models = (state_dict(state, side) for side in (None, *range(count)))
+    merged = outcomes[sides]
+    names = {name for model in (base, *models) for name in model}
+    reasons = {name: merged.reasons[name] for name in names if name in merged.reasons}
+    found = in_python(models, base=base, rules=RULES.decode())
+    if isinstance(found, str):
+        assert reasons.keys() == names
+        assert [f"{name!r} ({reason})" in found for name, reason in reasons.items()] == [True] * len(names)
+        return
+    assert not reasons
+    for name in names:
+        wanted = merged.value(name)
+        assert (name in found) == (wanted is not None)
+        if wanted is not None:
+            assert found[name].dtype == element_types()[wanted[0]]
+            bits = found[name].contiguous().view(torch.uint8).numpy().tobytes()
+            assert bits == wanted[1].tobytes(), name
+
+
+@pytest.mark.parametrize("method", ["sum", "max", "task_arithmetic", "apply", "average"])
+@pytest.mark.parametrize("kind", ["U8", "I8", "I16", "I32", "I64"])
+def test_integers_never_wrap_around(method: str, kind: str) -> None:
+    dtype = element_types()[kind]
+    largest = torch.iinfo(dtype).max
+    base, one, other = ({"n": torch.tensor([value], dtype=dtype)} for value in (1, largest - 1, largest))
+    found = in_python([one, other], method, base=base)
+    if isinstance(found, str):
+        assert "'n'" in found
+    else:
+        assert (method, found["n"].item()) == ("max", largest)
