@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -288,6 +289,33 @@ def test_a_merge_that_a_rebase_makes_again_is_made_by_the_same_method_and_says_s
     assert record["rules"]["method"] == method
     assert record["commits"] == three.git("log", "-1", "--format=%P").split()
     assert len(record["commits"]) == 1 + len(branches)
+    three.git("theta", "merge", "--replay")
+
+
+def test_a_squashed_branch_has_no_record_of_the_merges_in_it(merged: Repo) -> None:
+    merged.switch("b")
+    merged.git(*TAKE, "merge", "--quiet", "--squash", "main")
+    merged.git("commit", "--quiet", "--no-edit")
+    assert "Theta-Merge: " in merged.git("log", "-1", "--format=%B"), "quoted, with the messages of the commits"
+    assert trailers(merged) == []
+    done = merged.run("theta", "merge", "--replay", check=False)
+    assert "does not record how models were merged" in done.stderr
+
+
+def test_a_resolution_that_a_rebase_needs_again_is_the_hint(three: Repo) -> None:
+    three.run("-c", "theta.merge.method=conflict", "merge", "a", check=False)
+    three.git("theta", "resolve", "--method", "task_arithmetic", "--option", "lambda=0.5", MODEL, EMBEDDING)
+    three.git("commit", "--quiet", "--no-edit")
+    before = records(three)[0]["resolved"]
+    branch(three, "upstream", {ATTENTION[3]: 9})
+    three.switch("main")
+    done = three.run("rebase", "--quiet", "--rebase-merges", "upstream", check=False)
+    assert done.returncode == 1
+    command = f"git theta resolve --method task_arithmetic --option lambda=0.5 {MODEL} {EMBEDDING}"
+    assert f"git-theta: hint: {command}\n" in done.stderr
+    three.git(*shlex.split(command)[1:])
+    three.git("-c", "core.editor=true", "rebase", "--continue")
+    assert records(three)[0]["resolved"] == before
     three.git("theta", "merge", "--replay")
 
 

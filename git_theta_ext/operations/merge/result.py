@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.words import plural
-from git_theta_ext.errors import StoreError
+from git_theta_ext.errors import StoreError, ThetaError
 from git_theta_ext.git.operation import MERGE
-from git_theta_ext.merging.rules.rules import APPLY
-from git_theta_ext.operations.merge.record import note_merge
+from git_theta_ext.merging.rules.rules import APPLY, GROW
+from git_theta_ext.operations.merge.record import note_merge, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.merging.outcome import Outcome
-    from git_theta_ext.merging.record import Record
+    from git_theta_ext.merging.record import Record, Step
     from git_theta_ext.operations.merge.record import Results
     from git_theta_ext.operations.workspace import Workspace
 
@@ -50,7 +52,26 @@ def report(
             f"git theta resolve --method apply {argument} replays the change, --method average merges",
         )
     else:
-        reporter.warning(f"{path} has conflicts", f"git theta resolve {argument}")
+        before = [] if operation.remade is None else _resolutions(workspace, operation.remade, path, argument)
+        how = ", which the merge that is repeated resolved as the hint does" if before else ""
+        reporter.warning(f"{path} has conflicts{how}", " && ".join(before) or f"git theta resolve {argument}")
+
+
+def _resolutions(workspace: Workspace, commit: str, path: str, argument: str) -> list[str]:
+    """Return the commands that resolve the conflicts of a merge as its commit records it; none if it cannot be read."""
+    with suppress(ThetaError):
+        for record in records_of(workspace.repo, commit):
+            if record.path == path:
+                return [f"git theta resolve {_arguments(step, argument)}" for step in record.steps]
+    return []
+
+
+def _arguments(step: Step, argument: str) -> str:
+    """Return the arguments of ``git theta resolve`` for a recorded resolution."""
+    chosen = step.rules.defaults
+    method, options = (GROW, {"method": chosen.method}) if chosen.grow else (chosen.method, {})
+    words = [f"--option {quote(f'{name}={value}')}" for name, value in {**options, **chosen.options}.items()]
+    return " ".join([f"--method {method}", *words, argument, *map(quote, step.patterns)])
 
 
 def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, Results]]) -> None:
