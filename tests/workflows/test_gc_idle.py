@@ -22,15 +22,15 @@ LONG_AGO = 1_000_000_000
 
 @pytest.fixture
 def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows when history is read."""
+    """Return a list that grows when the manifests of history are read."""
     seen: list[int] = []
-    real = collection.versions
+    real = collection.live_digests
 
-    def versions(*args: object, **kwargs: object) -> object:
+    def live_digests(*args: object, **kwargs: object) -> object:
         seen.append(1)
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(collection, "versions", versions)
+    monkeypatch.setattr(collection, "live_digests", live_digests)
     return seen
 
 

@@ -106,17 +106,19 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
         return Collected(garbage=Garbage(young=idle.young, waiting=idle.waiting))
     loose = store.index.loose(str(store.root))
     depth = workspace.settings.chain_depth
-    history = versions(workspace.repo)
-    named = {digest for version in history for digest, _ in version.manifest.digests()}
+    new = None if options.aggressive else _entries(store, loose)
+    proven = store.all_proven()
+    history = versions(workspace.repo) if new is None or not proven else relatives(workspace.repo, new)
     with _writing(workspace, options) as write:
-        if not store.all_proven():
+        if not proven:
+            named = {digest for version in history for digest, _ in version.manifest.digests()}
             own = {
                 digest
                 for digest, locations in store.all_locations().items()
                 if any(location.root == str(store.root) for location in locations)
             }
             store.prove(named & own, partial(smallest, depth=depth))
-        few = None if options.aggressive else few_of(history, _entries(store, loose), depth)
+        few = None if new is None else few_of(history, new, depth)
         related = None if few is None else few.related
         recoder = Recoder(
             store, depth, aggressive=options.aggressive, dry_run=options.dry_run, related=related, write=write
