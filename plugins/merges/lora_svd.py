@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract, Option, Pair, array_namespace, astype
 
-from ._pairs import COMBINE, stacked
+from ._pairs import COMBINE, reduced_rank, stacked
 from ._spectral import svd
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class LoraSvd:
 
     def rank(self, ranks: Sequence[int], sides: tuple[int, int], options: Mapping[str, float | str]) -> int:
         """Return the requested rank, as far as the update can have it."""
-        return min(int(options["rank"]) or max(ranks), sum(ranks), *sides)
+        return reduced_rank(ranks, sides, options, sum(ranks))
 
     def __call__(
         self, branches: Sequence[Pair], weights: Sequence[float], options: Mapping[str, float | str]

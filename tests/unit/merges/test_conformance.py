@@ -34,7 +34,7 @@ def test_defaults_are_within_the_bounds(name):
 
 
 def test_methods_of_pairs_are_found_as_such():
-    assert PAIRS == ["lora_concat", "lora_svd"]
+    assert PAIRS == ["lora_concat", "lora_prune_svd", "lora_svd"]
     assert [find_pair(name).name for name in PAIRS] == PAIRS
 
 

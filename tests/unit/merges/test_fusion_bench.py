@@ -95,6 +95,16 @@ class TestDecompositions:
             assert ulps(ours("tsv_m", base, branches), base + expected, largest(base, *branches)) <= 1
 
 
+@pytest.mark.parametrize("kind", ["normal", "bfloat16", "few", "opposed", "untouched"])
+def test_wudi(kind):
+    oracle = module("fusion_bench.method.wudi.wudi")
+    for base, branches in cases(kind, [(24, 17), (5, 40), (40,), (2, 3, 4)]):
+        changed = [branch for branch in branches if not torch.equal(branch, base)]  # theirs divides by a norm of zero
+        expected = oracle.wudi_merging(vectors(base, changed), accelerator="cpu", iter_num=60)["w"].detach()
+        found = ours("wudi", base, changed, iterations=60)
+        assert ulps(found, base + expected, largest(base, *branches)) <= 1
+
+
 def basis(columns):
     """Return orthonormal columns of the same span."""
     u, s, _ = torch.linalg.svd(columns, full_matrices=False)

@@ -7,6 +7,7 @@ import torch
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Pair
 from git_theta_plugins.merges.lora_concat import METHOD as CONCAT
+from git_theta_plugins.merges.lora_prune_svd import METHOD as PRUNED
 from git_theta_plugins.merges.lora_svd import METHOD as SVD
 
 OUTPUTS, INPUTS = 14, 11
@@ -166,3 +167,37 @@ def test_svd_of_arrays_is_that_of_tensors_but_for_rounding(kind, bound, ranks):
     assert found.a.dtype == found.b.dtype == expected.a.numpy().dtype
     near(update(Pair(torch.from_numpy(found.a), torch.from_numpy(found.b), 1.0)), update(expected), bound)
     assert lost_of_arrays == pytest.approx(lost, abs=1e-12)
+
+
+@pytest.mark.parametrize("combine", ["mean", "sum"])
+def test_pruning_nothing_and_adding_is_the_svd_of_the_combined_update(combine):
+    pairs, weights = drawn((2, 3)), [0.7, 0.3]
+    asked = {"combine": combine, "rank": 4}
+    found, lost = merged(PRUNED, pairs, weights, density=1.0, election="linear", **asked)
+    expected, expected_loss = merged(SVD, pairs, weights, **asked)
+    near(update(found), update(expected), 1e-11)
+    assert lost == pytest.approx(expected_loss, abs=1e-12)
+
+
+def test_copies_of_a_lora_are_pruned_to_itself():
+    pair = drawn((2,))[0]
+    for combine in ("mean", "sum"):
+        found, _ = merged(PRUNED, [pair, pair], density=1.0, combine=combine)
+        near(update(found), update(pair), 1e-11)
+
+
+def test_random_pruning_depends_on_the_seed_and_the_factors_alone():
+    pairs = drawn((2, 3))
+    one, again, other = (
+        update(merged(PRUNED, pairs, prune="random", election="linear", density=0.5, seed=seed, rank=11)[0])
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    swapped = update(merged(PRUNED, pairs[::-1], prune="random", election="linear", density=0.5, seed=1, rank=11)[0])
+    near(one, swapped, 1e-11)
+
+
+def test_weights_may_be_negative_in_an_election():
+    found, _ = merged(PRUNED, drawn((2, 3)), [1.0, -1.0], density=1.0)
+    assert bool(found.a.isfinite().all() and found.b.isfinite().all())
