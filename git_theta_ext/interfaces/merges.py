@@ -94,8 +94,12 @@ class MergeContract:
         stochastic: Whether the method draws random numbers, from ``Piece.keys``. It must have the option ``seed``.
         sidecars: The kinds of statistics that the method needs of each branch, such as ``fisher``. Users have to
             collect them first; ``Piece.sidecars`` has a kind only if every branch has it.
+        needs_sidecars: Whether a parameter of which a branch has no statistics is a conflict. Otherwise the method
+            merges it in another way.
         integers: Whether the method also merges integers and booleans, which it gets as int64. Otherwise those that
             several branches changed are a conflict.
+        integer_obstacle: Function from the options and weights to the reason why integers cannot be merged with them;
+            empty if they can. Plans show it, and the method raises it as a ``MergeError``.
         exact: Whether the result has the same bits on every device and with any number of threads. The default
             promises it, so set it to False for matrix products, decompositions and sums in an order that the library
             chooses. If a replay of the merge has another result, it then names the method as a possible reason.
@@ -124,7 +128,9 @@ class MergeContract:
     trims: bool = False
     stochastic: bool = False
     sidecars: tuple[str, ...] = ()
+    needs_sidecars: bool = False
     integers: bool = False
+    integer_obstacle: Callable[[Mapping[str, float | str], Sequence[float]], str] | None = None
     exact: bool = True
     scratch: Scratch = _SCRATCH
     version: int = 1

@@ -28,6 +28,7 @@ class Fisher:
         weighted=True,
         arrays=True,
         sidecars=(KIND,),
+        needs_sidecars=True,
         scratch=pieces(9),
         reference="https://arxiv.org/abs/2111.09832",
     )

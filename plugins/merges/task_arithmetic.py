@@ -11,7 +11,14 @@ from ._integers import check_sum
 from ._vectors import LAMBDA, added, base_of, task_vectors, total, weighted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from git_theta_ext.interfaces import Array, Piece
+
+
+def _integer_obstacle(options: Mapping[str, float | str], weights: Sequence[float]) -> str:
+    plain = {float(options["lambda"]), *weights} == {1.0}
+    return "" if plain else "integer parameters take no weights, and lambda must be 1"
 
 
 class TaskArithmetic:
@@ -26,6 +33,7 @@ class TaskArithmetic:
         negative_weights=True,
         arrays=True,
         integers=True,
+        integer_obstacle=_integer_obstacle,
         scratch=pieces(0, 1),
         reference="https://arxiv.org/abs/2212.04089",
         fused=lambda options: Fusion("sum", float(options["lambda"])),
@@ -36,8 +44,8 @@ class TaskArithmetic:
         vectors = task_vectors(piece)
         scale = float(piece.options["lambda"])
         if vectors[0].dtype == array_namespace(vectors[0]).int64:
-            if {scale, *piece.weights} != {1.0}:
-                raise MergeError("integer parameters take no weights, and lambda must be 1")
+            if why := _integer_obstacle(piece.options, piece.weights):
+                raise MergeError(why)
             check_sum([(1 - len(vectors), base_of(piece)), *((1, branch) for branch in piece.branches)])
         return added(piece, total(weighted(vectors, piece.weights)), scale)
 

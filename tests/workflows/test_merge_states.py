@@ -15,6 +15,8 @@ import git_theta_ext
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.merging.devices.state_dicts import element_types
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.merge.preview import plan_merge
+from git_theta_ext.operations.merge.trial import merge_trials
 from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -242,6 +244,48 @@ def outcomes(module_repo: Repo) -> dict[str, Merged]:
         found[name] = Merged(repo.path)
         repo.git("merge", "--abort")
     return found
+
+
+PLANNED = [
+    [],
+    ["method=ties", "density=0.5", "scope=model"],
+    ["method=task_arithmetic", "lambda=0.5", "sides=all"],
+    ["method=ours", "sides=all"],
+    ["method=conflict"],
+    ["method=slerp"],
+    ["method=fisher"],
+]
+"""Methods and options for which the plan is compared with the outcome."""
+
+
+@pytest.mark.parametrize("words", PLANNED, ids=" ".join)
+@pytest.mark.parametrize("branches", [["a"], ["a", "b"]], ids=" ".join)
+def test_plan_foresees_the_outcome_of_every_state(
+    outcomes: dict[str, Merged], module_repo: Repo, branches: list[str], words: list[str]
+) -> None:
+    assert outcomes  # the branches are there
+    reports = Reports()
+    with (
+        Workspace.discover(reports, module_repo.path) as workspace,
+        merge_trials(workspace, branches) as trials,
+    ):
+        preview = plan_merge(workspace, branches, words)[MODEL]
+        outcome = trials.make(trials.plan(words)).models[MODEL].outcome
+    foreseen = {row.name: row for row in preview.plan.decisions}
+    conflicts = {conflict.name: conflict.reason.text for conflict in outcome.manifest.conflicts}
+    unforeseen = {name: text for name, text in conflicts.items() if foreseen[name].action != "conflict"}
+    assert all("NaN or infinite" in text for text in unforeseen.values()), unforeseen  # values are not read
+    assert {name for name, row in foreseen.items() if row.action == "conflict"} <= set(conflicts)
+    for name, row in foreseen.items():
+        merged = outcome.manifest.parameters.get(name)
+        if row.computed and name not in conflicts:
+            assert merged is not None
+            assert merged.spec == preview.plan.specs[name]
+        elif name not in conflicts:
+            assert merged == row.value
+    computed = sum(row.computed for row in foreseen.values()) - len(unforeseen)
+    assert sum(outcome.computed.values()) == computed
+    assert {note for note in preview.plan.notes if "statistics" not in note} <= set(outcome.notes)
 
 
 @pytest.mark.parametrize("sides", ["two", "three"])

@@ -15,7 +15,6 @@ from git_theta_ext.merging.rules.rules import APPLY, is_fixed
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.records import replace
-from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +50,7 @@ def _widened(decision: Decision, *, computable: bool) -> Decision:
     types = {None if value is None else value.spec.dtype for value in (base, *sides)}
     if choice.method == APPLY or not computable or base is None or len(types) > 1:
         return decision
-    contract = find_merge(choice.method).contract
-    if obstacle(base, sides, contract, grow=choice.grow) or reshaped(base, sides):
+    every = tuple(range(len(sides)))
+    if obstacle(base, sides, choice, every) or reshaped(base, sides):
         return decision
-    return replace(decision, action="compute", source=None, changed_by=tuple(range(len(sides))), note="")
+    return replace(decision, action="compute", source=None, changed_by=every, note="")

@@ -212,9 +212,8 @@ def _merged(fixed: _Fixed, *, baseless: bool) -> Decision:
             return _conflict(fixed, reason)
         types = new_types(base, values)
         return replace(_decision(fixed, state, "apply", None), into=next(iter(types), None))
-    contract = find_merge(choice.method).contract
     lacking = None in values or (base is None and not baseless)
-    reason = differing if lacking else obstacle(base, values, contract, grow=choice.grow)
+    reason = differing if lacking else obstacle(base, values, choice, changed_by)
     if reason is None and base is not None and not baseless:
         reason = reshaped(base, values)
     if reason is not None:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.planning.casts import WIDEST
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
+from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from git_theta_ext.interfaces import MergeContract
+    from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.dtypes import Dtype
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
@@ -20,21 +22,27 @@ if TYPE_CHECKING:
 _TWO = 2
 
 
-def obstacle(base: Parameter | None, values: Values, contract: MergeContract, *, grow: bool = False) -> Reason | None:
+def obstacle(base: Parameter | None, values: Values, choice: Choice, changed_by: Sequence[int]) -> Reason | None:
     """Return why a method cannot merge a parameter that several sides changed, or None if it can.
 
     Args:
         base: The common ancestor's value.
         values: The values of the sides that changed it, two or more.
-        contract: The method's contract.
-        grow: Whether one side may have appended rows.
+        choice: The choice of the rules: a method that computes.
+        changed_by: Indices of these sides.
     """
+    contract, grow = find_merge(choice.method).contract, choice.grow
     present = [value.spec for value in values if value is not None]
     if len(present) < len(values):
         return Reason.of(ConflictCode.DELETED, "deleted by one side and changed by another")
     if len({spec.shape for spec in present}) > 1 and (reason := _growth(base, present, grow=grow)):
         return reason
-    return _numeric_obstacle(present, contract) or _lack_of_base(base, present, contract, grow=grow)
+    weights = [choice.weights[number] for number in changed_by if number < len(choice.weights)]
+    return (
+        _numeric_obstacle(present, contract)
+        or _integer_obstacle(present, contract, choice.options, weights)
+        or _lack_of_base(base, present, contract, grow=grow)
+    )
 
 
 def obstacle_to_change(base: Parameter | None, values: Values) -> Reason | None:
@@ -81,6 +89,15 @@ def _numeric_obstacle(present: Sequence[TensorSpec], contract: MergeContract) ->
         text = f"changed by {len(present)} sides, but the method merges {_span(contract.branches)}"
         return Reason.of(ConflictCode.METHOD, text)
     return None
+
+
+def _integer_obstacle(
+    present: Sequence[TensorSpec], contract: MergeContract, options: Mapping[str, float | str], weights: Sequence[float]
+) -> Reason | None:
+    if contract.integer_obstacle is None or _numbers(present[0]) != "int":
+        return None
+    text = contract.integer_obstacle(options, weights)
+    return Reason.of(ConflictCode.METHOD, text) if text else None
 
 
 def _lack_of_base(

@@ -21,7 +21,12 @@ from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import CONFIG, MOST_CONFIG_BYTES
 from git_theta_ext.operations.merge.adapter_scales import AdapterFiles, with_adapter_scales
-from git_theta_ext.operations.merge.statistics import needs_statistics, outdated, used_statistics
+from git_theta_ext.operations.merge.statistics import (
+    needs_statistics,
+    outdated,
+    used_statistics,
+    with_absent_statistics,
+)
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.statistics.sidecar import sidecar_of
@@ -137,6 +142,8 @@ def gather_preview(
         plan = _scaled(workspace, plan, path, commits, adapters)
         plan = with_facts_decided(plan, workspace.store)
     beside = _statistics_beside(workspace.repo, plan, [path], commits)
+    if needs_statistics(plan):
+        plan = with_absent_statistics(plan, beside)
     return _inputs(workspace, path, plan, {number: manifest.parameters for number, manifest in beside.items()})
 
 

@@ -275,10 +275,9 @@ def _decision_on(conflict: Conflict, choice: Choice, *, factor: bool = False) ->
         into = next(iter(new_types(base, values)), None)
         decision = Decision(name, conflict.reason.text, "apply", None, base, sides, choice, changed_by, into=into)
     else:
-        contract = find_merge(choice.method).contract
-        reason = obstacle(base, values, contract, grow=choice.grow)
+        reason = obstacle(base, values, choice, changed_by)
         decision = Decision(name, conflict.reason.text, "compute", None, base, sides, choice, changed_by)
-        if factor or contract.granularity == "pair":
+        if factor or find_merge(choice.method).contract.granularity == "pair":
             reason = None  # decided later, for both factors at once
     return decision if reason is None else decision.in_conflict(reason)
 

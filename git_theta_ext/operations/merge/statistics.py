@@ -6,18 +6,23 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
+from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.layout import Literal
 from git_theta_ext.model.manifest import Manifest, values_digest
+from git_theta_ext.records import replace
 from git_theta_ext.registry import find_merge
 from git_theta_ext.statistics.sidecar import facts_of
 from git_theta_ext.store.skeletons import read_skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.store.store import Store
+
+_COLLECT = "git theta stats collect CHECKPOINT --with MODULE:FUNCTION"
 
 
 def needs_statistics(plan: Plan) -> bool:
@@ -46,6 +51,39 @@ def outdated(store: Store, plan: Plan, beside: Mapping[int, Manifest]) -> list[s
         for number in sorted(used_statistics(plan, beside))
         if (digest := _values(store, beside[number])) and digest != values_digest(plan.sides[number].parameters)
     ]
+
+
+def with_absent_statistics(plan: Plan, beside: Mapping[int, Manifest]) -> Plan:
+    """Return a plan that shows what happens to parameters whose statistics are absent: a conflict, or a note.
+
+    Args:
+        plan: The plan of the merge.
+        beside: The manifest of the statistics of each side that has some.
+    """
+    rows = tuple(_with_absent_statistics(row, beside) for row in plan.decisions)
+    computed = [row for row in plan.decisions if row.action == "compute"]
+    sides = {n for row in computed if find_merge(row.choice.method).contract.sidecars for n in row.changed_by}
+    names = side_names(len(plan.sides))
+    notes = [
+        f"{names[number]} has no statistics beside the checkpoint: {_COLLECT}"
+        for number in sorted(sides.difference(beside))
+    ]
+    return replace(plan, decisions=rows, notes=(*plan.notes, *notes))
+
+
+def _with_absent_statistics(row: Decision, beside: Mapping[int, Manifest]) -> Decision:
+    contract = find_merge(row.choice.method).contract if row.action == "compute" else None
+    if contract is None or not contract.needs_sidecars:
+        return row
+    for kind in contract.sidecars:
+        if any(f"{kind}/{row.name}" not in _names(beside.get(number)) for number in row.changed_by):
+            text = f"not every side has {kind} statistics of this parameter"
+            return row.in_conflict(Reason.of(ConflictCode.FAILED, text))
+    return row
+
+
+def _names(statistics: Manifest | None) -> Collection[str]:
+    return () if statistics is None else statistics.parameters
 
 
 def _values(store: Store, statistics: Manifest) -> str:
