@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="what to measure: daily jobs (all of them), the storage of a history, the gain of recoding, "
         "what merged models know, transfers by ssh and to an LFS server, the migration of a history of git-lfs, "
         "each file format, a model in shards, many small checkpoints, the commands that show a history, how the "
-        "time of commands grows, single tensors in Python, or what other tools answer about a change",
+        "time of commands grows, single tensors in Python, what other tools answer about a change, or the values of "
+        "merges against mergekit",
     )
     parser.add_argument("--family", action="append", choices=sorted(FAMILIES), help="checkpoints (bf16 and fp32)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; medians are shown (3)")
@@ -283,6 +284,7 @@ OTHERS = {
     "migration": _migration,
     "formats": _formats,
     "shards": _shards,
+    "mergekit": lambda _, folder: import_module("benchmarks.mergekit_values").run(folder),
     "small": _small,
     "log": lambda arguments, folder: import_module("benchmarks.logs").run(arguments, folder),
     "open": lambda arguments, folder: import_module("benchmarks.opening").run(arguments, folder),

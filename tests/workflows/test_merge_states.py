@@ -15,6 +15,7 @@ import git_theta_ext
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.merging.devices.state_dicts import element_types
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.operations.merge.computation import announcement
 from git_theta_ext.operations.merge.preview import plan_merge
 from git_theta_ext.operations.merge.trial import merge_trials
 from git_theta_ext.operations.workspace import Workspace
@@ -207,9 +208,10 @@ def version(side: int | None) -> bytes:
 
 
 class Merged:
-    """What a merge left: a manifest with conflicts, and the store that has the values."""
+    """What a merge printed and left: a manifest with conflicts, and the store that has the values."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, printed: str) -> None:
+        self.printed = printed
         self.manifest = Manifest.parse((path / MODEL).read_bytes())
         self.reasons = {conflict.name: conflict.reason.text for conflict in self.manifest.conflicts}
         self._store = Workspace.discover(Reports(), path).store
@@ -241,7 +243,7 @@ def outcomes(module_repo: Repo) -> dict[str, Merged]:
     for name, words in (("two", ["a"]), ("three", ["-s", "theta", "a", "b"])):
         done = repo.run("merge", *words, check=False)
         assert done.returncode == 1, done.stderr
-        found[name] = Merged(repo.path)
+        found[name] = Merged(repo.path, done.stderr)
         repo.git("merge", "--abort")
     return found
 
@@ -263,14 +265,15 @@ PLANNED = [
 def test_plan_foresees_the_outcome_of_every_state(
     outcomes: dict[str, Merged], module_repo: Repo, branches: list[str], words: list[str]
 ) -> None:
-    assert outcomes  # the branches are there
-    reports = Reports()
+    printed = outcomes["two" if len(branches) == 1 else "three"].printed
     with (
-        Workspace.discover(reports, module_repo.path) as workspace,
+        Workspace.discover(Reports(), module_repo.path) as workspace,
         merge_trials(workspace, branches) as trials,
     ):
         preview = plan_merge(workspace, branches, words)[MODEL]
         outcome = trials.make(trials.plan(words)).models[MODEL].outcome
+    if not words and preview.budget is not None:  # the same values to read, device and memory
+        assert announcement(preview.budget) in printed
     foreseen = {row.name: row for row in preview.plan.decisions}
     conflicts = {conflict.name: conflict.reason.text for conflict in outcome.manifest.conflicts}
     unforeseen = {name: text for name, text in conflicts.items() if foreseen[name].action != "conflict"}
