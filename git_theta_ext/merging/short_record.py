@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.record import Record, Step
 from git_theta_ext.merging.rules.file import FILE
-from git_theta_ext.merging.rules.rules import GROW, Rules
+from git_theta_ext.merging.rules.rules import ALL_SIDES, GROW, Rules
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.records import dataclass
 
@@ -167,12 +167,15 @@ def _invalid(text: str) -> MergeError:
 def _choice_words(rules: Rules) -> str:
     chosen = rules.defaults
     words = [*([GROW] if chosen.grow else []), chosen.method]
-    words += [f"{name}={_number(value)}" for name, value in chosen.options.items()]
-    words += [f"weights={','.join(map(_number, chosen.weights))}"] if chosen.weights else []
+    words += [f"{name}={_number(value)}" for name, value in chosen.written.items()]
+    words += [f"weights={_number(chosen.written_weights)}"] if chosen.weights else []
+    words += [f"sides={ALL_SIDES}"] if chosen.every_side else []
     return " ".join(map(_quoted, words))
 
 
 def _number(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_number, value))
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -228,4 +231,5 @@ def _rules(words: Sequence[str]) -> Rules:
             raise ValueError(f"expected an option, not {word}")
         options[name] = value
     weights = [float(weight) for weight in options.pop("weights", "").split(",") if weight]
-    return Rules.from_dict({"method": method, "with": options, "weights": weights, "grow": grow})
+    sides = options.pop("sides", None)
+    return Rules.from_dict({"method": method, "with": options, "weights": weights, "sides": sides, "grow": grow})

@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -12,7 +13,10 @@ from git_theta_ext.git.caller import calling_commands
 from git_theta_ext.git.process_table import PROC, ancestors
 
 needs_both = pytest.mark.skipif(
-    not (PROC / "self").exists() or shutil.which("ps") is None, reason="needs /proc and ps to compare"
+    not (PROC / "self").exists()
+    or shutil.which("ps") is None
+    or subprocess.run(process_table._PS, capture_output=True, check=False).returncode != 0,
+    reason="needs /proc, and ps with the options of POSIX, to compare",
 )
 
 

@@ -72,6 +72,19 @@ def test_rules_of_the_file_are_named_by_it():
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [({"lambda": [0, 0.5, 1]}, "lambda=0,0.5,1"), ({"lambda": 2}, "lambda=2 weights=1,3"), ({}, "lambda=1 sides=all")],
+)
+def test_options_that_change_with_the_depth_and_all_sides_fit_a_line(options, words):
+    weights = (1, 3) if "weights" in words else ()
+    chosen = replace(choice("task_arithmetic", options, weights), every_side="sides" in words)
+    whole = record(Rules(chosen))
+    text = ShortRecord.of(whole).to_text()
+    assert text.startswith(f"model.safetensors by task_arithmetic {words} (")
+    assert again(text, whole) == whole.to_json()
+
+
+@pytest.mark.parametrize(
     ("base", "sides"), [(None, (OURS, THEIRS)), (OURS, (OURS, THEIRS)), (BASE, (THEIRS, OURS)), (BASE, (OURS,))]
 )
 def test_other_versions_are_another_merge(base, sides):
