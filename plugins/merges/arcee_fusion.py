@@ -1,4 +1,4 @@
-"""Arcee Fusion: takes their most important changes (https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md)."""
+"""Arcee Fusion: ours, with the most important of their changes (https://github.com/arcee-ai/mergekit)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ArceeFusion:
         branches=(2, 2),
         arrays=True,
         scratch=pieces(9.5),
-        reference="https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md",
+        reference="https://github.com/arcee-ai/mergekit",
     )
 
     def __call__(self, piece: Piece) -> Array:
