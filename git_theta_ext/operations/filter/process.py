@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_BUFFER = 1 << 20
+_BUFFER = 1 << 18  # mostly content that is dropped: a smaller buffer stays in the cache
 _PIPE = 1 << 20
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 does not define on every platform
 
