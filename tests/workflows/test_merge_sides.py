@@ -32,7 +32,7 @@ def test_all_changes_are_scaled_recorded_and_computed_again(forked: Repo, monkey
         np.testing.assert_allclose(merged[name], _half_changed(name, seed), atol=1e-8)
         assert in_python[name].numpy().tobytes() == merged[name].numpy().tobytes()
     assert merged[ATTENTION[2]].numpy().tobytes() == values(ATTENTION[2], 1)
-    assert '"sides":"all"' in forked.git("log", "-1", "--format=%(trailers:key=Theta-Merge)")
+    assert "lambda=0.5 sides=all" in forked.git("log", "-1", "--format=%(trailers:key=Theta-Merge)")
     assert "2 parameters computed again, identical" in forked.git("theta", "merge", "--replay")
 
 
