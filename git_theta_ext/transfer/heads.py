@@ -97,6 +97,16 @@ class Heads:
                 self._unrecorded[digest] = (*self._unrecorded.get(digest, ()), location)
         self._known.add(name)
 
+    def learn(self, names: AbstractSet[str]) -> set[str]:
+        """Add packs to the index, and return the names of those that it has now: their heads could be read."""
+        known = set(names & self._known)
+        for name in sorted(names - known):
+            with suppress(OSError):
+                if (header := self.header(name)) is not None:
+                    self.add(name, header)
+                    known.add(name)
+        return known
+
     def locations(self, digests: Iterable[Digest]) -> Locations:
         """Return the locations of some digests in the packs of the index.
 

@@ -124,14 +124,7 @@ class HeldDigests(Container["Digest"]):
 def known_index(root: Path, url: str) -> RemoteIndex:
     """Return what is cached of a remote's index, without accessing the remote."""
     heads = Heads(root, url)
-    names = heads.names()
-    readable = names - heads.unknown(names)
-    for name in sorted(heads.unknown(names)):
-        with suppress(OSError):
-            if (header := heads.header(name)) is not None:
-                heads.add(name, header)
-                readable.add(name)
-    return RemoteIndex(frozenset(readable - read_damaged(root, url)), heads)
+    return RemoteIndex(frozenset(heads.learn(heads.names()) - read_damaged(root, url)), heads)
 
 
 def read_remote_index(store: Store, remote: OpenedRemote) -> RemoteIndex:

@@ -17,6 +17,7 @@ from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.bring import Fetched, bring_packs
 from git_theta_ext.transfer.damaged import note_damaged, read_damaged, tell_damaged
 from git_theta_ext.transfer.early import FinalPacks
+from git_theta_ext.transfer.heads import Heads
 from git_theta_ext.transfer.incoming import forget_abandoned
 from git_theta_ext.transfer.meter import Tally
 from git_theta_ext.transfer.offers import Offers
@@ -178,6 +179,8 @@ def push(
                     f"{remote.name} ({remote.url}) removed pack {min(gone)} right after the push",
                     hint="wait until the garbage collection on the remote has finished, then git push",
                 )
+    if plan.packs:  # so that the next push need not read their heads
+        Heads(store.root, remote.url).learn({name for name, _ in plan.packs})
     tell_damaged(store.root, remote.url, remote.plugin)
     return plan
 

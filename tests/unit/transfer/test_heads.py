@@ -66,7 +66,7 @@ def parsed(monkeypatch):
 def test_a_push_reads_the_heads_of_new_packs_only(mine, remote, parsed):
     mine.put(ITEMS[3:4])
     push(mine, remote, DIGESTS[:4])
-    assert parsed == []
+    assert len(parsed) == 1
     assert read_remote_index(mine, remote).held(DIGESTS) == set(DIGESTS[:4])
     assert len(parsed) == 1
 
