@@ -220,9 +220,9 @@ def _replace(record: Any, /, **changes: Any) -> Any:
         import dataclasses
 
         return dataclasses.replace(record, **changes)
-    for one in getattr(type(record), _FIELDS).values():
-        if one.init:
-            changes.setdefault(one.name, getattr(record, one.name))
+    for name in type(record).__match_args__:
+        if name not in changes:
+            changes[name] = getattr(record, name)
     return type(record)(**changes)
 
 

@@ -181,10 +181,10 @@ def tasks_of(decisions: Iterable[Decision], statistics: Statistics) -> list[Task
         if decision.action != "compute":
             continue
         task = _task(decision, statistics)
-        key = (decision.base, decision.sides, task.choice.method, task.choice.rule_index)
+        values = [None if value is None else value.digest for value in (decision.base, *decision.sides)]
+        key = (*values, task.choice.method, task.choice.rule_index)
         before = tasks.get(key)
-        names = (decision.name,) if before is None else (*before.names, decision.name)
-        tasks[key] = replace(before or task, names=names)
+        tasks[key] = task if before is None else replace(before, names=(*before.names, decision.name))
     return list(tasks.values())
 
 

@@ -57,12 +57,9 @@ def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tupl
     Raises:
         StoreError: The record cannot be written.
     """
-    before = _read(repo)
-    merges = dict(before[1]) if before is not None and before[0] == tuple(heads) else {}
-    recorded = {path: NotedMerge(record, results) for path, (record, results) in merged.items() if record is not None}
-    merges = {path: merge for path, merge in merges.items() if path not in merged} | recorded
-    if len(heads) > 1 and merges:
-        _write(repo, heads, merges)
+    if len(heads) > 1:
+        noted = {path: NotedMerge(record, results) for path, (record, results) in merged.items() if record is not None}
+        _add(repo, heads, noted, [path for path in merged if path not in noted])
 
 
 def note_step(repo: Repository, step: Step, before: Results, after: Results) -> None:
@@ -206,22 +203,54 @@ def _file(repo: Repository) -> Path:
 
 
 def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, NotedMerge]] | None:
-    """Return the heads of the merge and its records by path; records that cannot be read are ignored."""
-    with suppress(OSError, ValueError, KeyError, TypeError, MergeError, PluginError):
-        if _file(repo).stat().st_size > _LARGEST_FILE:
-            return None
-        data = read_json(_file(repo).read_text("utf-8"))
-        merges = [NotedMerge(Record.from_json(noted["record"]), dict(noted["results"])) for noted in data["noted"]]
-        heads = tuple(map(str, data["heads"]))
-        return (heads, {noted.record.path: noted for noted in merges}) if heads else None
-    return None
+    """Return the heads of the merge and its records by path; lines that cannot be read are ignored."""
+    lines: list[str] = []
+    with suppress(OSError, ValueError):
+        if _file(repo).stat().st_size <= _LARGEST_FILE:
+            lines = _file(repo).read_text("utf-8").splitlines()
+    heads: tuple[str, ...] = ()
+    merges: dict[str, NotedMerge] = {}
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError, MergeError, PluginError):
+            data = read_json(line)
+            of_line = tuple(map(str, data["heads"]))
+            noted = [NotedMerge(Record.from_json(one["record"]), dict(one["results"])) for one in data["noted"]]
+            if of_line != heads:
+                heads, merges = of_line, {}
+            for path in data.get("without", ()):
+                merges.pop(path, None)
+            merges.update((one.record.path, one) for one in noted)
+    return (heads, merges) if heads else None
 
 
 def _write(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMerge]) -> None:
     path = _file(repo)
-    data = {
-        "heads": list(heads),
-        "noted": [{"record": merge.record.to_json(), "results": dict(merge.results)} for merge in merges.values()],
-    }
     with reporting_os_errors(path):
-        replace_content(path, json.dumps(data).encode())
+        replace_content(path, _line(heads, merges))
+
+
+def _add(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMerge], without: Sequence[str]) -> None:
+    """Add a line to the file if it is about the same merge, so that many checkpoints take no longer each than few."""
+    path, begin = _file(repo), _beginning(heads)
+    with reporting_os_errors(path):
+        try:
+            with path.open("rb+") as file:
+                same = file.read(len(begin)) == begin
+                if same:
+                    file.seek(0, os.SEEK_END)
+                    file.write(b"\n" + _line(heads, merges, without))  # the last line may be truncated
+        except FileNotFoundError:
+            same = False
+        if not same and merges:
+            replace_content(path, _line(heads, merges))
+
+
+def _line(heads: Sequence[str], merges: Mapping[str, NotedMerge], without: Sequence[str] = ()) -> bytes:
+    noted = [{"record": merge.record.to_json(), "results": dict(merge.results)} for merge in merges.values()]
+    dropped = {"without": list(without)} if without else {}
+    return json.dumps({"heads": list(heads), "noted": noted, **dropped}).encode()
+
+
+def _beginning(heads: Sequence[str]) -> bytes:
+    """Return how a line about a merge begins."""
+    return json.dumps({"heads": list(heads)}).encode()[:-1]

@@ -93,6 +93,8 @@ class Verifier(Inventory):
         them from garbage collection until a manifest names them.
         """
         wanted = set(digests)
+        if not wanted:
+            return wanted
         locations, chosen = self.touch_sound(wanted)
         if (absent := wanted - set(chosen)) & set(locations):
             self.prove(absent)
