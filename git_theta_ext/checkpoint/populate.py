@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.packing import Packer, while_packed
@@ -16,7 +17,7 @@ from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors, write_at
 from git_theta_ext.util.text import shortlist
-from git_theta_ext.util.threads import no_progress
+from git_theta_ext.util.threads import ALONE, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,11 +143,31 @@ def _write_in_jobs(  # noqa: PLR0913, PLR0917 - as _write
 
 
 def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, advance: Callable[[int], None]) -> None:
-    """Write a file roughly from its beginning to its end.
+    """Write a file roughly from its beginning to its end, a small one at once.
 
     File systems extend a file on disk only when its bytes are written. So after a power cut an incomplete file is
     shorter than git's index says, and shows as modified. Setting its size first would break this.
     """
+    if layout.nbytes > ALONE:
+        _put_all(partial(write_at, descriptor), layout, manifest, store, advance)
+        return
+    content = memoryview(bytearray(layout.nbytes))
+
+    def put(data: memoryview, offset: int) -> None:
+        content[offset : offset + data.nbytes] = data
+
+    _put_all(put, layout, manifest, store, advance)
+    write_at(descriptor, content, 0)
+
+
+def _put_all(
+    put: Callable[[memoryview, int], None],
+    layout: Layout,
+    manifest: Manifest,
+    store: Store,
+    advance: Callable[[int], None],
+) -> None:
+    """Give ``put`` all bytes of a file, and the offset of each part."""
     slices: list[tuple[int, Slice]] = []
     pending: list[tuple[int, Literal]] = []
     sums = {name: {seed: seed for seed in seeds} for name, seeds in seeds_of(layout).items()}
@@ -154,14 +175,14 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         if isinstance(segment, Slice):
             slices.append((offset, segment))
             for start, literal in pending:
-                write_at(descriptor, memoryview(literal.data), start)
+                put(memoryview(literal.data), start)
             pending.clear()
         elif isinstance(segment, Literal):
             pending.append((offset, segment))
             advance(segment.nbytes)
 
     def write(piece: DecodedPiece) -> None:
-        write_at(descriptor, piece.data, slices[piece.group][0] + piece.offset)
+        put(piece.data, slices[piece.group][0] + piece.offset)
 
     wanted = [(manifest.parameters[part.name].digest, part.spec) for _, part in slices]
     for piece in store.read_ahead(wanted, write):
@@ -169,7 +190,7 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
         begun = sums.get(slices[piece.group][1].name, {})
         begun.update({seed: zlib.crc32(piece.data, value) for seed, value in begun.items()})
     for offset, value in checksums(layout, lambda name, seed: sums[name][seed]):
-        write_at(descriptor, memoryview(value), offset)
+        put(memoryview(value), offset)
         advance(len(value))
     for offset, literal in pending:
-        write_at(descriptor, memoryview(literal.data), offset)
+        put(memoryview(literal.data), offset)
