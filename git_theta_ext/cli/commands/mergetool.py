@@ -19,10 +19,10 @@ from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.merging.rules.rules import choice
 from git_theta_ext.model.shards import is_text
 from git_theta_ext.model.units import one_row
+from git_theta_ext.operations.merge.chosen_conflicts import conflicted_units
 from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.inputs import fetch_values
-from git_theta_ext.operations.merge.resolve import conflicted_units
 from git_theta_ext.operations.merge.resolve_preview import moved, preview
 from git_theta_ext.util.text import printable
 

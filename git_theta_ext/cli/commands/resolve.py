@@ -16,9 +16,10 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, choice
 from git_theta_ext.model.units import one_row
+from git_theta_ext.operations.merge.chosen_conflicts import conflicted_units, sides_of
+from git_theta_ext.operations.merge.conflict_values import methods_for
 from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.model_resolve import finish_models
-from git_theta_ext.operations.merge.resolve import conflicted_units, methods_for, sides_of
 from git_theta_ext.operations.merge.token_alignment import align, write_tokenizer
 
 if TYPE_CHECKING:

@@ -22,12 +22,13 @@ from git_theta_ext.model.shards import is_adapter
 from git_theta_ext.operations.filter.populate import Wanted, manifest_at, populate_wanted
 from git_theta_ext.operations.merge.adapter_resolution import configs_of_sides, take_config
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
+from git_theta_ext.operations.merge.chosen_conflicts import sides_of
 from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.conflicted_files import together
 from git_theta_ext.operations.merge.index_resolution import update_index
 from git_theta_ext.operations.merge.inputs import adapter_files, config_in_worktree, fetch_values, gather_resolution
 from git_theta_ext.operations.merge.record import note_step
-from git_theta_ext.operations.merge.resolve import resolve_together, sides_of, skeletons_to_read, values_to_read
+from git_theta_ext.operations.merge.resolve import resolve_together, skeletons_to_read, values_to_read
 from git_theta_ext.operations.staging.stage import Staged, stage_manifests
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
 from git_theta_ext.records import dataclass, replace

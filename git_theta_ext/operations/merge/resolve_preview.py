@@ -11,7 +11,7 @@ from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.reporting.measures import MergedVersions, measure
 from git_theta_ext.model.conflicts import side_names
-from git_theta_ext.operations.merge.resolve import resolved_values
+from git_theta_ext.operations.merge.conflict_values import resolved_values
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.memory import MemoryStore
 

@@ -11,7 +11,8 @@ from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules, choice
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.tensor import skeleton_spec
-from git_theta_ext.operations.merge.resolve import methods_for, resolve
+from git_theta_ext.operations.merge.conflict_values import methods_for
+from git_theta_ext.operations.merge.resolve import resolve
 from git_theta_ext.store.store import Store
 
 
