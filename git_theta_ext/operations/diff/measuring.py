@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.comparison.measure import Measurement, common_rows, comparable, first_rows, measurable
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.operations.diff.distance_cache import DistanceCache
-from git_theta_ext.util.threads import ordered_map, window
+from git_theta_ext.util.threads import ordered_map, pool, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,7 +117,7 @@ def _from_store(store: Store, pairs: Mapping[str, ParameterVersions]) -> Iterato
                 yield measurements[piece.group]
 
     # The rank of a change takes milliseconds, in which no thread must wait for the next tensor.
-    with ThreadPoolExecutor(1) as executor:
+    with pool(1, sum(pair.new.spec.nbytes for pair in pairs.values())) as executor:
         results = ordered_map(executor, Measurement.result, read(), _MOST_WAITING)
         for name, distance in zip(names, results, strict=True):
             yield name, (distance, True)
@@ -155,7 +154,7 @@ def _one_by_one(
         sure = [hasher.digest() for hasher in hashers] == [pair.old.digest, pair.new.digest]
         return measurement.result(), sure
 
-    with ThreadPoolExecutor(store.threads) as executor:
+    with pool(store.threads, sum(pair.new.spec.nbytes for pair in pairs.values())) as executor:
         for name, found in zip(pairs, ordered_map(executor, work, pairs, window(store.threads)), strict=True):
             if found is not None:
                 yield name, found
