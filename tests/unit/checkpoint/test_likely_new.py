@@ -89,9 +89,19 @@ def test_a_file_of_new_tensors_is_read_little_more_than_once(store, tmp_path, mo
     check(path, manifest, store, tmp_path)
 
 
+def test_a_tensor_that_is_larger_than_the_others_is_read_once(store, tmp_path, monkeypatch):
+    cleaned(written(tmp_path / "other.safetensors", {"a": tensors(2)["t00"]}), store)
+    values = tensors()
+    values["embedding"] = np.random.default_rng(3).standard_normal(COUNT * LARGE // 4).astype("<f4")
+    path, read, pread = written(tmp_path / "m.safetensors", values), [], os.pread
+    monkeypatch.setattr(os, "pread", lambda *args: read.append(len(data := pread(*args))) or data)
+    cleaned(path, store)
+    assert sum(read) < path.stat().st_size * (1 + 0.75 / SAMPLED)
+
+
 def test_what_is_stored_already_is_not_stored_twice(store, tmp_path):
     values = tensors()
-    cleaned(written(tmp_path / "a.safetensors", {name: values[name] for name in ("t01", "t07")}), store)
+    cleaned(written(tmp_path / "a.safetensors", {name: values[name] for name in ("t01", "t08")}), store)
     before = {path: path.stat().st_ino for _, path in store.pack_files()}
     path = written(tmp_path / "m.safetensors", values)
     manifest = cleaned(path, store)
@@ -111,7 +121,7 @@ def test_equal_tensors_are_stored_once(store, tmp_path):
 
 def test_nothing_is_encoded_in_vain_if_one_of_the_sample_is_known(store, tmp_path, monkeypatch):
     values = tensors()
-    cleaned(written(tmp_path / "a.safetensors", {"t10": values["t10"]}), store)
+    cleaned(written(tmp_path / "a.safetensors", {"t12": values["t12"]}), store)
     monkeypatch.delattr(Store, "put_unnamed")
     path = written(tmp_path / "m.safetensors", values)
     check(path, cleaned(path, store), store, tmp_path)
