@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError
@@ -10,7 +9,7 @@ from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.store.packs.format import chunk_count
 from git_theta_ext.store.read_ahead import piece_at, piece_range, worked
-from git_theta_ext.util.threads import ordered_map, thread_count, window
+from git_theta_ext.util.threads import ordered_map, pool, thread_count, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,7 +87,7 @@ class MemoryStore:
             chunks = tuple(self.read(digest, spec)[start:end] for digest, spec, start, end in ranges)
             return worked(piece_at(item, groups[item][0][1], ranges[0][2], chunks), work)
 
-        with ThreadPoolExecutor(threads) as executor:
+        with pool(threads, sum(spec.nbytes for group in groups for _, spec in group)) as executor:
             pieces = ordered_map(executor, cut, jobs, window(threads))
             for item, group in enumerate(groups):
                 for _ in starts[item]:

@@ -12,6 +12,7 @@ from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.devices.methods import have_matrices, require_torch
 from git_theta_ext.merging.devices.one_core import SMALL, one_core
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
+from git_theta_ext.merging.execution.held import held
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.execution.pairs import contracts_of, is_small, merge_pairs
 from git_theta_ext.merging.execution.parallel import interleaved
@@ -21,7 +22,7 @@ from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.merging.execution.work import MergedTensor, SignElection
 from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
-from git_theta_ext.merging.thresholds.scopes import is_exact, scopes
+from git_theta_ext.merging.thresholds.scopes import is_exact, scopes, values_of_scope
 from git_theta_ext.merging.thresholds.search import counting_here, search
 from git_theta_ext.model.manifest import Manifest, Parameter
 from git_theta_ext.records import replace
@@ -114,13 +115,15 @@ class Engine:
         whole = [task for task in plain if not task.streams]
         if small := [task for task in whole if _is_small(task)]:
             with one_core(small=True):
-                self._take(self._run(scheduler, small, SignElection()), computed)
+                self._take(self._run(self._store, scheduler, small, SignElection()), computed)
         large = [task for task in whole if not _is_small(task)]
         shared = self._distributed is not None and have_matrices(task.method.contract for task in large)
         with one_core(small=shared):  # jobs share the cores
-            self._take(self._run(scheduler, large, SignElection()), computed)
+            self._take(self._run(self._store, scheduler, large, SignElection()), computed)
         with one_thread():  # pieces are merged in parallel
-            self._take(self._run(scheduler, [task for task in plain if task.streams], SignElection()), computed)
+            self._take(
+                self._run(self._store, scheduler, [task for task in plain if task.streams], SignElection()), computed
+            )
             together = [task for task in available if scope_of(task.choice) != "tensor"]
             self._take(self._elect(scheduler, plan, scopes(together)), computed)
             apart = [task for task in available if scope_of(task.choice) == "tensor"]
@@ -176,8 +179,10 @@ class Engine:
     ) -> Generator[MergedTensor, None, None]:
         """Run tasks that trim, scope by scope; repeat those that depend on the majority if it was guessed wrong."""
         for tasks in groups:
+            # They are read two or three times.
+            store = self._store if self._distributed is not None else held(self._store, values_of_scope(plan, tasks))
             try:
-                selections = search(self._counting(scheduler, plan, tasks), plan, tasks)
+                selections = search(self._counting(store, scheduler, plan, tasks), plan, tasks)
             except (MissingError, CorruptError) as error:
                 for task in tasks:
                     yield MergedTensor(task, None, f"cannot find the threshold: {error.message}")
@@ -185,27 +190,31 @@ class Engine:
             trims = [selection.threshold(exact=is_exact(tasks)) for selection in selections]
             pairs = list(zip(selections, trims, strict=True))
             guess = _sign(sum(selection.votes(trim, alone=False) for selection, trim in pairs))
-            merged_tensors = yield from self._run_election(scheduler, tasks, SignElection(list(trims), guess))
+            merged_tensors = yield from self._run_election(store, scheduler, tasks, SignElection(list(trims), guess))
             alone = sum(selection.votes(trim, alone=True) for selection, trim in pairs)
             majority = _sign(alone + sum(merged.votes for merged in merged_tensors))
             if majority != guess:
                 election = SignElection(list(trims), majority)
                 repeated = {merged.task.name for merged in merged_tensors if merged.ties or election.ordered}
-                yield from self._run_election(scheduler, [task for task in tasks if task.name in repeated], election)
+                again = [task for task in tasks if task.name in repeated]
+                yield from self._run_election(store, scheduler, again, election)
 
     def _run_election(
-        self, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
+        self, store: TensorStore, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
     ) -> Generator[MergedTensor, None, list[MergedTensor]]:
         """Run the tasks of one scope: in order if the order matters, else those that do not stream first."""
         if election.ordered:
-            return (yield from self._run(scheduler, tasks, election))
-        whole = yield from self._run(scheduler, [task for task in tasks if not task.streams], election)
-        return whole + (yield from self._run(scheduler, [task for task in tasks if task.streams], election))
+            return (yield from self._run(store, scheduler, tasks, election))
+        whole = yield from self._run(store, scheduler, [task for task in tasks if not task.streams], election)
+        return whole + (yield from self._run(store, scheduler, [task for task in tasks if task.streams], election))
 
     def _run(
-        self, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
+        self, store: TensorStore, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
     ) -> Generator[MergedTensor, None, list[MergedTensor]]:
-        """Merge tasks, except those that an earlier run merged. Returns what it yields, without the data."""
+        """Merge tasks whose values a store has, except those that an earlier run merged.
+
+        Returns what it yields, without the data.
+        """
         remaining, merged_tensors = [], []
         identities = {task.name: task.identity(election.trims_of(task), election.majority) for task in tasks}
         for task in tasks:
@@ -219,18 +228,19 @@ class Engine:
             )
             yield merged_tensors[-1]
             self._advance(task.spec.nbytes)
-        for merged in self._merged(scheduler, remaining, election, identities):
+        for merged in self._merged(store, scheduler, remaining, election, identities):
             yield replace(merged, identity=identities[merged.task.name])
             merged_tensors.append(replace(merged, data=None))
         return merged_tensors
 
-    def _counting(self, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> Count:
+    def _counting(self, store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> Count:
         if self._distributed is not None:
             return self._distributed.count
-        return counting_here(self._store, scheduler, plan, tasks)
+        return counting_here(store, scheduler, plan, tasks)
 
     def _merged(
         self,
+        store: TensorStore,
         scheduler: DeviceScheduler,
         tasks: Sequence[Task],
         election: SignElection,
@@ -242,7 +252,7 @@ class Engine:
                 self._advance(merged.task.spec.nbytes)
             return
         shared = scheduler.tasks(tasks, together=election.ordered)
-        merge = partial(run, self._store, election=election, advance=self._advance, threads=scheduler.threads)
+        merge = partial(run, store, election=election, advance=self._advance, threads=scheduler.threads)
         yield from interleaved([partial(merge, device, share) for device, share in shared])
 
     def _run_pairs(self, scheduler: DeviceScheduler, plan: Plan, computed: Computed) -> None:

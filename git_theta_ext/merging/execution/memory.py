@@ -14,10 +14,11 @@ from git_theta_ext.merging.devices import cuda
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import have_matrices
+from git_theta_ext.merging.execution.held import held_bytes
 from git_theta_ext.merging.execution.pairs import contracts_of, inputs_of, pair_bytes, together_bytes
 from git_theta_ext.merging.execution.stream import results_bytes
 from git_theta_ext.merging.execution.work import block_elements, gathered_bytes, piece_bytes, rows_bytes
-from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes
+from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes, values_of_scope
 from git_theta_ext.merging.thresholds.search import counting_bytes, histogram_bytes
 from git_theta_ext.merging.thresholds.windows import windows_bytes
 from git_theta_ext.records import dataclass
@@ -183,11 +184,12 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
     merging += results_bytes([task.spec.nbytes for task in streamed])
     counting += _reading(device, map(changed_specs, changes), [histogram_bytes(change) for change in changes])
     counting += windows_bytes(changes, len(plan.sides))
+    in_memory = max((held_bytes(values_of_scope(plan, scope)) for scope in scopes(tasks)), default=0)
     gathered = max((gathered_bytes(task) for task in whole), default=0)
     results = [task.spec for task in tasks] + [spec for pair in pairs for spec in pair.specs.values()]
     stored = waiting_bytes([spec.nbytes for spec in results])
     gathered += together_bytes(plan.sides, pairs)
-    return max(merging + reading, counting, max(alone, default=0) + gathered + reading) + stored
+    return max(merging + reading, counting, max(alone, default=0) + gathered + reading) + stored + in_memory
 
 
 def _piece(device: DeviceMemory, task: Task) -> tuple[int, int]:

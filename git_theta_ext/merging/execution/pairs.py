@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
@@ -15,6 +14,7 @@ from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import merge_pairs_by
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.merging.devices.one_core import SMALL
+from git_theta_ext.merging.execution.held import held
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_pair
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.tensor_store import TensorStore
 
-    Read = Callable[[Parameter], Buffer]
-    """Returns the little-endian bytes of a value."""
+    Read = Callable[[Digest, TensorSpec], Buffer]
+    """Returns the little-endian bytes of a value, which must not be changed."""
 
 _NOTABLE = 1e-6
 """The share of the energy below which a loss is a rounding error."""
@@ -112,7 +112,7 @@ def merge_pairs(
         sides: The versions that are merged.
     """
     for some in batches(pairs, lambda pair: _stored_bytes(sides, pair), ALONE):
-        read = partial(_value, store, _read_together(store, some, sides))
+        read = held(store, [parameter for pair in some for parameter in inputs_of(sides, pair)]).read
         for pair in some:
             moved = ""
             try:
@@ -125,28 +125,6 @@ def merge_pairs(
                 give_back_memory()
                 merged = replace(_reported(read, Cpu(), pair, sides), moved=moved)
             yield merged
-
-
-def _read_together(
-    store: TensorStore, pairs: Sequence[PairDecision], sides: Sequence[Manifest]
-) -> dict[Digest, bytearray]:
-    """Return the stored values of several LoRAs; none if one cannot be read, which is reported when it is needed."""
-    if len(pairs) == 1:
-        return {}
-    wanted = list({parameter.digest: parameter.spec for pair in pairs for parameter in inputs_of(sides, pair)}.items())
-    values = {digest: bytearray() for digest, _ in wanted}
-    try:
-        for piece in store.read_aligned([(tensor,) for tensor in wanted]):
-            if piece.chunks:
-                values[wanted[piece.group][0]] += piece.data
-    except (MissingError, CorruptError):
-        return {}
-    return values
-
-
-def _value(store: TensorStore, values: dict[Digest, bytearray], parameter: Parameter) -> Buffer:
-    held = values.pop(parameter.digest, None)  # once: a method may compute in this memory
-    return store.read(parameter.digest, parameter.spec) if held is None else held
 
 
 def _reported(read: Read, device: Device, pair: PairDecision, sides: Sequence[Manifest]) -> MergedPair:
@@ -164,7 +142,7 @@ def _merged(read: Read, lane: Lane, decision: PairDecision, sides: Sequence[Mani
 
     def values(number: int, name: str) -> Array:
         parameter = sides[number].parameters[name]
-        loaded = lane.load(read(parameter), parameter.spec.dtype, wide=wide)
+        loaded = lane.load(read(parameter.digest, parameter.spec), parameter.spec.dtype, wide=wide)
         if not bool(array_namespace(loaded).isfinite(loaded).all()):
             raise MergeError(f"{name} has NaN or infinite values")
         return loaded.reshape(parameter.spec.shape)

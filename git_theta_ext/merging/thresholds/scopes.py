@@ -43,6 +43,12 @@ def counted_for(plan: Plan, tasks: Sequence[Task]) -> list[Changed]:
     return [_inputs(task) for task in tasks]
 
 
+def values_of_scope(plan: Plan, tasks: Sequence[Task]) -> list[Parameter]:
+    """Return the values that finding the thresholds of a scope and merging its tasks read."""
+    counted = [value for base, values in counted_for(plan, tasks) if values for value in (base, *values.values())]
+    return counted + [member for task in tasks for member in task.members]
+
+
 def changed_specs(change: Changed) -> list[TensorSpec]:
     """Return the specs of the base and of the changed values."""
     base, values = change
