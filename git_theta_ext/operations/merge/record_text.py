@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, RepositoryError
-from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.revisions import are_merged, find_object, independent, merge_bases
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.file import FILE, read_rules
@@ -58,8 +57,12 @@ class MergedCommits:
                 hint = "git fetch --unshallow"
                 raise RepositoryError(f"commit {commit[:12]}, which was merged, is not in this repository", hint=hint)
         bases = merge_bases(self.repo, self.commits)
-        orders = (bases, bases[::-1]) if len(bases) > 1 else (bases,)  # that of our strategy, and that of git's own
-        return tuple(common_ancestor(self.repo, order) for order in orders)
+        if len(bases) <= 1:
+            return (next(iter(bases), None),)
+        from git_theta_ext.git.merge_tree import common_ancestor  # the hook of most merges starts without it
+
+        # In the order of our strategy, and in that of git's own.
+        return tuple(common_ancestor(self.repo, order) for order in (bases, bases[::-1]))
 
     def at(self, path: str) -> Iterator[tuple[str | None, tuple[str, ...]]]:
         """Yield the object ids that these commits have at a path: files, then directories of models.

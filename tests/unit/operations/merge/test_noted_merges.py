@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.record import Record, Step
 from git_theta_ext.merging.rules.rules import Rules
+from git_theta_ext.operations.merge import record
 from git_theta_ext.operations.merge.record import note_merge, note_step
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
-
-    import pytest
 
 HEADS = ("3", "4")
 
@@ -31,64 +30,60 @@ def _note(repo: Any, path: str, result: str, heads: tuple[str, ...] = HEADS, met
     note_merge(repo, heads, {path: (_record(path, method), {path: result})})
 
 
-def _noted(repo: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Return the method of each checkpoint that would be recorded, if all are staged as they were merged."""
-    from git_theta_ext.operations.merge import record
-
-    monkeypatch.setattr(record, "head_of", lambda _: HEADS[0])
-    monkeypatch.setattr(record, "merge_heads", lambda _: HEADS[1:])
-    staged = [SimpleNamespace(path=path, oid=oid, stage=0) for path, oid in (("a", "5"), ("b", "6"), ("c", "7"))]
-    repo.entries = lambda _: staged
-    return {one.path: one.rules.defaults.method for one in record._records_to_add(repo)}
+def _noted(repo: Any) -> dict[str, str]:
+    """Return the method of each checkpoint that is noted for the merge."""
+    heads, merges = record._read(repo) or ((), {})
+    assert heads == HEADS
+    return {path: one.record.rules.defaults.method for path, one in merges.items()}
 
 
-def test_each_checkpoint_adds_a_line_and_the_last_one_about_it_counts(tmp_path, monkeypatch):
+def test_each_checkpoint_adds_a_line_and_the_last_one_about_it_counts(tmp_path):
     repo = _repo(tmp_path)
     _note(repo, "a", "8")
     first = (tmp_path / "theta/merge.json").read_bytes()
     _note(repo, "b", "6")
     _note(repo, "a", "5", method="theirs")
     assert (tmp_path / "theta/merge.json").read_bytes().startswith(first + b"\n")
-    assert _noted(repo, monkeypatch) == {"a": "theirs", "b": "ours"}
+    assert _noted(repo) == {"a": "theirs", "b": "ours"}
 
 
-def test_a_checkpoint_that_is_merged_again_without_rules_is_not_recorded(tmp_path, monkeypatch):
+def test_a_checkpoint_that_is_merged_again_without_rules_is_not_recorded(tmp_path):
     repo = _repo(tmp_path)
     _note(repo, "a", "5")
     _note(repo, "b", "6")
     note_merge(repo, HEADS, {"a": (None, {"a": "5"})})
-    assert _noted(repo, monkeypatch) == {"b": "ours"}
+    assert _noted(repo) == {"b": "ours"}
 
 
-def test_a_line_that_was_not_written_as_a_whole_is_skipped(tmp_path, monkeypatch):
+def test_a_line_that_was_not_written_as_a_whole_is_skipped(tmp_path):
     repo = _repo(tmp_path)
     _note(repo, "a", "5")
     file = tmp_path / "theta/merge.json"
     file.write_bytes(file.read_bytes() + b'\n{"heads": ["3", "4"], "noted": [{"rec')
     _note(repo, "b", "6")
-    assert _noted(repo, monkeypatch) == {"a": "ours", "b": "ours"}
+    assert _noted(repo) == {"a": "ours", "b": "ours"}
 
 
-def test_another_merge_begins_anew(tmp_path, monkeypatch):
+def test_another_merge_begins_anew(tmp_path):
     repo = _repo(tmp_path)
     _note(repo, "c", "7", heads=("3", "9"))
     _note(repo, "a", "5")
-    assert _noted(repo, monkeypatch) == {"a": "ours"}
+    assert _noted(repo) == {"a": "ours"}
     assert b'"c"' not in (tmp_path / "theta/merge.json").read_bytes()
 
 
-def test_what_earlier_versions_noted_is_read(tmp_path, monkeypatch):
+def test_what_earlier_versions_noted_is_read(tmp_path):
     repo = _repo(tmp_path)
     noted = [{"record": _record(path).to_json(), "results": {path: oid}} for path, oid in (("a", "5"), ("b", "6"))]
     (tmp_path / "theta").mkdir()
     (tmp_path / "theta/merge.json").write_text(json.dumps({"heads": list(HEADS), "noted": noted}))
     _note(repo, "c", "7")
-    assert _noted(repo, monkeypatch) == dict.fromkeys("abc", "ours")
+    assert _noted(repo) == dict.fromkeys("abc", "ours")
 
 
-def test_a_resolution_changes_the_note_of_its_checkpoint(tmp_path, monkeypatch):
+def test_a_resolution_changes_the_note_of_its_checkpoint(tmp_path):
     repo = _repo(tmp_path)
     _note(repo, "a", "8")
     _note(repo, "b", "6")
     note_step(repo, Step(Rules.only("theirs"), (), ()), {"a": "8"}, {"a": "5"})
-    assert _noted(repo, monkeypatch) == {"a": "ours", "b": "ours"}
+    assert _noted(repo) == {"a": "ours", "b": "ours"}
