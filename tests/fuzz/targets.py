@@ -19,6 +19,7 @@ from git_theta_ext.interfaces import Base, Chunk, NotSplittable
 from git_theta_ext.model.layout import Layout
 from git_theta_ext.model.manifest import Manifest, Skeleton
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
+from git_theta_ext.model.tokenizers import Tokenizer, united
 from git_theta_ext.protocol.lfs.pointer import Pointer
 from git_theta_ext.registry import built_in, find_container, find_encoding, find_format
 
@@ -292,6 +293,20 @@ def _pickle(data: bytes) -> None:
     from git_theta_plugins.formats._torch_objects import read_objects
 
     list(read_objects(PickleStream(memoryview(data)))[1])
+
+
+def _tokenizers() -> list[bytes]:
+    added = [{"id": 2, "content": "<x>"}]
+    models: list[dict[str, object]] = [
+        {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]},
+        {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]]},
+    ]
+    return [json.dumps({"added_tokens": added, "model": model}).encode() for model in models]
+
+
+def _tokenizer(data: bytes) -> None:
+    parsed = Tokenizer.parse(data, "tokenizer.json")
+    assert united(parsed, [parsed]).ids == parsed.ids
 
 
 def _manifest(data: bytes) -> None:
@@ -702,6 +717,7 @@ TARGETS = {
             ("pickle_text", ("protocol-2.pkl",), 0),
         )
     },
+    "tokenizer": Target(_tokenizers, _tokenizer),
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),
     "pack header": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes(), *_packs()], _pack_header),

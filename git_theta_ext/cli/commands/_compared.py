@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -10,13 +12,14 @@ from git_theta_ext.checkpoint.file import open_checkpoint_file
 from git_theta_ext.errors import UsageError
 from git_theta_ext.operations.model_names import find_version
 from git_theta_ext.operations.sync.fetch import ensure_local
+from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from git_theta_ext.cli.output import Output
     from git_theta_ext.model.tensor import TensorSpec
-    from git_theta_ext.operations.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,29 @@ class ComparedModel:
     chunks: Callable[[str], Iterable[memoryview]]
 
 
-def open_model(name: str, workspace: Callable[[], Workspace]) -> ComparedModel:
-    """Open a model that a user names, and fetch what is missing.
+@contextmanager
+def opened_models(output: Output, *names: str) -> Iterator[list[ComparedModel]]:
+    """Open the models that a user names, and the repository if one of them is a version.
 
     Args:
-        name: A file, or ``REV:PATH`` of a checkpoint or of a directory with one model.
-        workspace: Opens the repository, which a file does not need.
+        output: The output of the command.
+        names: Files, or ``REV:PATH`` of checkpoints or of directories with one model.
 
     Raises:
-        UsageError: It is neither.
-        ThetaError: It cannot be read.
+        UsageError: One is neither.
+        ThetaError: One cannot be read.
     """
+    with ExitStack() as opened:
+
+        @cache
+        def workspace() -> Workspace:
+            return opened.enter_context(Workspace.discover(output))
+
+        yield [_open_model(name, workspace) for name in names]
+
+
+def _open_model(name: str, workspace: Callable[[], Workspace]) -> ComparedModel:
+    """Open a model that a user names, and fetch what is missing; a file needs no repository."""
     if Path(name).is_file():
         file = open_checkpoint_file(Path(name))
         return ComparedModel(file.specs, file.chunks)

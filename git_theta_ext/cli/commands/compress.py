@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import ExitStack
-from functools import cache, reduce
+from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.commands._compared import open_model
+from git_theta_ext.cli.commands._compared import opened_models
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.comparison.group import Item, fold
 from git_theta_ext.comparison.words import human_bytes
 from git_theta_ext.errors import UsageError
 from git_theta_ext.model.floats import is_real
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.update.compeft_file import file_head
 from git_theta_ext.update.compress import ComparedParameter, Fidelity, Selection, select, write_signs
 from git_theta_ext.util.files import reporting_os_errors, writing_output
@@ -68,13 +66,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--alpha must be above 0 and finite", hint="git theta compress -h")
     if args.output.is_dir() or not args.output.absolute().parent.is_dir():
         raise UsageError(f"{args.output} is a directory, or its directory does not exist", hint="git theta compress -h")
-    with ExitStack() as opened:
-
-        @cache
-        def workspace() -> Workspace:
-            return opened.enter_context(Workspace.discover(output))
-
-        return _compress(output, open_model(args.old, workspace), open_model(args.new, workspace), args)
+    with opened_models(output, args.old, args.new) as (old, new):
+        return _compress(output, old, new, args)
 
 
 def _compress(output: Output, old: ComparedModel, new: ComparedModel, args: argparse.Namespace) -> int:

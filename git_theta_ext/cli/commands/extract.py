@@ -7,14 +7,12 @@ biases, are left out and listed.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import cache
 from math import fsum
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.cli.commands._compared import open_model
+from git_theta_ext.cli.commands._compared import opened_models
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.comparison.group import Item, fold
 from git_theta_ext.comparison.words import human_bytes, plural
@@ -22,7 +20,6 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.model.floats import is_real, to_float64
 from git_theta_ext.operations.adapter_directory import write_adapter
 from git_theta_ext.operations.conversion.tensors import chosen
-from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.update.lora_factors import Layout, adapter_config, extract, is_weight
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.folders import temporary_folder
@@ -79,13 +76,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"directory {folder.parent} does not exist", hint=f"mkdir -p {quote(str(folder.parent))}")
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise UsageError(f"{folder} already exists, and is not an empty directory", hint="choose another name")
-    with ExitStack() as opened:
-
-        @cache
-        def workspace() -> Workspace:
-            return opened.enter_context(Workspace.discover(output))
-
-        return _extract(output, open_model(args.old, workspace), open_model(args.new, workspace), args)
+    with opened_models(output, args.old, args.new) as (old, new):
+        return _extract(output, old, new, args)
 
 
 def _extract(output: Output, old: ComparedModel, new: ComparedModel, args: argparse.Namespace) -> int:
