@@ -147,7 +147,9 @@ class Store(ReadableStore):
         loose: bool,
         wanted: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = lambda digests: digests,
     ) -> list[str]:
-        """Write packs. They are durable on return, and verified by reading, except loose entries without bases.
+        """Write packs. They are durable on return, and verified, except loose entries without bases.
+
+        Entries are read back, but those of blobs that prove themselves, which have decoded their chunks already.
 
         Args:
             packs: The blobs of each pack.
@@ -160,24 +162,33 @@ class Store(ReadableStore):
 
         Raises:
             StoreError: A file cannot be written. No partly written file is left.
-            CorruptError: A tensor that was read back does not match its digest. The packs are removed.
+            CorruptError: A tensor or what it becomes a delta of does not match its digest. The packs are removed.
         """
+        proofs = {blob.digest: blob.proves for pack in packs for blob in pack if blob.proves}
         with pool(self.threads, sum(blob.spec.nbytes for pack in packs for blob in pack)) as executor:
-            made = PackWriter(self.root, executor, window(self.threads), wanted).write(packs, advance)
+            try:
+                made = PackWriter(self.root, executor, window(self.threads), wanted).write(packs, advance)
+            except CorruptError:
+                self._find_damage({*proofs, *(parent for parent, _ in proofs.values())})
+                raise
         for name, _ in made:
             self.reader.forget(self.pack_path(name))
-        self._read_back(dict(made), everything=not loose)
+        self._read_back(dict(made), proofs.keys(), everything=not loose)
+        self._findings.note_verified(proofs.values())
         for name, entries in made:
             self.index.add_pack(str(self.root), name, entries, loose=loose, verified=True)
         return [name for name, _ in made]
 
-    def _read_back(self, made: Mapping[str, Sequence[Entry]], *, everything: bool) -> None:
-        """Verify entries with bases, or all entries, before anything relies on them."""
+    def _read_back(
+        self, made: Mapping[str, tuple[Entry, ...]], proven: AbstractSet[Digest], *, everything: bool
+    ) -> None:
+        """Verify entries with bases, or all entries, before anything relies on them, if they are not proven yet."""
         fresh = [copy for name, entries in made.items() for copy in in_pack(str(self.root), name, entries)]
-        wanted = [copy for copy in fresh if copy[1].bases or everything]
+        wanted = [copy for copy in fresh if copy[0] not in proven and (copy[1].bases or everything)]
+        self._findings.note_verified((digest, location.pack) for digest, location in fresh if digest in proven)
         if not wanted:
             return
-        bases = {base for _, location in fresh for base in location.bases}
+        bases = {base for _, location in wanted for base in location.bases}
         # Several versions of a tensor may be written together. What was there before is read from shorter chains.
         before = sound_first(self.locations(bases))
         trusted = dict(fresh) | before
@@ -194,13 +205,19 @@ class Store(ReadableStore):
             for name in made:
                 if (str(self.root), name) not in recorded:
                     self.pack_path(name).unlink(missing_ok=True)
-            # If the cause is a damaged pack that the new one was made from, the error has to name that pack.
-            digests = {digest for digest, _ in wanted}
-            present = sorted(digests - self.touch_and_find_missing(digests))
-            blobs = self.blobs(present)
-            for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in present]):
-                pass
+            self._find_damage({digest for digest, _ in wanted})
             raise
+
+    def _find_damage(self, digests: AbstractSet[Digest]) -> None:
+        """Read tensors that new packs were made from: if a damaged pack is the cause, the error has to name that pack.
+
+        Raises:
+            CorruptError: A tensor is damaged.
+        """
+        present = sorted(digests - self.touch_and_find_missing(digests))
+        blobs = self.blobs(present)
+        for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in present]):
+            pass
 
 
 def _changed(source: FileSource) -> ChangedError:

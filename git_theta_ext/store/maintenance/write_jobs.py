@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cluster.jobs import Job
-from git_theta_ext.store.deltas.decode import Decoder, StoredSource
+from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.maintenance.write_plans import blobs_of
 from git_theta_ext.store.packs.reader import PackReader, StoredBlob
 from git_theta_ext.store.packs.writer import PackWriter, divided, pack_path
@@ -65,19 +65,16 @@ def _blobs(store: Store, plans: Sequence[StoragePlan]) -> Blobs:
 
 
 def _write(plans: Sequence[StoragePlan], blobs: Blobs, area: Path) -> tuple[str, ...]:
-    """Write a pack into the work area, and read it back."""
+    """Write a pack into the work area, and verify it."""
     decoder = Decoder(PackReader())
-
-    def opener(digest: Digest) -> Callable[[], StoredSource]:
-        return lambda: StoredSource(decoder, blobs, digest)
-
-    made = {blob.digest: blob for plan in plans for blob in blobs_of(plan, opener)}
+    made = {blob.digest: blob for plan in plans for blob in blobs_of(plan, decoder, blobs)}
     packs = PackWriter(area, None, window(1)).write([list(made.values())], no_progress)
     fresh = {entry.digest: StoredBlob(pack_path(area, name), entry) for name, entries in packs for entry in entries}
+    proven = {digest for digest, blob in made.items() if blob.proves}
     # A delta of a damaged parent would be lost when the parent is repaired.
-    parents = {plan.parent for plan in plans if plan.parent is not None and plan.parent not in fresh}
+    parents = {plan.parent for plan in plans if plan.parent is not None and plan.candidate.digest not in proven}
     known = {**blobs, **fresh}
-    groups = [((digest, known[digest].entry.spec),) for digest in (*fresh, *sorted(parents))]
+    groups = [((digest, known[digest].entry.spec),) for digest in sorted({*fresh, *parents} - proven)]
     for _ in read_ahead(decoder, groups, known, threads=1):
         pass
     names = tuple(name for name, _ in packs)

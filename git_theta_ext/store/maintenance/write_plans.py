@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import coded_blobs
+from git_theta_ext.store.deltas.proof import provable, proven_blob
 from git_theta_ext.store.packs.writer import dense_blob, divided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.deltas.decode import Blobs, Decoder
     from git_theta_ext.store.maintenance.cheapest import StoragePlan
     from git_theta_ext.store.packs.writer import NewBlob
     from git_theta_ext.store.store import Store
@@ -44,10 +46,12 @@ def _write_pack(
     digests = {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest is not None}
     blobs = store.blobs(digests)
 
-    def opener(digest: Digest) -> Callable[[], StoredSource]:
-        return lambda: StoredSource(store.decoder, blobs, digest)
-
-    made = {blob.digest: blob for plan in plans for blob in blobs_of(plan, opener) if blob.digest not in written}
+    made = {
+        blob.digest: blob
+        for plan in plans
+        for blob in blobs_of(plan, store.decoder, blobs)
+        if blob.digest not in written
+    }
     written.update(made)
     left = sum(plan.candidate.spec.nbytes for plan in plans)
 
@@ -60,14 +64,21 @@ def _write_pack(
     advance(left)
 
 
-def blobs_of(plan: StoragePlan, opener: Callable[[Digest], Callable[[], StoredSource]]) -> list[NewBlob]:
+def blobs_of(plan: StoragePlan, decoder: Decoder, blobs: Blobs) -> list[NewBlob]:
     """Return the blobs of a tensor as it is planned, first those of its factors.
 
     Args:
         plan: How to store it.
-        opener: Returns a function that opens a stored tensor for reading.
+        decoder: Decodes the tensor and its parent.
+        blobs: Of both, and of all their bases.
     """
     digest = plan.candidate.digest
+
+    def opener(name: Digest) -> Callable[[], StoredSource]:
+        return lambda: StoredSource(decoder, blobs, name)
+
     if plan.hint is None:
         return [dense_blob(digest, opener(digest))]
+    if provable(blobs, digest, plan.hint):
+        return [proven_blob(decoder, blobs, digest, plan.hint)]
     return coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent))

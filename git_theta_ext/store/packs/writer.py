@@ -11,6 +11,7 @@ from git_theta_ext.model.tensor import Digest
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
+from git_theta_ext.store.packs.hashed_writes import HashedWrites
 from git_theta_ext.store.temporary import clear_stale, temporary
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
 from git_theta_ext.util.threads import batched_map, pool
@@ -62,6 +63,8 @@ class NewBlob:
         params: Parameters of the encoding.
         check: Called when all chunks are encoded. It returns the digest of the encoded bytes, and raises an error if
             they are not the expected tensor.
+        proves: Digest and pack of the base, if ``check`` has also decoded the chunks again, with bytes of the base that
+            it compared with its digest. Then nothing has to be read back; the file is compared with what was written.
     """
 
     digest: Digest
@@ -71,6 +74,7 @@ class NewBlob:
     bases: tuple[Digest, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[], Digest] | None = None
+    proves: tuple[Digest, str] | None = None
 
     def encoded(self) -> Digest:
         """Return the digest of the encoded bytes, after all chunks are encoded."""
@@ -227,23 +231,28 @@ def _job_bytes(job: tuple[NewBlob, int]) -> int:
 def _stream(
     path: Path, pack: Sequence[NewBlob], coded: Iterator[list[Buffer]], advance: Callable[[int], None]
 ) -> tuple[Entry, ...]:
+    """Write a pack, and compare the file with what was written if some of it is not read back later."""
     entries = [
         Entry(blob.digest, blob.spec, blob.encoding, (0,) * chunk_count(blob.spec), 0, blob.bases, blob.params)
         for blob in pack
     ]
     head = len(write_header(entries))
     with path.open("xb", buffering=_BUFFER) as file:
+        hashed = HashedWrites(file) if any(blob.proves for blob in pack) else None
+        write = file.write if hashed is None else hashed.write
         file.seek(head)
         for at, (blob, entry) in enumerate(zip(pack, entries, strict=True)):
             sizes: list[int] = []
             for number in range(len(entry.chunks)):
-                sizes.append(sum(map(file.write, next(coded))))
+                sizes.append(sum(map(write, next(coded))))
                 start, end = chunk_range(entry.spec, number)
                 advance(end - start)
             entries[at] = entry._replace(digest=blob.encoded(), chunks=tuple(sizes), offset=head)
             head += sum(sizes)
         file.seek(0)
-        file.write(write_header(entries))
+        write(write_header(entries))
+    if hashed is not None:
+        hashed.compare(path, head=entries[0].offset)
     return tuple(entries)
 
 
