@@ -10,18 +10,18 @@ import os
 import sqlite3
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from git_theta_ext.errors import StoreError
-from git_theta_ext.model.tensor import Digest
 from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
 from git_theta_ext.store.index_schema import BUSY_SECONDS, prepare
-from git_theta_ext.store.locations import Location, Verdict, by_digest
+from git_theta_ext.store.locations import Location, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.packs.format import Entry
 
@@ -122,7 +122,7 @@ class Index:
                     raise StoreError(f"cannot write {self._path}: {error}", hint=hint_of(error)) from error
                 raise
 
-    def add_pack(self, root: str, name: str, entries: Iterable[Entry], *, loose: bool, verified: bool = False) -> None:
+    def add_pack(self, root: str, name: str, entries: Sequence[Entry], *, loose: bool, verified: bool = False) -> None:
         """Record a pack and its entries, in their order.
 
         Args:
@@ -136,14 +136,36 @@ class Index:
             (bytes.fromhex(entry.digest), number, entry.stored, bytes.fromhex("".join(entry.bases)), verified)
             for number, entry in enumerate(entries)
         ]
-        with self.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO packs (root, name, loose) VALUES (?, ?, ?)", (as_text(root), name, loose))
-            (pack,) = db.execute("SELECT id FROM packs WHERE root = ? AND name = ?", (as_text(root), name)).fetchone()
-            query = f"INSERT INTO blobs (pack, digest, entry, stored, bases, verdict) VALUES ({pack:d}, ?, ?, ?, ?, ?)"  # noqa: S608 - only a number
-            db.executemany(f"{query} {_RECORDED_BEFORE}", rows)
-            if not verified:
-                query = "SELECT digest FROM bad_entries WHERE name = ?"
-                db.execute(f"UPDATE blobs SET verdict = 2 WHERE pack = ? AND digest IN ({query})", (pack, name))  # noqa: S608 - ours
+        with self._lock:
+            self._unchanged()
+            before = self._known_at
+            with self.transaction() as db:
+                alone = before is not None and db.execute("PRAGMA data_version").fetchone()[0] == before[0]
+                self._insert(db, (as_text(root), name), rows, loose=loose, verified=verified)
+            if before is not None and alone and self._known_at is before:
+                self._add_known(root, name, entries, verified=verified)
+                self._known_at = before[0], self._db.total_changes
+
+    @staticmethod
+    def _insert(
+        db: sqlite3.Connection, key: tuple[str | bytes, str], rows: Sequence[Any], *, loose: bool, verified: bool
+    ) -> None:
+        db.execute("INSERT OR IGNORE INTO packs (root, name, loose) VALUES (?, ?, ?)", (*key, loose))
+        (pack,) = db.execute("SELECT id FROM packs WHERE root = ? AND name = ?", key).fetchone()
+        query = f"INSERT INTO blobs (pack, digest, entry, stored, bases, verdict) VALUES ({pack:d}, ?, ?, ?, ?, ?)"  # noqa: S608 - only a number
+        db.executemany(f"{query} {_RECORDED_BEFORE}", rows)
+        if not verified:
+            query = "SELECT digest FROM bad_entries WHERE name = ?"
+            db.execute(f"UPDATE blobs SET verdict = 2 WHERE pack = ? AND digest IN ({query})", (pack, key[1]))  # noqa: S608 - ours
+
+    def _add_known(self, root: str, name: str, entries: Sequence[Entry], *, verified: bool) -> None:
+        """Add the entries of a pack that was recorded to what was read before; what that says of others stays true."""
+        for number, entry in enumerate(entries):
+            others = self._known.pop(entry.digest, None)
+            if others is not None and verified:  # otherwise the database knows the verdict
+                location = Location(root, name, number, entry.stored, entry.bases, Verdict.SOUND)
+                kept = [other for other in others if other.pack != name or other.root != root]
+                self._known[entry.digest] = (*kept, location)
 
     def drop_pack(self, root: str, name: str) -> None:
         """Remove a pack, but remember that it was verified: the same bytes may come back from a remote."""
@@ -176,7 +198,7 @@ class Index:
                 batch = todo[start : start + _BATCH]
                 query = f"{_LOCATIONS} WHERE digest IN ({','.join('?' * len(batch))})"
                 known.update(dict.fromkeys(batch, ()))
-                known.update(by_digest(map(_location, self.rows(query, list(map(bytes.fromhex, batch))))))
+                known.update(_grouped(self.rows(query, list(map(bytes.fromhex, batch)))))
             return {digest: known[digest] for digest in wanted if known[digest]}
 
     def _unchanged(self) -> Locations:
@@ -190,7 +212,7 @@ class Index:
 
     def all_locations(self) -> Locations:
         """Return the locations of all digests, including bad ones."""
-        return by_digest(map(_location, self.rows(_LOCATIONS)))
+        return _grouped(self.rows(_LOCATIONS))
 
     def loose(self, root: str) -> set[str]:
         """Return the names of packs that recoding may still make smaller."""
@@ -242,8 +264,21 @@ def _path(text: str | bytes) -> str:
     return text if isinstance(text, str) else os.fsdecode(text)
 
 
-def _location(row: tuple[bytes, str | bytes, str, int, int, bytes, int]) -> tuple[Digest, Location]:
-    digest, root, name, entry, stored, raw, verdict = row
-    bases = tuple([Digest(raw[at : at + 32].hex()) for at in range(0, len(raw), 32)]) if raw else ()
-    location = Location(_path(root), name, entry, stored, bases, _VERDICTS.get(verdict, Verdict.UNKNOWN))
-    return Digest(digest.hex()), location
+def _grouped(rows: Iterable[tuple[bytes, str | bytes, str, int, int, bytes, int]]) -> Locations:
+    """Return the locations of each digest, given the rows of ``_LOCATIONS``.
+
+    There are many rows of each pack. They share the texts that name it, which are hashed and compared often.
+    """
+    groups: dict[str, tuple[Location, ...]] = {}
+    roots: dict[str | bytes, str] = {}
+    names: dict[str, str] = {}
+    verdicts, unknown, make = _VERDICTS, Verdict.UNKNOWN, tuple.__new__
+    for digest, root, name, entry, stored, raw, verdict in rows:
+        if root not in roots:
+            roots[root] = _path(root)
+        bases = tuple([raw[at : at + 32].hex() for at in range(0, len(raw), 32)]) if raw else ()
+        fields = roots[root], names.setdefault(name, name), entry, stored, bases, verdicts.get(verdict, unknown)
+        location = make(Location, fields)  # which takes half as long as calling the class
+        key = digest.hex()
+        groups[key] = (*groups[key], location) if key in groups else (location,)
+    return cast("Locations", groups)

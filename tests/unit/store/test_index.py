@@ -9,7 +9,7 @@ from git_theta_ext.errors import StoreError
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.store import index_schema
 from git_theta_ext.store.index import Index
-from git_theta_ext.store.locations import Location
+from git_theta_ext.store.locations import Location, Verdict
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.stat_records import StatRecords
 
@@ -59,6 +59,26 @@ def test_changes_by_this_and_another_process_are_seen_at_once(index, tmp_path):
         raise ZeroDivisionError
     assert index.locations([A, B]) == {B: both[B]}
     other.close()
+
+
+def test_what_was_read_is_kept_when_a_pack_is_added_unless_another_process_wrote(index, tmp_path):
+    index.add_pack("/s", "p", [entry(A), entry(B)], loose=False)
+    index.locations([A, B, C])
+    asked = []
+    index._db.set_trace_callback(asked.append)
+    index.add_pack("/s", "q", [entry(B, 3, A), entry(C, 4)], loose=False, verified=True)
+    index.add_pack("/s", "q", [entry(B, 2, A), entry(C, 4)], loose=False, verified=True)
+    q = {B: Location("/s", "q", 0, 2, (A,), Verdict.SOUND), C: Location("/s", "q", 1, 4, (), Verdict.SOUND)}
+    held = {A: (Location("/s", "p", 0, 8),), B: (Location("/s", "p", 1, 8), q[B]), C: (q[C],)}
+    assert index.locations([A, B, C]) == held
+    assert not [query for query in asked if "digest IN" in query]
+    index.add_pack("/s", "r", [entry(A)], loose=False)
+    assert set(index.locations([A])[A]) == {*held[A], Location("/s", "r", 0, 8)}
+    other = Index(tmp_path / "index.sqlite3")
+    other.drop_pack("/s", "p")
+    other.close()
+    index.add_pack("/s", "t", [], loose=False, verified=True)
+    assert index.locations([A, B, C]) == {A: (Location("/s", "r", 0, 8),), B: (q[B],), C: (q[C],)}
 
 
 def test_a_pack_of_one_store_goes_and_that_of_another_stays(index):
