@@ -171,19 +171,19 @@ def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Bu
     if payload.nbytes < at:
         raise CorruptError("a chunk is truncated")
     planes: list[Buffer] = []
-    frames: list[memoryview] = []
-    coded: dict[int, int] = {}
+    numbers: list[int] = []
     for (codec, stored), size in zip(_PLANE.iter_unpack(payload[:at]), sizes, strict=True):
         piece = payload[at : at + stored]
         at += stored
         if codec == ZSTD and piece.nbytes == stored:
-            coded[len(planes)] = size
-            frames.append(piece)
+            numbers.append(len(planes))
         elif codec != RAW or piece.nbytes != size:
             raise CorruptError("the size of a plane does not fit its tensor")
         planes.append(piece)
-    for number, plane in zip(coded, _decompress(frames, list(coded.values())), strict=True):
-        planes[number] = plane
+    if numbers:
+        frames = [memoryview(planes[number]) for number in numbers]
+        for number, plane in zip(numbers, _decompress(frames, [sizes[number] for number in numbers]), strict=True):
+            planes[number] = plane
     return planes, payload[at:]
 
 
@@ -197,7 +197,7 @@ def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[
 
     tool = _tools().decompressor
     try:
-        if any(zstandard.frame_content_size(piece) != size for piece, size in zip(pieces, sizes, strict=True)):
+        if list(map(zstandard.frame_content_size, pieces)) != [*sizes]:
             raise CorruptError("the size of a plane does not fit its tensor")
         together = len(pieces) > 1 and sum(sizes) >= _MANY
         if together and "multi_decompress_to_buffer" in zstandard.backend_features:

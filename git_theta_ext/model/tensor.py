@@ -42,6 +42,7 @@ class TensorSpec:
         nbytes: Size in bytes.
         chunk_bytes: Size in bytes of every chunk except the last: 2^19 elements, or 4 MiB of very wide elements. It is
             always a whole number of elements and of bytes.
+        hashed: What is hashed before a tensor's bytes; nothing for skeletons.
 
     Raises:
         FormatError: The shape is negative, too large or has too many dimensions, or the elements do not fill whole
@@ -54,6 +55,7 @@ class TensorSpec:
     elements: int = field(init=False, repr=False, compare=False)
     nbytes: int = field(init=False, repr=False, compare=False)
     chunk_bytes: int = field(init=False, repr=False, compare=False)
+    hashed: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.shape) > MAX_DIMENSIONS:
@@ -70,6 +72,8 @@ class TensorSpec:
         object.__setattr__(self, "elements", elements)
         object.__setattr__(self, "nbytes", bits // 8)
         object.__setattr__(self, "chunk_bytes", _chunk_bytes(self.dtype.bits))
+        hashed = b"" if self.dtype is SKELETON else f"git-theta tensor 1\n{self}\n".encode()
+        object.__setattr__(self, "hashed", hashed)
 
     @classmethod
     def of(cls, name: str, shape: Iterable[int]) -> TensorSpec:
@@ -113,9 +117,7 @@ class TensorHasher:
     """
 
     def __init__(self, spec: TensorSpec, *, threads: int = 1) -> None:
-        self._blake3 = blake3(max_threads=threads if spec.nbytes >= SHARED_HASH else 1)
-        if spec.dtype is not SKELETON:
-            self._blake3.update(f"git-theta tensor 1\n{spec}\n".encode())
+        self._blake3 = blake3(spec.hashed, max_threads=threads if spec.nbytes >= SHARED_HASH else 1)
 
     def update(self, data: Buffer) -> None:
         """Add the next bytes."""

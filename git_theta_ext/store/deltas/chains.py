@@ -49,7 +49,7 @@ def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, L
     for _ in range(MAX_CHAIN + 1):
         level: dict[Digest, Location] = {}
         for digest, held in waiting.items():
-            ready = [at for at in held if not at.bases or all(base in chosen for base in at.bases)]
+            ready = [at for at in held if not at.bases or chosen.keys() >= {*at.bases}]
             if ready:
                 level[digest] = ready[0] if len(ready) == 1 else min(ready, key=_size)
         chosen.update(level)
@@ -79,10 +79,7 @@ def smallest(locations: Mapping[Digest, Collection[Location]], depth: int = MAX_
     if not rest:
         return plain
     ordered = {
-        digest: sorted(
-            (location for location in locations[digest] if all(base in plain for base in location.bases)),
-            key=lambda location: (location.stored, len(location.bases), location.pack),
-        )
+        digest: sorted([at for at in locations[digest] if plain.keys() >= {*at.bases}], key=_preference)
         for digest in rest
     }
     while rest:
@@ -118,6 +115,10 @@ def _size(location: Location) -> tuple[int, str]:
     return location.stored, location.pack
 
 
+def _preference(location: Location) -> tuple[int, int, str]:
+    return location.stored, len(location.bases), location.pack
+
+
 def _bytes(chosen: Mapping[Digest, Location]) -> int:
     return sum(location.stored for location in chosen.values())
 
@@ -130,7 +131,15 @@ def _choose(
     limit: int,
 ) -> None:
     """Choose a location of a digest, after choosing those of the bases of its smallest locations."""
-    path = [(start, iter(ordered[start]))] if start not in chosen else []
+    if start in chosen:
+        return
+    best = next(iter(ordered[start]), None)
+    if best is not None and chosen.keys() >= {*best.bases}:  # as for most tensors
+        depth = 1 + max([steps[base] for base in best.bases]) if best.bases else 0
+        if depth <= limit:
+            chosen[start], steps[start] = best, depth
+            return
+    path = [(start, iter(ordered[start]))]
     begun = {start}
     waiting: dict[Digest, Location] = {}
     while path:

@@ -134,11 +134,14 @@ class _Descent:
             raise CorruptError(message, hint="git theta fsck", pack=path.name) from error
 
     def _blob(self, digest: Digest) -> StoredBlob:
-        if digest not in self._blobs:
+        blob = self._blobs.get(digest)
+        if blob is None:
             raise CorruptError(f"base {digest} is not one that the index lists")
-        return self._blobs[digest]
+        return blob
 
     def _bases(self, entry: Entry, needs: Sequence[str], part: tuple[int, int]) -> tuple[Base, ...]:
+        if not needs and not entry.bases:
+            return ()
         if len(needs) != len(entry.bases):
             raise CorruptError(f"{len(entry.bases)} bases instead of {len(needs)} for the encoding {entry.encoding}")
         return tuple(

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.store.deltas.chains import ancestors, smallest
-from git_theta_ext.store.locations import filtered, sound
+from git_theta_ext.store.locations import sound
 from git_theta_ext.store.maintenance.copying import copies, whole_again
 from git_theta_ext.store.packs.writer import grouped
 
@@ -25,12 +25,17 @@ def starting_within(locations: Locations, digests: AbstractSet[Digest], others: 
     The bases after the parent are factors, which are part of the tensor.
     """
 
-    def allowed(digest: Digest, location: Location) -> bool:
-        if digest not in digests or not location.bases:
-            return True
-        return location.bases[0] in digests or location.bases[0] in others
+    def may_have(bases: tuple[Digest, ...]) -> bool:
+        return not bases or bases[0] in digests or bases[0] in others
 
-    return filtered(locations, allowed)
+    allowed: Locations = {}
+    for digest, several in locations.items():
+        kept = several
+        if digest in digests:
+            kept = tuple([location for location in several if may_have(location.bases)])
+        if kept:
+            allowed[digest] = kept
+    return allowed
 
 
 def extract_packs(store: Store, digests: AbstractSet[Digest], there: Container[Digest]) -> set[str]:

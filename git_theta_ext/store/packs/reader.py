@@ -73,7 +73,8 @@ class PackReader:
         """
         pack = self._pack(path)
         size = entry.chunks[number]
-        data = read_at(pack.descriptor, size, entry.offset + sum(entry.chunks[:number]))
+        offset = entry.offset + sum(entry.chunks[:number]) if number else entry.offset
+        data = read_at(pack.descriptor, size, offset)
         if len(data) != size:
             raise CorruptError(f"pack {path.name} is truncated", hint="git theta fsck", pack=path.name)
         return memoryview(data)
