@@ -29,6 +29,10 @@ _LARGEST_WHOLE = 1 << 28
 _REMEMBERED = 1 << 26
 """Total size in bytes of such bases that are cached for the next chunk."""
 
+_SMALL = 1 << 17
+_SMALL_ROOM = 1 << 26
+"""Largest size in bytes of a tensor that is kept for its deltas, and of all of them together."""
+
 
 class DecodedChunks:
     """The chunks of a few tensors that were decoded last, so that a chain of deltas is decoded once. For one thread.
@@ -69,6 +73,8 @@ class Decoder:
         self._rooms = threading.local()
         self._lock = threading.Lock()
         self._whole: OrderedDict[Digest, memoryview] = OrderedDict()
+        self._small: dict[Digest, memoryview] = {}
+        self._small_room = _SMALL_ROOM
 
     def decode(
         self, blobs: Blobs, digest: Digest, number: int, out: memoryview, known: DecodedChunks | None = None
@@ -99,6 +105,20 @@ class Decoder:
             self._whole[digest] = data
             while sum(kept.nbytes for kept in self._whole.values()) > _REMEMBERED:
                 self._whole.popitem(last=False)
+
+    def keep_small(self, digest: Digest, data: memoryview) -> None:
+        """Keep a copy of a verified tensor for deltas of it, if it is small and there is room.
+
+        Nothing makes room: if a model has more small tensors, those that are decoded first are needed first again.
+        """
+        with self._lock:
+            if data.nbytes <= min(_SMALL, self._small_room) and digest not in self._small:
+                self._small[digest] = memoryview(bytes(data))
+                self._small_room -= data.nbytes
+
+    def small(self, digest: Digest) -> memoryview | None:
+        """Return the bytes of a tensor that was kept; None if it was not."""
+        return self._small.get(digest)
 
     def room(self, key: tuple[int, int], nbytes: int) -> memoryview:
         """Return memory that the same thread reuses for the same key."""
@@ -159,7 +179,7 @@ class _Descent:
         number = start // spec.chunk_bytes
         # At the end of either tensor the base's chunk may be longer or shorter than ours.
         first, last = chunk_range(other, number)
-        data = self._known.get(base, number) if self._known else None
+        data = self._decoder.small(base) or (self._known.get(base, number) if self._known else None)
         if data is None:
             data = self._room(at, last - first)
             self.decode(base, number, data)

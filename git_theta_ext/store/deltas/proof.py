@@ -16,7 +16,7 @@ from git_theta_ext.store.packs.writer import NewBlob
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Blobs, Decoder
     from git_theta_ext.store.deltas.encode import DeltaHint
 
@@ -41,38 +41,71 @@ def proven_blob(decoder: Decoder, blobs: Blobs, digest: Digest, hint: DeltaHint)
         hint: How to encode it.
     """
     encoding = find_encoding(hint.encoding)
-    spec, parent = blobs[digest].entry.spec, blobs[hint.parent].entry.spec
-    single = chunk_count(spec) == 1
-    # Small tensors are compared at once: the state of a hash function is half as large as a tensor of four kilobytes.
-    hashers = {} if single else {digest: ChunkHasher(spec), hint.parent: ChunkHasher(parent)}
-
-    def read(name: Digest, kind: TensorSpec, number: int, nbytes: int) -> memoryview:
-        data = memoryview(bytearray(nbytes))
-        if nbytes:
-            decoder.decode(blobs, name, number, data)
-        if not single:
-            hashers[name].add(number, data)
-        elif tensor_digest(kind, data) != name:
-            raise wrong_tensor(blobs[name].path.name, name)
-        return data
+    target, parent = _ComparedTensor(decoder, blobs, digest), _ComparedTensor(decoder, blobs, hint.parent)
+    spec = target.spec
 
     def encode(number: int) -> list[Buffer]:
-        start, end = chunk_range(spec, number)
-        base = read(hint.parent, parent, number, max(0, min(end, parent.nbytes) - start))
-        data = read(digest, spec, number, end - start)
-        chunk = Chunk(spec, start, (Base(parent, base),), hint.fit.params)
+        chunk = Chunk(spec, chunk_range(spec, number)[0], (Base(parent.spec, parent.chunk(number)),), hint.fit.params)
+        data = target.chunk(number)
         pieces = encoding.encode(chunk, data)
-        decoded = bytearray(end - start)
+        decoded = bytearray(data.nbytes)
         encoding.decode(chunk, memoryview(b"".join(pieces)), memoryview(decoded))
         if decoded != data:  # a bytearray compares faster than a memoryview
             raise CorruptError(f"the encoding {hint.encoding} does not return tensor {digest}, which it encoded")
         return pieces
 
     def check() -> Digest:
-        for name, hasher in hashers.items():
-            if hasher.digest() != name:
-                raise wrong_tensor(blobs[name].path.name, name)
+        parent.check()
+        target.check()
         return digest
 
     proves = hint.parent, blobs[hint.parent].path.name
     return NewBlob(digest, spec, encode, hint.encoding, (hint.parent,), hint.fit.params, check, proves)
+
+
+class _ComparedTensor:
+    """A stored tensor that is compared with its digest as it is read.
+
+    Args:
+        decoder: Decodes it.
+        blobs: Of the tensor and all its bases.
+        digest: Digest of the tensor.
+    """
+
+    def __init__(self, decoder: Decoder, blobs: Blobs, digest: Digest) -> None:
+        self.spec = blobs[digest].entry.spec
+        self._decoder = decoder
+        self._blobs = blobs
+        self._digest = digest
+        # The state of a hash function is half as large as a tensor of four kilobytes.
+        self._hasher = ChunkHasher(self.spec) if chunk_count(self.spec) > 1 else None
+
+    def chunk(self, number: int) -> memoryview:
+        """Return the bytes of a chunk; none after the last chunk.
+
+        Raises:
+            CorruptError: They cannot be decoded, or are a whole tensor that does not match its digest.
+        """
+        if number >= chunk_count(self.spec):
+            return memoryview(b"")
+        start, end = chunk_range(self.spec, number)
+        data = memoryview(bytearray(end - start))
+        self._decoder.decode(self._blobs, self._digest, number, data)
+        if self._hasher is not None:
+            self._hasher.add(number, data)
+            return data
+        self._compare(tensor_digest(self.spec, data))
+        return data
+
+    def check(self) -> None:
+        """Compare the tensor with its digest, after all chunks were read.
+
+        Raises:
+            CorruptError: It does not match.
+        """
+        if self._hasher is not None:
+            self._compare(self._hasher.digest())
+
+    def _compare(self, actual: Digest) -> None:
+        if actual != self._digest:
+            raise wrong_tensor(self._blobs[self._digest].path.name, self._digest)

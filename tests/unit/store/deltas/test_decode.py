@@ -15,6 +15,7 @@ from git_theta_ext.store.deltas.decode import DecodedChunks, StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.reader import PackReader, StoredBlob, read_pack_header
+from git_theta_ext.store.store import Store
 
 CHUNK = 1 << 19
 
@@ -191,6 +192,31 @@ def test_related_sources_decode_each_chunk_of_a_chain_once(store, make, monkeypa
     values = [bytes(StoredSource(store.decoder, blobs, name, known).read()) for name in reversed(names)]
     assert values == [third, second, data]
     assert sorted(read) == sorted(names)
+
+
+@pytest.mark.parametrize(("limit", "times"), [("_SMALL", 3), ("_SMALL_ROOM", 3), (None, 1)])
+def test_a_small_tensor_that_was_verified_is_not_read_again_for_its_deltas(
+    store, steps, lean, monkeypatch, limit, times
+):
+    old, *later = steps(3)
+    if limit:
+        monkeypatch.setattr(decode, limit, old[0].nbytes - 1)
+        store.decoder = decode.Decoder(store.reader)
+    source = Store(store.root.parent / "source")
+    source.put([old])
+    (name,) = packs_of(source, [old[1]])
+    path = store.root / "copy"
+    path.write_bytes(source.pack_path(name).read_bytes())
+    source.close()
+    store.adopt(name, path)
+    for new in later:
+        lean(store, new, old)
+    read: list[str] = []
+    chunk = PackReader.chunk
+    monkeypatch.setattr(PackReader, "chunk", lambda *args: read.append(args[2].digest) or chunk(*args))
+    assert not store.touch_and_find_missing({new[1] for new in later})
+    assert read.count(old[1]) == times
+    assert all(store.read(digest, spec) == data for spec, digest, data in [old, *later])
 
 
 def test_decoded_chunks_above_the_limit_are_forgotten_oldest_first():
