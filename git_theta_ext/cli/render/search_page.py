@@ -64,8 +64,8 @@ def _table(tried: Sequence[Tried]) -> Table:
     for number, one in enumerate(tried[:_MOST_ROWS]):
         score = "" if one.evaluated.score is None else f"{one.evaluated.score:g}"
         branches, seconds = ", ".join(one.candidate.branches), f"{one.evaluated.seconds:.1f}"
-        rows.append([str(number), one.candidate.text, branches, score, seconds, one.evaluated.error])
+        rows.append([one.candidate.text, branches, score, seconds, str(number), one.evaluated.error])
     more = len(tried) - _MOST_ROWS
     left_out = f"{more} more are in the output of --csv and --json." if more > 0 else ""
-    columns = ["candidate", "merge", "branches", "score", "seconds", "error"]
+    columns = ["merge", "branches", "score", "seconds", "candidate", "error"]
     return Table("Candidates", columns, rows, {}, left_out)
