@@ -245,6 +245,31 @@ def test_an_adapter_is_given_as_a_directory_with_its_configuration(with_history:
     assert found["best"]["score"] == 0.0, found
 
 
+def _shards(repo: Repo) -> None:
+    shards = [f"run/model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    names = {name: shard.removeprefix("run/") for name, shard in zip(("w", "v"), shards, strict=True)}
+    index = {"metadata": {"total_size": 32}, "weight_map": names}
+    for name, value in {"main": 0, "one": 1, "three": 3}.items():
+        if name != "main":
+            repo.switch("-b", name, "main")
+        repo.write(tensors(value), shards[0])
+        repo.write(save({"v": np.full(4, value, np.float32)}), shards[1])
+        repo.write(json.dumps(index).encode(), "run/model.safetensors.index.json")
+        repo.commit(name)
+    repo.switch("main")
+
+
+def test_a_model_of_several_files_is_given_as_a_directory(with_history: WithHistory, tmp_path: Path) -> None:
+    searches = Searches(with_history(_shards), tmp_path, 2)
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    names = [*shards, "model.safetensors.index.json"]
+    (tmp_path / "eval.py").write_text(EVALUATE.replace("print(*names)", f"assert names == {names}"))
+    found = searches.run(GREEDY, "one", "three")
+    assert found["model"] == "run/model.safetensors"
+    assert found["best"]["score"] == 0.0, found
+    assert searches.repo.read(f"run/{shards[0]}") == tensors(2)
+
+
 def test_the_model_to_evaluate_has_to_be_clear(with_history: WithHistory, tmp_path: Path) -> None:
     def two(repo: Repo) -> None:
         make(repo, {"one": 1, "three": 3})
