@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MergeError, PluginError
+from git_theta_ext.merging.rules.file import is_every_side
 from git_theta_ext.merging.rules.rules import APPLY, choice, is_fixed
 from git_theta_ext.merging.rules.yaml_file import YamlFile
 from git_theta_ext.merging.search.space import Dimension, Entry, Listed, Range, Space
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 SEARCHES = ("grid", "random", "evolution")
 MOST_TRIALS = 100_000
 _TOP = ("version", "search", "trials", "seed", "branches", "candidates")
-_ENTRY = ("method", "with", "weights")
+_ENTRY = ("method", "with", "weights", "sides")
 _RANGE = ("from", "to", "steps", "scale")
 _BRANCHES = ("all", "greedy")
 _SCALES = ("linear", "log")
@@ -78,12 +79,16 @@ class _Reader:
         choice(method, origin=file.place(keys["method"]))
         options = {} if is_fixed(method) or method == APPLY else find_merge(method).contract.options
         written = self._pairs(keys["with"]) if "with" in keys else {}
-        dimensions = {}
+        dimensions: dict[str, Dimension] = {}
         for name, value in written.items():
             whole = name in options and options[name].whole
             dimensions[name] = self._dimension(value, grid=grid, whole=whole)
             for tried in _ends(dimensions[name]):
                 self._check(value, method, {name: tried})
+        if "sides" in keys:
+            dimensions["sides"] = self._dimension(keys["sides"], grid=grid, whole=False)
+            for value in _ends(dimensions["sides"]):
+                is_every_side(value, file.place(keys["sides"]))
         weights = self._weights(keys["weights"], grid=grid, greedy=greedy) if "weights" in keys else None
         for dimension in [weights] if isinstance(weights, Range) else weights or ():
             for tried in _ends(dimension):

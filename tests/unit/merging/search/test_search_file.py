@@ -10,6 +10,7 @@ import pytest
 from git_theta_ext.errors import MergeError, ThetaError
 from git_theta_ext.merging.search.file import read_space
 from git_theta_ext.merging.search.space import Entry, Listed, Range
+from git_theta_ext.merging.search.strategies import first_candidates
 
 DOCUMENT = Path(__file__).parents[4] / "docs/search.md"
 
@@ -36,6 +37,14 @@ def test_one_range_of_weights_is_for_every_side() -> None:
     assert (space.trials, space.seed) == (20, 4)
 
 
+def test_values_along_the_depth_and_sides_are_alternatives_as_well() -> None:
+    space = read('  - {method: task_arithmetic, with: {lambda: [1, "0,0.5,1"]}, sides: [all, changed]}')
+    found, _ = first_candidates(space, ["a"], own=True)
+    words = [" ".join(candidate.words) for candidate in found]
+    assert words[:2] == ["method=task_arithmetic lambda=1 sides=all", "method=task_arithmetic lambda=1 sides=changed"]
+    assert words[2] == "method=task_arithmetic lambda=0,0.5,1 sides=all"
+
+
 @pytest.mark.parametrize("key", ["eval", "evaluate", "command"])
 def test_the_file_cannot_name_a_command(key: str) -> None:
     with pytest.raises(MergeError, match=f"line 2: unknown key '{key}'"):
@@ -57,6 +66,7 @@ def test_the_file_cannot_name_a_command(key: str) -> None:
         ("  - {method: slerp, weights: [1, 1]}", "", "method 'slerp' takes no weights"),
         ("  - {method: ties, weights: [1, -1]}", "", "line 4: .*weights"),
         ("  - {method: average, weights: [1, x]}", "", "line 4: .*weights"),
+        ("  - {method: average, sides: [all, none]}", "", "line 4: 'sides' is 'none'"),
         ("  - {method: average, weights: 2}", "", "'weights' must be a list"),
         ("  - {method: average, weights: [1, 1]}", "branches: greedy", "'weights' must be a range"),
         ("  - {method: average}", "search: evolution", "'trials' is needed"),
