@@ -199,7 +199,7 @@ def test_greedy_merges_only_the_branches_that_help(with_history: WithHistory, tm
     assert found["best"]["branches"] == ["one", "three"]
     assert searches.repo.git("log", "-1", "--format=%p").count(" ") == 2
     assert searches.repo.read() == tensors(2)
-    assert len(found["candidates"]) == 1 + 4 + 3
+    assert len(found["candidates"]) == 1 + 4 + 1 + 3
 
 
 def test_changes_that_are_not_committed_are_an_error_before_anything_is_evaluated(pair: Searches) -> None:

@@ -8,6 +8,7 @@ that are known are sent again.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -74,19 +75,20 @@ def first_candidates(space: Space, branches: Sequence[str], *, own: bool) -> tup
 def _greedy(entry: Entry, branches: Sequence[str], *, own: bool) -> Generator[list[Candidate], Scores, tuple[str, ...]]:
     """Choose branches as in greedy soups (Wortsman et al., 2022, https://arxiv.org/abs/2203.05482).
 
-    They are added in the order of their own scores, and kept if the score does not become lower.
+    They are added in the order of their own scores, and kept if the score does not become lower. All of them together
+    are chosen if they score better: branches that are of little use alone may complete each other.
     """
     alone = [_first(entry, [branch], own=own) for branch in branches]
-    scores = yield alone
+    *scores, together = yield [*alone, _first(entry, branches, own=own)]
     ranked = sorted((-score, number) for number, score in enumerate(scores) if score is not None)
-    if not ranked:
-        return ()
-    best, chosen = -ranked[0][0], [branches[ranked[0][1]]]
-    for _, number in ranked[1:]:
-        (score,) = yield [_first(entry, [*chosen, branches[number]], own=own)]
+    best, chosen = -math.inf, list[str]()
+    for own_score, number in ranked:
+        score: float | None = -own_score
+        if chosen:
+            (score,) = yield [_first(entry, [*chosen, branches[number]], own=own)]
         if score is not None and score >= best:
             best, chosen = score, [*chosen, branches[number]]
-    return tuple(chosen)
+    return tuple(branches) if together is not None and together > best else tuple(chosen)
 
 
 def _first(entry: Entry, branches: Sequence[str], *, own: bool) -> Candidate:

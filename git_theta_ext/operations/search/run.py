@@ -61,7 +61,7 @@ def search(workspace: Workspace, request: Request) -> SearchResult:
         batches = candidates(request.space, request.branches, own=request.own)
         batch = next(batches, None)
         while batch is not None:
-            fresh = [candidate for candidate in batch if candidate not in tried]
+            fresh = [candidate for candidate in dict.fromkeys(batch) if candidate not in tried]
             advance.expect(len(fresh))
             tried |= run.batch(fresh, advance)
             sign = 1 if request.maximize else -1

@@ -91,7 +91,7 @@ def test_greedy_keeps_branches_that_do_not_lower_the_score() -> None:
     worth = {"a": 1.0, "b": -2.0, "c": 3.0, "d": 0.0}
     space = Space((Entry("average"), LAMBDA), greedy=True)
     found = played(space, lambda one: sum(worth[branch] for branch in one.branches), list(worth))
-    subsets = ["a", "b", "c", "d", "ca", "cad", "cadb"]
+    subsets = ["a", "b", "c", "d", "abcd", "ca", "cad", "cadb"]
     assert ["".join(candidate.branches) for candidate in found[: len(subsets)]] == subsets
     assert {candidate.branches for candidate in found[len(subsets) :]} == {("c", "a", "d")}
     assert len(found) == len(subsets) + 4
@@ -102,14 +102,22 @@ def test_greedy_leaves_out_branches_that_cannot_be_evaluated() -> None:
         return None if "b" in candidate.branches else 1.0
 
     found = played(Space((Entry("average"),), greedy=True), score)
-    assert [candidate.branches for candidate in found] == [("a",), ("b",), ("a",)]
-    assert played(Space((Entry("average"),), greedy=True), lambda _: None) == found[:2]
+    assert [candidate.branches for candidate in found] == [("a",), ("b",), ("a", "b"), ("a",)]
+    assert played(Space((Entry("average"),), greedy=True), lambda _: None) == found[:3]
+
+
+def test_branches_that_help_only_together_are_all_chosen() -> None:
+    def score(candidate: Candidate) -> float:
+        return {1: 0.5, 2: 0.4, 3: 0.9}[len(candidate.branches)]
+
+    found = played(Space((Entry("average"), LAMBDA), greedy=True), score, ["a", "b", "c"])
+    assert {candidate.branches for candidate in found[-3:]} == {("a", "b", "c")}
 
 
 def test_greedy_takes_the_first_value_and_the_middle_of_a_range() -> None:
     entry = Entry("ties", {"density": Listed((0.3, 0.1)), "lambda": Range(0.0, 1.0)})
     found, complete = first_candidates(Space((entry,), "random", 3, greedy=True), TWO, own=False)
-    assert words(found) == ["method=ties density=0.3 lambda=0.5"] * 2
+    assert words(found) == ["method=ties density=0.3 lambda=0.5"] * 3
     assert not complete
 
 
