@@ -193,7 +193,7 @@ def test_a_lower_score_is_better_with_minimize(pair: Searches) -> None:
 
 
 def test_greedy_merges_only_the_branches_that_help(with_history: WithHistory, tmp_path: Path) -> None:
-    branches = {"far": 9, "one": 1, "three": 3, "wrong": -5}
+    branches = {"far": 9, "one": 1, "three": 3, "wrong": -8}
     searches = Searches(with_history(lambda repo: make(repo, branches)), tmp_path, 2)
     found = searches.run(GREEDY, "--jobs", "3", *branches)
     assert found["best"]["branches"] == ["one", "three"]
