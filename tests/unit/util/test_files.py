@@ -17,7 +17,7 @@ from git_theta_ext.operations.merge.driver import _write as write_merged
 from git_theta_ext.operations.merge.record import note_merge
 from git_theta_ext.store.temporary import clear_stale
 from git_theta_ext.transfer.complete import Complete, write_complete
-from git_theta_ext.transfer.remote_index import save_head
+from git_theta_ext.transfer.heads import save_head
 from git_theta_ext.util.files import (
     replace_content,
     replacing,
