@@ -109,11 +109,16 @@ def _instead(replay: str | None, operation: Operation) -> Callable[[Choice], Cho
 
 
 def _mean(rule: Choice) -> Choice:
-    """Merge statistics by their mean if the rules name a method for values."""
+    """Merge statistics by their mean if the rules name a method for values.
+
+    Weights of models are those of the mean, unless some are negative: a model that is subtracted has no share of it.
+    """
     if is_fixed(rule.method) or rule.method == APPLY:
         return rule
     origin = rule.origin if rule.explicit else None
-    return choice(DEFAULT_METHOD, weights=rule.written_weights, origin=origin, rule_index=rule.rule_index)
+    numbers = [number for values in rule.weight_gradients or [rule.weights] for number in values]
+    weights = rule.written_weights if min(numbers, default=0.0) >= 0 else []
+    return choice(DEFAULT_METHOD, weights=weights, origin=origin, rule_index=rule.rule_index)
 
 
 def _mapped(rules: Rules, mapping: Callable[[Choice], Choice]) -> Rules:
