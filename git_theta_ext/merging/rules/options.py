@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import MergeContract, Option
 
 _LARGEST_WEIGHT = 1e6
+_SMALLEST_WEIGHT = 1e-20
+"""Smaller weights make subnormal numbers of float32 changes; elections of signs divide by no less than 1e-30."""
 _MOST_VALUES = 1000
 """The most values of an option that changes with the depth."""
 
@@ -77,10 +79,12 @@ def checked_weights(
         raise MergeError(f"{place}method {method!r} takes no weights")
     least = -_LARGEST_WEIGHT if contract.negative_weights else 0.0
     every = [number for values in numbers for number in values]
-    if any(not least <= number <= _LARGEST_WEIGHT for number in every) or (numbers and not any(every)):
+    allowed = all(least <= number <= _LARGEST_WEIGHT and not 0 < abs(number) < _SMALLEST_WEIGHT for number in every)
+    if not allowed or (numbers and not any(every)):
         raise MergeError(
             f"{place}weights {[list(values) if len(values) > 1 else values[0] for values in numbers]} are not allowed",
-            hint=f"use numbers from {least:g} to {_LARGEST_WEIGHT:g} that are not all 0",
+            hint=f"use numbers from {least:g} to {_LARGEST_WEIGHT:g} that are not all 0, and not below "
+            f"{_SMALLEST_WEIGHT:g} otherwise",
         )
     if not all(numbers):
         raise MergeError(f"{place}a weight is an empty list", hint="weights: [0.7, 0.3]")

@@ -249,7 +249,7 @@ _NOTHING_TO_TYPE = {
     "try again; downloaded packs are kept",
     "use --with train:statistics for the function statistics in train.py",
     "use another method, or rules that take a side for these parameters",
-    "use numbers from X to X that are not all 0",
+    "use numbers from X to X that are not all 0, and not below X otherwise",
     "use X or X",
     "use one of X",
     "wait until the file is written, then run the command again",
