@@ -30,7 +30,8 @@ from git_theta_ext.registry import built_in, find_merge, find_pair  # noqa: E402
 from git_theta_ext.store.memory import MemoryStore  # noqa: E402
 from git_theta_ext.testing.merges import drawn  # noqa: E402
 
-SINGLE = [name for name in built_in("merges") if find_merge(name).contract.granularity != "pair"]
+PAIRS = [name for name in built_in("merges") if find_merge(name).contract.granularity == "pair"]
+SINGLE = [name for name in built_in("merges") if name not in PAIRS]
 EXACT = [name for name in SINGLE if find_merge(name).contract.exact]
 STORED = [name for name in SINGLE if not find_merge(name).contract.sidecars]
 FLOATS = ["BF16", "F16", "F32", "F64"]
@@ -104,7 +105,7 @@ def test_other_methods_differ_by_rounding_alone(name, shape, kind, bound):
         assert float((here - there).abs().max()) <= bound * float((here - start).abs().max())
 
 
-@pytest.mark.parametrize("name", ["lora_concat", "lora_svd"])
+@pytest.mark.parametrize("name", PAIRS)
 def test_loras_have_the_processors_products(name):
     method = find_pair(name)
     generator = torch.Generator().manual_seed(1)

@@ -21,7 +21,7 @@ from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import Digest, TensorSpec
-from git_theta_ext.registry import find_merge
+from git_theta_ext.registry import built_in, find_merge
 from git_theta_ext.testing.memory import Watch
 
 LIBRARIES = 1 << 26
@@ -77,12 +77,14 @@ def drawn(kind, shape, seed):
 
 SHAPES = {"large": {"a": (1300, 1000), "b": (600, 1000), "c": (7,)}, "rows": {"a": (900, 300), "b": (100, 300)}}
 SHAPES["matrices"] = {"a": (200, 70), "b": (60, 300)}
-CASES = [(name, "large", {}) for name in ("average", "task_arithmetic", "ties", "dare", "consensus_ta", "max", "sum")]
-CASES += [("ties", "large", {"scope": "tensor"}), ("ties", "matrices", {"ties": "exact"}), ("della", "rows", {})]
-CASES += [
-    (name, "matrices", {}) for name in ("slerp", "karcher", "model_stock", "breadcrumbs", "iso_c", "tsv_m", "knots")
+SHAPES_OF = {"element": "large", "row": "rows", "matrix": "matrices"}
+CONTRACTS = {name: find_merge(name).contract for name in built_in("merges")}
+CASES = [
+    (name, SHAPES_OF[contract.granularity], {})
+    for name, contract in CONTRACTS.items()
+    if contract.granularity in SHAPES_OF and not contract.sidecars
 ]
-CASES += [("actmat", "matrices", {})]
+CASES += [("ties", "large", {"scope": "tensor"}), ("ties", "matrices", {"ties": "exact"})]
 
 
 @pytest.mark.parametrize(("kind", "threads"), [("F32", 1), ("BF16", LANES + 2)])
@@ -192,10 +194,11 @@ def plan_of(bench, shapes, method):
     return plan(base, rest, Rules.only(method))
 
 
-def test_loras_count_with_their_factors(bench):
+@pytest.mark.parametrize("method", [name for name, each in CONTRACTS.items() if each.granularity == "pair"])
+def test_loras_count_with_their_factors(bench, method):
     shapes = {"l.lora_A.weight": (8, 3000), "l.lora_B.weight": (2000, 8)}
-    found = foreseen(bench, shapes, "lora_svd")
-    assert (found.parameters, found.reads, found.methods) == (2, 2 * 8 * 5000 * 4, ("lora_svd",))
+    found = foreseen(bench, shapes, method)
+    assert (found.parameters, found.reads, found.methods) == (2, 2 * 8 * 5000 * 4, (method,))
     assert found.peaks[0][1] > LIBRARIES + found.reads
 
 
