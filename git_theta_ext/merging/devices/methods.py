@@ -26,6 +26,17 @@ def require_torch(contracts: Iterable[MergeContract]) -> None:
         require("torch", "a merge method")
 
 
+def import_libraries(contracts: Sequence[MergeContract]) -> None:
+    """Import what methods compute with, so that it does not count in the time of a merge that is measured.
+
+    Raises:
+        LibraryError: Torch is not installed.
+    """
+    require_torch(contracts)
+    if not all(contract.fused and not contract.trims for contract in contracts):  # kernels do without numpy
+        require("numpy", "a merge method")
+
+
 def have_matrices(contracts: Iterable[MergeContract]) -> bool:
     """Return whether a method multiplies or decomposes matrices, which takes longer than moving them to a device."""
     return not all(contract.exact for contract in contracts)

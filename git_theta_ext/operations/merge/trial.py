@@ -25,6 +25,7 @@ from git_theta_ext.checkpoint.external_data import in_chunks_again
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import MergeError, ThetaError
+from git_theta_ext.merging.devices.methods import import_libraries
 from git_theta_ext.model.manifest import Manifest, is_manifest
 from git_theta_ext.operations.merge.branches import merge_of_branches
 from git_theta_ext.operations.merge.model_merge import merge_model
@@ -34,6 +35,7 @@ from git_theta_ext.operations.merge.strategy_models import planned_model
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.records import dataclass, field, replace
+from git_theta_ext.registry import find_merge
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 from git_theta_ext.util.folders import temporary_folder
 
@@ -99,7 +101,7 @@ class Trial:
     Attributes:
         words: Merge method and options.
         models: The merged checkpoints and models that several branches changed, by path.
-        seconds: How long it took to merge them.
+        seconds: How long it took to merge them, without what the first of several trials imports.
         warnings: What was reported meanwhile, such as values that no remote has.
         workspace: Reads their tensors; closed at the end of the block that makes trials.
     """
@@ -215,6 +217,7 @@ class MergeTrials:
         """
         with suppress(ThetaError):  # a missing value ends as a conflict that says so
             ensure_digests(self.repository, {digest for one in plan.plans.values() for digest in one.reads()})
+        _import_libraries(plan)
         start, workspace = time.perf_counter(), self.workspace
         models = {versions.merged.path: _checkpoint(workspace, versions, one) for versions, one in plan.checkpoints}
         models |= {model.candidate.directories.name: _model(workspace, model) for model in plan.models}
@@ -257,6 +260,13 @@ def trials_of(workspace: Workspace, merged: BranchMerge) -> Iterator[MergeTrials
     warnings = Warnings(workspace.reporter)
     with temporary_folder(parent) as folder, Workspace(workspace.repo, warnings, folder) as apart:
         yield MergeTrials(merged, apart, workspace, warnings)
+
+
+def _import_libraries(plan: TrialPlan) -> None:
+    """Import what the methods of a plan compute with."""
+    decisions = [decision for one in plan.plans.values() for decision in one.decisions]
+    methods = {decision.choice.method for decision in decisions if decision.action == "compute"}
+    import_libraries([find_merge(name).contract for name in methods])
 
 
 def _checkpoint(workspace: Workspace, versions: CheckpointVersions, plan: Plan) -> TriedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ from reports import Reports
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.merging.devices import methods
+from git_theta_ext.operations.merge import trial
 from git_theta_ext.operations.merge.trial import merge_trials
 from git_theta_ext.operations.workspace import Workspace
 
@@ -82,3 +85,17 @@ def test_trial_with_conflicts_counts_them_and_exports_nothing(trials: MergeTrial
     with pytest.raises(MergeError, match="has conflicts"):
         trial.export(tmp_path / "trial")
     assert not (tmp_path / "trial").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "libraries"),
+    [("average", []), ("ties", ["numpy"]), ("iso_c", ["numpy"]), ("knots", ["torch", "numpy"]), ("ours", [])],
+)
+def test_time_of_a_trial_begins_after_the_imports(
+    trials: MergeTrials, monkeypatch: pytest.MonkeyPatch, method: str, libraries: list[str]
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(methods, "require", lambda library, _work: events.append(library))
+    monkeypatch.setattr(trial, "time", SimpleNamespace(perf_counter=lambda: events.append("clock") or 0.0))
+    trials.make(trials.plan([f"method={method}"]))
+    assert events[: events.index("clock")] == libraries
