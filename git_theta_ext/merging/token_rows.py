@@ -103,6 +103,15 @@ def merged_spec(specs: Sequence[TensorSpec | None], sizes: Sequence[int], size: 
     return TensorSpec(first.dtype, (rows, *first.shape[1:]))
 
 
+def may_have_tokens(specs: Sequence[TensorSpec | None]) -> bool:
+    """Return whether versions of a tensor differ in their number of rows only, as those of embeddings do.
+
+    Args:
+        specs: Of the ancestor, or None, then of the sides.
+    """
+    return merged_spec(specs, [0] * len(specs), 0) is not None
+
+
 def _rows(value: Buffer, spec: TensorSpec) -> NDArray[np.uint8]:
     import numpy as np
 

@@ -52,7 +52,8 @@ def diverge(repo: Repo, extra: object = None) -> None:
     repo.git("switch", "--quiet", "main")
     write(repo, {**base, "a": 5.0, "<ours>": 30.0, "<both>": 10.0}, 5.0)
     repo.git("commit", "--quiet", "--all", "--message", "ours")
-    assert repo.run("merge", "side", check=False).returncode == 1
+    done = repo.run("merge", "side", check=False)
+    assert (done.returncode, f"git theta resolve --tokens {MODEL} gives rows" in done.stderr) == (1, True)
 
 
 def rows(repo: Repo, name: str) -> list[float]:
@@ -119,5 +120,28 @@ def test_a_side_without_a_tokenizer_is_refused_and_nothing_is_changed(repo: Repo
     repo.run("merge", "side", check=False)
     before = repo.read(), repo.git("status", "--porcelain")
     done = repo.run("theta", "resolve", "--tokens", MODEL, check=False)
-    assert (done.returncode, "not every side has tokenizer.json" in done.stderr) == (2, True)
+    assert (done.returncode, "not every side has tokenizer.json: ours has none" in done.stderr) == (2, True)
+    assert "hint: git log --all -- tokenizer.json finds it" in done.stderr
+    assert "--tokens" not in repo.run("theta", "resolve", MODEL, check=False).stdout
     assert (repo.read(), repo.git("status", "--porcelain")) == before
+
+
+def test_list_of_conflicts_names_the_command_that_aligns_tokens(repo: Repo) -> None:
+    diverge(repo)
+    listed = repo.run("theta", "resolve", check=False).stdout
+    assert listed.endswith(f"to give rows to the same tokens first: git theta resolve --tokens {MODEL}\n")
+    repo.git("theta", "resolve", "--method", "ours", MODEL, "lm_head.weight", "model.embed_tokens.weight")
+    assert repo.run("theta", "resolve", check=False).returncode == 2, "no conflict is left"
+
+
+def test_versions_of_a_tokenizer_that_was_staged_in_a_cherry_pick_come_back_with_the_hint(repo: Repo) -> None:
+    diverge(repo)
+    repo.git("merge", "--abort")
+    repo.run("cherry-pick", "side", check=False)
+    repo.git("checkout", "--quiet", "--ours", "tokenizer.json")
+    repo.git("add", "tokenizer.json")
+    done = repo.run("theta", "resolve", "--tokens", MODEL, check=False)
+    assert "hint: git checkout --merge tokenizer.json" in done.stderr
+    repo.git("checkout", "--quiet", "--merge", "tokenizer.json")
+    repo.git("theta", "resolve", "--tokens", MODEL)
+    assert rows(repo, "model.embed_tokens.weight")[3:] == [30.0, 11.0, 20.0]

@@ -20,7 +20,7 @@ from git_theta_ext.operations.merge.chosen_conflicts import conflicted_units, si
 from git_theta_ext.operations.merge.conflict_values import methods_for
 from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.model_resolve import finish_models
-from git_theta_ext.operations.merge.token_alignment import align, write_tokenizer
+from git_theta_ext.operations.merge.token_alignment import align, can_align, write_tokenizer
 
 if TYPE_CHECKING:
     import argparse
@@ -106,6 +106,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             if method is None:
                 argument = workspace.repo.argument(conflicted.argument)
                 lines.append(f"to resolve them: {_resolve_command(conflicted.manifest)} {argument}")
+                if can_align(workspace.repo, conflicted.path, conflicted.manifest):
+                    lines.append(f"to give rows to the same tokens first: git theta resolve --tokens {argument}")
     data += [{"path": path, "layout": None, "conflicts": []} for path in sorted(done)]
     output.result({"checkpoints": data}, lines)
     return int(left > 0)

@@ -10,6 +10,7 @@ from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import StoreError, ThetaError
 from git_theta_ext.git.operation import MERGE
 from git_theta_ext.merging.rules.rules import APPLY, GROW
+from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.operations.merge.record import note_merge, records_of
 
 if TYPE_CHECKING:
@@ -54,7 +55,21 @@ def report(
     else:
         before = [] if operation.remade is None else _resolutions(workspace, operation.remade, path, argument)
         how = ", which the merge that is repeated resolved as the hint does" if before else ""
-        reporter.warning(f"{path} has conflicts{how}", " && ".join(before) or f"git theta resolve {argument}")
+        reporter.warning(
+            f"{path} has conflicts{how}",
+            " && ".join(before) or f"git theta resolve {argument}{_alignment(workspace, path, outcome, argument)}",
+        )
+
+
+def _alignment(workspace: Workspace, path: str, outcome: Outcome, argument: str) -> str:
+    """Return the words of a hint that name what aligns rows of tokens, if some conflicts may be about these."""
+    if not any(conflict.reason.code is ConflictCode.SHAPE for conflict in outcome.manifest.conflicts):
+        return ""
+    from git_theta_ext.operations.merge.token_alignment import can_align  # a driver starts without it
+
+    if not can_align(workspace.repo, path, outcome.manifest):
+        return ""
+    return f" lists them; git theta resolve --tokens {argument} gives rows to the same tokens first"
 
 
 def _resolutions(workspace: Workspace, commit: str, path: str, argument: str) -> list[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.objects import read_objects
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.git.revisions import head_of, merge_bases, merge_heads
-from git_theta_ext.merging.token_rows import aligned_rows, merged_spec, places_of
+from git_theta_ext.git.revisions import find_object, head_of, merge_bases, merge_heads
+from git_theta_ext.merging.token_rows import aligned_rows, may_have_tokens, merged_spec, places_of
 from git_theta_ext.model.json_text import written_like
 from git_theta_ext.model.tokenizers import Tokenizer, united
 from git_theta_ext.operations.merge.unfinished_models import unmerged
@@ -57,6 +57,17 @@ class AlignedModel:
     rows: int
 
 
+def can_align(repo: Repository, path: str, manifest: Manifest) -> bool:
+    """Return whether ``align`` may resolve some conflicts: only numbers of rows differ, and we have a tokenizer.
+
+    Args:
+        repo: The repository.
+        path: Path of the model.
+        manifest: A manifest with conflicts.
+    """
+    return any(map(_may_have_tokens, manifest.conflicts)) and find_object(repo, f"HEAD:{_beside(path)}") is not None
+
+
 def align(workspace: Workspace, model: ConflictedModel) -> AlignedModel:
     """Align the embeddings in conflict, and whatever else has a row for each token.
 
@@ -69,7 +80,7 @@ def align(workspace: Workspace, model: ConflictedModel) -> AlignedModel:
         FormatError: A tokenizer cannot be read, or they cannot be united.
         MissingError: Values are neither here nor on a remote.
     """
-    path = posixpath.join(posixpath.dirname(model.path), _TOKENIZER)
+    path = _beside(model.path)
     base, sides = _tokenizers(workspace.repo, path)
     vocabularies = _Vocabularies(base, sides, united(sides[0], sides[1:]))
     specs = {}
@@ -124,6 +135,14 @@ class _Vocabularies:
         return replace(conflict, base=made[0] if has_base else None, sides=tuple(made[has_base:]))
 
 
+def _beside(path: str) -> str:
+    return posixpath.join(posixpath.dirname(path), _TOKENIZER)
+
+
+def _may_have_tokens(conflict: Conflict) -> bool:
+    return may_have_tokens([None if each is None else each.spec for each in (conflict.base, *conflict.sides)])
+
+
 def _with(manifest: Manifest, conflicts: Mapping[str, Conflict]) -> Manifest:
     return replace(manifest, conflicts=tuple(conflicts.get(each.name, each) for each in manifest.conflicts))
 
@@ -169,7 +188,8 @@ def _tokenizers(repo: Repository, path: str) -> tuple[Tokenizer | None, list[Tok
         oids = [None if entry is None else entry.oid for entry in entries]
     else:
         raise UsageError(
-            f"git does not say which versions of {repo.relative(path)} are merged", hint="git theta resolve -h"
+            f"git does not say which versions of {repo.relative(path)} are merged",
+            hint=f"git checkout --merge {repo.argument(path)} brings them back if it was in conflict",
         )
     contents = dict(read_objects(repo, dict.fromkeys(oid for oid in oids if oid is not None)))
     names = ["the common ancestor", "ours", *(f"theirs{n}" for n in range(1, len(oids) - 1))]
@@ -179,7 +199,11 @@ def _tokenizers(repo: Repository, path: str) -> tuple[Tokenizer | None, list[Tok
     ]
     sides = [tokenizer for tokenizer in found[1:] if tokenizer is not None]
     if len(sides) < len(found) - 1:
-        raise UsageError(f"not every side has {repo.relative(path)}", hint="git theta resolve -h")
+        without = [name for name, tokenizer in zip(names[1:], found[1:], strict=True) if tokenizer is None]
+        raise UsageError(
+            f"not every side has {repo.relative(path)}: {shortlist(without)} has none",
+            hint=f"git log --all -- {repo.argument(path)} finds it; commit it on that side, and merge again",
+        )
     return found[0], sides
 
 
