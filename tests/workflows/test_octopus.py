@@ -302,6 +302,23 @@ def test_weights_are_one_for_each_side(three: Repo) -> None:
     assert three.problems(MODEL, with_mean(EMBEDDING, [3, 4], changed)) == []
 
 
+@pytest.mark.parametrize("weights", ["weights: [5, 1, 3]", "weights: [5, [1, 1], [3, 3]]", ""])
+def test_file_that_only_some_sides_have_is_merged_with_the_weights_of_these(three: Repo, weights: str) -> None:
+    for name, value in (("a", 1.0), ("b", 5.0)):
+        three.switch(name)
+        fisher = {"fisher/0.bias": ("F32", [2], np.full(2, value, "<f4").tobytes())}
+        three.write(safetensors(fisher, {"format": "git-theta-stats 1"}), "model.stats.safetensors")
+        three.commit("statistics")
+    three.switch("main")
+    if weights:
+        three.write(f"version: 1\ndefaults: {{method: average, {weights}}}\n".encode(), ".thetamerge")
+        three.commit("rules")
+    three.git("merge", "--quiet", "-s", "theta", *([] if weights else ["-X", "weights=5,1,3"]), "a", "b")
+    merged = load((three.path / "model.stats.safetensors").read_bytes())
+    assert merged["fisher/0.bias"].tolist() == [4.0, 4.0]
+    assert "identical" in three.git("theta", "merge", "--replay")
+
+
 def test_unknown_method_is_refused_before_anything_changes(three: Repo) -> None:
     done = three.run("merge", "-s", "theta", "-X", "method=avarage", "a", "b", check=False)
     assert done.returncode == 2

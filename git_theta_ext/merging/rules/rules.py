@@ -15,7 +15,7 @@ from git_theta_ext.registry import find_merge, names
 from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 FIXED_METHODS = ("ours", "theirs", "base", "conflict")
@@ -91,6 +91,18 @@ class Choice:
         options = MappingProxyType({**self.options, **changed})
         return replace(self, options=options, weights=weights, gradients=_NO_GRADIENTS, weight_gradients=())
 
+    def of_sides(self, numbers: Sequence[int], count: int) -> Choice:
+        """Return the choice for a file that only some of the sides have: with the weights of these, if it has weights.
+
+        Args:
+            numbers: Indices of the sides that have the file.
+            count: The number of all sides. Weights for another number of sides are kept.
+        """
+        if len(self.weights) != count:
+            return self
+        gradients = tuple(self.weight_gradients[number] for number in numbers) if self.weight_gradients else ()
+        return replace(self, weights=tuple(self.weights[number] for number in numbers), weight_gradients=gradients)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -133,6 +145,11 @@ class Rules:
         compiled: list[tuple[Any, Choice]] = getattr(self, "_compiled")  # noqa: B009 - made in __post_init__
         chosen = next((choice for pattern, choice in compiled if pattern.fullmatch(parameter)), self.defaults)
         return chosen.at(depth)
+
+    def of_sides(self, numbers: Sequence[int], count: int) -> Rules:
+        """Return the rules for a file that only some of the sides have; see ``Choice.of_sides``."""
+        rules = (Rule(rule.match, rule.choice.of_sides(numbers, count)) for rule in self.rules)
+        return Rules(self.defaults.of_sides(numbers, count), tuple(rules))
 
     def idle(self, parameters: Iterable[str]) -> list[Rule]:
         """Return the rules that match none of some parameters; usually their patterns are misspelled."""

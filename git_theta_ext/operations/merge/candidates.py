@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.manifest import Manifest
 
 
@@ -28,6 +29,7 @@ class CheckpointVersions:
         sides: The current branch's version, and those of the branches that are merged. A branch that deleted it counts
             with the ancestor's version, because git decides on files; without an ancestor it is left out.
         heads: The commit of each side.
+        merge_heads: All merged commits, also those of branches that are left out.
         ancestor: The common ancestor, or None.
     """
 
@@ -35,12 +37,18 @@ class CheckpointVersions:
     base: TreeEntry | None
     sides: tuple[TreeEntry, ...]
     heads: tuple[str, ...]
+    merge_heads: tuple[str, ...]
     ancestor: str | None = None
 
     @property
     def revisions(self) -> tuple[str, ...]:
         """The commits that are merged, and their common ancestor if there is one."""
         return self.heads if self.ancestor is None else (*self.heads, self.ancestor)
+
+    def rules_of_sides(self, rules: Rules) -> Rules:
+        """Return the rules of the merge with the weights of the sides."""
+        numbers = [self.merge_heads.index(head) for head in self.heads]
+        return rules.of_sides(numbers, len(self.merge_heads))
 
 
 def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: str) -> list[CheckpointVersions]:
@@ -68,7 +76,8 @@ def checkpoints(repo: Repository, base: str | None, heads: Sequence[str], tree: 
         by_head = {head: version for head, version in zip(heads, versions, strict=True) if version is not None}
         changed = {version.oid for version in by_head.values()} - {"" if ancestor is None else ancestor.oid}
         if len(changed) > 1:
-            candidates.append(CheckpointVersions(entry, ancestor, tuple(by_head.values()), tuple(by_head), base))
+            sides_of_file = tuple(by_head.values()), tuple(by_head)
+            candidates.append(CheckpointVersions(entry, ancestor, *sides_of_file, tuple(heads), base))
     tracked = set(theta_paths_at(repo, tree, [candidate.merged.path for candidate in candidates]))
     return [candidate for candidate in candidates if candidate.merged.path in tracked]
 

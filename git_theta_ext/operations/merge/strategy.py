@@ -142,7 +142,8 @@ def planned(
         tensors = as_tensors(workspace, path, base, sides, candidate.revisions)
         base, sides = tensors or (base, sides)
         recorded = None if repeated is None else recorded_rules(workspace, repeated, path)
-        rules = merge_rules(sources, *(side.parameters for side in sides), words=words, recorded=recorded)
+        whole = merge_rules(sources, *(side.parameters for side in sides), words=words, recorded=recorded)
+        rules = candidate.rules_of_sides(whole)
         planned = plan_checkpoint(workspace, base, sides, rules, mixed=tensors is not None)
         plans[path] = rules, without_torch(planned)
     return plans

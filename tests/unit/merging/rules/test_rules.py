@@ -34,6 +34,20 @@ def test_options_are_completed_by_the_methods_defaults():
     assert options == {"density": 0.3, "lambda": 2, "scope": "model", "ties": "original", "majority": "mass"}
 
 
+def test_a_file_that_only_some_sides_have_takes_the_weights_of_these():
+    rules = read_rules(b"""version: 1
+defaults: {method: average, weights: [1, 2, 3]}
+rules:
+  - {match: "a.**", method: average, weights: [1, [2, 4], [3, 5]]}
+  - {match: "b.**", method: average, weights: [1, 2]}
+""")
+    taken = rules.of_sides([0, 2], 3)
+    assert taken.choose("other").weights == (1, 3)
+    assert [taken.choose("a.w", depth).weights for depth in (0, 0.5, 1)] == [(1, 3), (1, 4), (1, 5)]
+    assert taken.choose("b.w").weights == (1, 2)
+    assert rules.of_sides([0, 1, 2], 3) == rules
+
+
 def test_grow_has_another_method_inside():
     found = read_rules(TEXT).choose("a.embed.weight")
     assert (found.method, found.grow, found.options) == ("task_arithmetic", True, {"lambda": 0.5})
