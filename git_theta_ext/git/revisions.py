@@ -74,6 +74,14 @@ def merge_heads(repo: Repository) -> list[str]:
         return []
 
 
+def merge_keeps_head(repo: Repository) -> bool:
+    """Return whether the next commit, a merge, has the current one as a parent even if the others contain it."""
+    try:
+        return (repo.git_dir / "MERGE_MODE").read_text() == "no-ff"
+    except OSError:
+        return False
+
+
 def merge_bases(repo: Repository, commits: Iterable[str]) -> list[str]:
     """Return the ids of the best common ancestors of all commits; none if they have none, or one is missing."""
     return repo.run("merge-base", "--octopus", "--all", *commits, check=False).decode().split()

@@ -82,6 +82,7 @@ def merged(with_history: WithHistory) -> Repo:
 
 TAKE = ("-c", "theta.merge.method=theirs")
 """For merges in which something is decided and nothing computed."""
+TAKE_SECOND = ("-s", "theta", "-X", "method=theirs2")
 
 
 def test_a_merge_commit_says_what_was_merged_how_and_by_which_version(three: Repo) -> None:
@@ -357,6 +358,30 @@ def test_a_record_is_one_short_line_that_names_the_rules(three: Repo) -> None:
     (line,) = trailers(three)
     assert line.startswith(f"{MODEL} by .thetamerge (git-theta ")
     assert records(three)[0]["rules"]["rules"][0]["with"] == {"t": 0.3}
+    three.git("theta", "merge", "--replay")
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_record_is_short_if_the_branches_contain_the_current_commit_and_git_keeps_it(
+    three: Repo, *, staged: bool
+) -> None:
+    three.switch("-B", "start", "base")
+    three.git("merge", "--quiet", "--no-ff", *(["--no-commit"] if staged else []), "-s", "theta", "a", "b")
+    if staged:
+        three.git("commit", "--quiet", "--no-edit")
+    assert three.git("log", "-1", "--format=%P") == three.git("rev-parse", "base", "a", "b").replace("\n", " ")
+    (line,) = trailers(three)
+    assert line.startswith(f"{MODEL} by average ")
+    assert records(three)[0]["commits"] == three.git("rev-parse", "base", "a", "b").split()
+    three.git("theta", "merge", "--replay")
+
+
+def test_a_record_is_whole_if_git_omits_a_commit_from_the_parents(three: Repo) -> None:
+    three.switch("-B", "start", "base")
+    three.git("merge", "--quiet", *TAKE_SECOND, "a", "b")
+    assert three.git("log", "-1", "--format=%P") == three.git("rev-parse", "a", "b").replace("\n", " ")
+    (line,) = trailers(three)
+    assert json.loads(line)["commits"] == three.git("rev-parse", "base", "a", "b").split()
     three.git("theta", "merge", "--replay")
 
 

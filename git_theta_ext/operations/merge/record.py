@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, ThetaError
-from git_theta_ext.git.revisions import head_of, merge_heads
+from git_theta_ext.git.revisions import head_of, merge_heads, merge_keeps_head
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.records import dataclass, replace
@@ -122,7 +122,7 @@ def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[s
 
     with closing(RememberingRepository.of(repo)) as remembering:
         commits, records = _records_to_add(repo)
-        merged = MergedCommits(remembering, commits)
+        merged = MergedCommits(remembering, commits, keeps_head=merge_keeps_head(repo))
         texts = {record.path: trailer_text(merged, record) for record in records}
     drop_untrue(repo, message, words, texts)
     short = [text for text in texts.values() if len(text) <= LARGEST]

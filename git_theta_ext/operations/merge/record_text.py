@@ -28,15 +28,17 @@ class MergedCommits:
     Args:
         repo: The repository.
         commits: Their ids, the current commit first.
+        keeps_head: Whether the merge has the current commit as a parent even if the others contain it.
     """
 
-    def __init__(self, repo: Repository, commits: Sequence[str]) -> None:
-        self.repo, self.commits = repo, tuple(commits)
+    def __init__(self, repo: Repository, commits: Sequence[str], *, keeps_head: bool = False) -> None:
+        self.repo, self.commits, self._keeps_head = repo, tuple(commits), keeps_head
 
     @cached_property
-    def independent(self) -> bool:
-        """Whether none is contained in another one; git omits those that are from the parents of a merge."""
-        return independent(self.repo, self.commits)
+    def all_parents(self) -> bool:
+        """Whether all are parents of the merge: git omits those that another one contains."""
+        merged = self.commits[1:] if self._keeps_head else self.commits
+        return independent(self.repo, merged)
 
     @cached_property
     def rules_file(self) -> str | None:
@@ -88,7 +90,7 @@ class MergedCommits:
 def trailer_text(merged: MergedCommits, record: Record) -> str:
     """Return the text of a record: the short form if the merged commits have all else, or JSON."""
     whole = record.to_json()
-    for rules_file in dict.fromkeys((None, merged.rules_file)) if merged.independent else ():
+    for rules_file in dict.fromkeys((None, merged.rules_file)) if merged.all_parents else ():
         text = ShortRecord.of(record, rules_file).to_text()
         try:
             restored = read_record(merged, text)
