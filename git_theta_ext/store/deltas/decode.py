@@ -73,6 +73,7 @@ class Decoder:
         self._rooms = threading.local()
         self._lock = threading.Lock()
         self._whole: OrderedDict[Digest, memoryview] = OrderedDict()
+        self._whole_nbytes = 0
         self._small: dict[Digest, memoryview] = {}
         self._small_room = _SMALL_ROOM
 
@@ -102,9 +103,12 @@ class Decoder:
     def remember(self, digest: Digest, data: memoryview) -> None:
         """Add a whole base to the cache, and remove the oldest ones if the cache is full."""
         with self._lock:
+            if digest in self._whole:  # another thread decoded it, too
+                return
             self._whole[digest] = data
-            while sum(kept.nbytes for kept in self._whole.values()) > _REMEMBERED:
-                self._whole.popitem(last=False)
+            self._whole_nbytes += data.nbytes
+            while self._whole_nbytes > _REMEMBERED:
+                self._whole_nbytes -= self._whole.popitem(last=False)[1].nbytes
 
     def keep_small(self, digest: Digest, data: memoryview) -> None:
         """Keep a copy of a verified tensor for deltas of it, if it is small and there is room.

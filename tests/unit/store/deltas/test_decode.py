@@ -144,6 +144,26 @@ def test_whole_bases_are_remembered_up_to_a_bound(store, low_rank, monkeypatch):
     assert [store.decoder.recall(name) for name in (*factors, digest)] == [None] * 3
 
 
+class Sized:
+    """A base that counts how often its size is asked for."""
+
+    asked = 0
+
+    @property
+    def nbytes(self):
+        Sized.asked += 1
+        return 10
+
+
+def test_the_cost_of_remembering_a_whole_base_does_not_grow_with_how_many_are(store, monkeypatch):
+    monkeypatch.setattr(decode, "_REMEMBERED", 1000)
+    monkeypatch.setattr(Sized, "asked", 0)
+    for number in (*range(150), *range(100, 150)):  # the last ones twice, as by two threads
+        store.decoder.remember(str(number), Sized())
+    assert [number for number in range(150) if store.decoder.recall(str(number))] == list(range(50, 150))
+    assert Sized.asked <= 2 * 200
+
+
 def test_a_whole_base_that_is_another_than_its_name_is_found(store, low_rank, plant):
     (spec, digest, _), fit = low_rank
     kind, factor = fit.tensors[0]
