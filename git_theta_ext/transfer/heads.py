@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, StoreError
+from git_theta_ext.records import dataclass
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.locations import in_pack
-from git_theta_ext.store.packs.format import read_header
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.temporary import temporary
@@ -34,7 +34,20 @@ _ROOT = ""
 """Where packs of remotes are, in their locations."""
 
 
-def _no_head(_: str) -> bytes | None:
+@dataclass(frozen=True)
+class FetchedHead:
+    """The head of a pack, out of a remote.
+
+    Attributes:
+        data: Its bytes.
+        header: What they say.
+    """
+
+    data: bytes
+    header: PackHeader
+
+
+def _no_head(_: str) -> FetchedHead | None:
     return None
 
 
@@ -47,7 +60,7 @@ class Heads:
         obtain: Returns the head of a pack by its name, from the remote; None if it has no such pack, or a damaged one.
     """
 
-    def __init__(self, root: Path, url: str, obtain: Callable[[str], bytes | None] = _no_head) -> None:
+    def __init__(self, root: Path, url: str, obtain: Callable[[str], FetchedHead | None] = _no_head) -> None:
         self._directory = heads_directory(root, url)
         self._root = root
         self._url = url
@@ -85,8 +98,8 @@ class Heads:
         if head is None:
             return None
         with suppress(OSError):
-            save_head(self._root, self._url, name, head)
-        return read_header(head)
+            save_head(self._root, self._url, name, head.data)
+        return head.header
 
     def add(self, name: str, header: PackHeader) -> None:
         """Add a pack to the index; to this object alone if the disk is full."""

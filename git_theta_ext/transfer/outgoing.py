@@ -197,7 +197,7 @@ def _same(remote: OpenedRemote, name: str, path: Path, head: bytes) -> bool:
         file.seek(start)
         sample = file.read(_SAMPLE)
     try:
-        if read_head(remote, name) != head:
+        if read_head(remote, name).data != head:
             return False
         return retried(lambda: remote.plugin.get(pack_key(name), start, start + len(sample))) == sample
     except (CorruptError, MissingError):

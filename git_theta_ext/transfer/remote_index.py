@@ -18,7 +18,7 @@ from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import Verdict, filtered, flattened
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
 from git_theta_ext.transfer.damaged import learn_damaged, read_damaged
-from git_theta_ext.transfer.heads import Heads
+from git_theta_ext.transfer.heads import FetchedHead, Heads
 from git_theta_ext.transfer.meter import Meter
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util.threads import ordered_map
@@ -177,7 +177,7 @@ def known_better(store: Store, index: RemoteIndex, wanted: AbstractSet[Digest]) 
     return replace(index, bad=store.verdicts.bad_entries())
 
 
-def read_head(remote: OpenedRemote, name: str) -> bytes:
+def read_head(remote: OpenedRemote, name: str) -> FetchedHead:
     """Read the head of a pack out of the remote's pack.
 
     Raises:
@@ -190,11 +190,10 @@ def read_head(remote: OpenedRemote, name: str) -> bytes:
     length = header_length(data)
     if length > len(data):
         data += retried(lambda: remote.plugin.get(key, len(data), length))
-    read_header(data)
-    return data[:length]
+    return FetchedHead(data[:length], read_header(data))
 
 
-def _obtain(remote: OpenedRemote, name: str, *, listed: bool) -> bytes | None:
+def _obtain(remote: OpenedRemote, name: str, *, listed: bool) -> FetchedHead | None:
     """Return the head of a pack; None if the pack is damaged, or was just removed."""
     if listed and (head := _index_entry(remote, name)) is not None:
         return head
@@ -204,13 +203,12 @@ def _obtain(remote: OpenedRemote, name: str, *, listed: bool) -> bytes | None:
         return None
 
 
-def _index_entry(remote: OpenedRemote, name: str) -> bytes | None:
+def _index_entry(remote: OpenedRemote, name: str) -> FetchedHead | None:
     with suppress(CorruptError, MissingError):
         data = retried(lambda: remote.plugin.get(index_key(name), 0, MAX_HEADER + PREFIX_BYTES))
         length = header_length(data)
         if length == len(data):
-            read_header(data)
-            return data
+            return FetchedHead(data, read_header(data))
     return None
 
 

@@ -11,7 +11,6 @@ from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.records import replace
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import filtered, flattened, in_packs, sound
-from git_theta_ext.store.packs.format import read_header
 from git_theta_ext.transfer.damaged import note_damaged
 from git_theta_ext.transfer.downloads import Downloads
 from git_theta_ext.transfer.meter import Tally
@@ -119,7 +118,7 @@ def _look_at(remote: OpenedRemote, headers: Mapping[str, PackHeader], names: Seq
 def _look(remote: OpenedRemote, name: str, header: PackHeader) -> _Look:
     last = header.pack_bytes - 1
     try:
-        same = read_header(read_head(remote, name)) == header
+        same = read_head(remote, name).header == header
         same = same and len(retried(lambda: remote.plugin.get(pack_key(name), last, last + 2))) == 1
     except MissingError:
         return _Look.ABSENT

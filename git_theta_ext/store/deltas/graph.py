@@ -33,7 +33,8 @@ class DeltaGraph:
 
     def would_cycle(self, digest: Digest, parent: Digest) -> bool:
         """Return whether a tensor could not become a delta of a parent, since the parent is or depends on it."""
-        if not self.chosen[parent].bases:  # as for most parents of small tensors
+        location = self.chosen.get(parent)
+        if location is None or not location.bases:  # as for most parents of small tensors
             return digest == parent
         return digest in ancestors({parent}, self.chosen)
 

@@ -1,6 +1,7 @@
 """What is cached of a remote's packs, and the index of it."""
 
 import os
+import shutil
 
 import pytest
 
@@ -9,6 +10,7 @@ from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.index import Index
+from git_theta_ext.store.packs import format as packs_format
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import heads
 from git_theta_ext.transfer.offers import Offers
@@ -69,6 +71,18 @@ def test_a_push_reads_the_heads_of_new_packs_only(mine, remote, parsed):
     assert len(parsed) == 1
     assert read_remote_index(mine, remote).held(DIGESTS) == set(DIGESTS[:4])
     assert len(parsed) == 1
+
+
+@pytest.mark.usefixtures("pushed")
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_head_that_is_fetched_is_parsed_once(remote, theirs, monkeypatch, listed):
+    if not listed:
+        shutil.rmtree(theirs.root.parent / "remote" / "index")
+    parsed = []
+    real = packs_format._parse
+    monkeypatch.setattr(packs_format, "_parse", lambda head, nbytes: parsed.append(bytes(head)) or real(head, nbytes))
+    read_remote_index(theirs, remote)
+    assert len(parsed) == len(set(parsed)) == 3
 
 
 @pytest.mark.usefixtures("pushed")
