@@ -2,7 +2,7 @@
 
 The name of a plug-in is that of its module in ``git_theta_plugins.<group>``, and nothing else lists it. Other packages
 register theirs in the entry point group ``git_theta_ext.<group>``. Reading entry points takes tens of milliseconds, so
-it happens only if there is no built-in plug-in of the name; a built-in name cannot be taken over.
+it happens only if a package has any and there is no built-in plug-in of the name; a built-in name is not taken over.
 """
 
 from __future__ import annotations
@@ -256,10 +256,14 @@ def _other_plugin(group: Group, name: str) -> object:
 @cache
 def _entry_points(group: Group) -> dict[str, list[EntryPoint]]:
     """Return the entry points of a group, without those whose name is that of a built-in plug-in."""
+    from git_theta_ext.util.entry_points import may_have
+
+    points: dict[str, list[EntryPoint]] = {}
+    if not may_have(f"git_theta_ext.{group}"):
+        return points
     from importlib.metadata import entry_points
 
     own = built_in(group)
-    points: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"git_theta_ext.{group}"):
         if point.name not in own:
             points.setdefault(point.name, []).append(point)

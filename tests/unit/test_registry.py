@@ -73,6 +73,15 @@ def test_a_built_in_plugin_is_found_without_reading_entry_points(others, monkeyp
     assert registry.find_merge("ties").name == "ties"
 
 
+def test_plugins_are_listed_without_parsing_entry_points_that_no_package_has(others, monkeypatch) -> None:
+    others("zoo", "merges", {"zebra": "of_others:METHOD"})
+    monkeypatch.setattr("sys.path", [sys.path[0]])  # without packages that this environment may have
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.metadata.entry_points", lambda **_: pytest.fail("entry points are read"))
+        assert registry.names("encodings") == registry.built_in("encodings")
+    assert registry.names("merges") == [*registry.built_in("merges"), "zebra"]
+
+
 def test_a_plugin_of_another_package_is_found_and_listed_behind_the_built_in_ones(others) -> None:
     others(
         "zoo",
