@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.external_data import external_tensors
+from git_theta_ext.coding.factors import compiled as compiled_factors
 from git_theta_ext.errors import CorruptError, ThetaError
 from git_theta_ext.interfaces import Base, Chunk, NotSplittable
 from git_theta_ext.model.layout import Layout
@@ -408,6 +409,41 @@ def _payload(name: str) -> Callable[[bytes], None]:
     return run
 
 
+def _factors_seeds() -> list[bytes]:
+    values = struct.pack("<24d", *(number / 8 - 1.5 for number in range(24)))
+    sizes = [
+        (1, 1, 1, 1, 0, 2, 0, 0),
+        (3, 5, 9, 4, 2, 4, 9, 0),
+        (8, 2, 40, 33, 0, 2, 9, 0),
+        (16, 4, 50, 50, 7, 4, 9, 0),
+    ]
+    return [bytes(some) + values for some in sizes]
+
+
+def _factors(data: bytes) -> None:
+    """Call the compiled search for factors with any values, and mostly with buffers whose sizes fit each other."""
+    rank, rows, columns, count, start, width, short, less = data[:8].ljust(8, b"\0")
+    values, lengths = data[8:] or b"\0", iter(range(256))
+
+    def taken(nbytes: int) -> bytearray:
+        nbytes = max(0, nbytes - less) if next(lengths) == short else nbytes
+        return bytearray(values * (nbytes // len(values) + 1))[:nbytes]
+
+    factors = taken(rows * rank * 8), taken(columns * rank * 8)
+    numbers = bytearray().join(
+        (number % (columns + less % 2 or 1)).to_bytes(4, "little") for number in taken(rows * count)
+    )
+    widened = taken(columns * -(-rank // 4) * 32)
+    calls = {
+        "predict": (*factors, rank, 0.5, start, width, taken(count * width), taken(count * width)),
+        "narrowest": (*(taken(rows * columns * 4) for _ in "hc"), rows, *(taken(rows * count * 4) for _ in "chc")),
+        "improve": (*(taken(rows * count * 4) for _ in "ch"), numbers, widened, rank, factors[0], 0.6, 1e-3, 3e-3),
+    }
+    for name, arguments in calls.items():
+        with suppress(ValueError):  # the sizes do not fit
+            getattr(compiled_factors, name)(*arguments)
+
+
 def _record_seeds() -> list[bytes]:
     record = {"path": "m", "base": None, "sides": ["a", "b"], "commits": ["c", "d"], "rules": {"method": "average"}}
     more = {"versions": {"ties": 1}, "resolved": [{"method": "ours", "parameters": ["a.*"]}], "git-theta": "0"}
@@ -727,6 +763,7 @@ TARGETS = {
         name: Target(_payload_seeds(name), _payload(name))
         for name in ("dense", "delta", "scale", "low_rank", "ternary")
     },
+    **({"factors": Target(_factors_seeds, _factors)} if compiled_factors else {}),
     "record": Target(_record_seeds, _record),
     "rules": Target(lambda: [RULES], _rules),
     "lfs": Target(_lfs_seeds, _lfs),

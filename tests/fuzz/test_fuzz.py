@@ -36,6 +36,14 @@ def test_seeds_and_some_mutations_are_accepted_or_refused(target):
         attempt(target, mutated(draw, seeds))
 
 
+def test_the_fuzzer_starts_if_python_leaves_out_the_directory_of_the_script(tmp_path):
+    command = [sys.executable, str(HERE / "fuzzer.py"), "lfs", "0", "1", str(tmp_path)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONSAFEPATH": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutations_are_accepted_or_refused_within_limits(target, tmp_path):
