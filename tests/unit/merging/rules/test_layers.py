@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from git_theta_ext.errors import MergeError
+from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.file import parse_override, read_rules
 from git_theta_ext.merging.rules.globs import matcher
 from git_theta_ext.merging.rules.layers import depths, interpolated
@@ -82,3 +85,20 @@ def test_range_of_numbers_is_a_pattern():
     assert [name for name in names if pattern.fullmatch(name)] == ["layers.8.w", "layers.11.a.w"]
     with pytest.raises(ValueError, match="ascending order"):
         matcher("layers.{11..8}.w")
+
+
+def test_task_arithmetic_with_a_gradient_of_lambda_is_lines(bench):
+    """LiNeS scales the change of layer l of L by alpha + beta * l / (L - 1), and that of other parameters by alpha."""
+    alpha, beta, layers = 0.25, 0.5, 5
+    names = ["wte.weight", *(f"h.{n}.w" for n in range(layers))]
+    rng = np.random.default_rng(1)
+    versions = [{name: rng.normal(size=4).astype(np.float32) for name in names} for _ in range(3)]
+    versions[2]["h.1.w"] = versions[0]["h.1.w"]  # one side alone changed it
+    gradient = f"{{lambda: [{alpha}, {alpha + beta}]}}"
+    rules = read_rules(f"version: 1\ndefaults: {{method: task_arithmetic, with: {gradient}, sides: all}}\n".encode())
+    base, *sides = map(bench.manifest, versions)
+    found = apply(plan(base, sides, rules), bench.store).manifest.parameters
+    for number, name in enumerate(names):
+        scale = alpha + beta * max(number - 1, 0) / (layers - 1)
+        change = sum(side[name].astype(np.float64) - versions[0][name] for side in versions[1:])
+        np.testing.assert_allclose(bench.values(found[name]), versions[0][name] + scale * change, rtol=1e-5, atol=1e-6)
