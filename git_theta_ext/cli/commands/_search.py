@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING
 
+from git_theta_ext.cli.commands._yaml import yaml_text
 from git_theta_ext.cli.output import output_of
 from git_theta_ext.cli.render import search as search_text
 from git_theta_ext.cli.render.pages import write_page
@@ -91,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _space(file: Path) -> Space:
-    with reporting_os_errors(file):
-        return read_space(file.read_bytes(), str(file))
+    return read_space(yaml_text(file, hint="git theta merge -h"), str(file))
 
 
 def _positive(option: str, value: float | None) -> float | None:
