@@ -482,6 +482,23 @@ def _rules(data: bytes) -> None:
         matcher(rule.match).fullmatch("model.layers.0.mlp.down_proj.weight" * 4)
 
 
+SLICES = b"""slices:
+  - sources: [{model: "main:a", layer_range: [0, 16]}, {model: "side:a", layer_range: [4, 20]}]
+  - sources: [{model: "main:a", layer_range: [8, 9]}, {model: "side:a", layer_range: [0, 1]}]
+merge_method: linear
+base_model: "main:a"
+weights: [1, [0, 1]]
+dtype: bfloat16
+"""
+
+
+def _slices(data: bytes) -> None:
+    from git_theta_ext.merging.stacking.file import read_slices
+
+    slices = read_slices(data, "slices.yml")
+    assert read_slices(slices.to_bytes(), "slices.yml").to_bytes() == slices.to_bytes()
+
+
 def _filter_seeds() -> list[bytes]:
     from git_theta_ext.protocol.pktline import encode_content, encode_list
 
@@ -766,6 +783,13 @@ TARGETS = {
     **({"factors": Target(_factors_seeds, _factors)} if compiled_factors else {}),
     "record": Target(_record_seeds, _record),
     "rules": Target(lambda: [RULES], _rules),
+    "slices": Target(
+        lambda: [
+            SLICES,
+            SLICES.replace(b"linear", b"slerp").replace(b"weights: [1, [0, 1]]", b"parameters: {t: [0, 1]}"),
+        ],
+        _slices,
+    ),
     "lfs": Target(_lfs_seeds, _lfs),
     "lfs_locks": Target(_lock_seeds, _locks),
     "heads": Target(_heads_seeds, _heads),

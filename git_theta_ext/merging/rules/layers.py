@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,19 +22,37 @@ def depths(names: Iterable[str]) -> Callable[[str], float]:
         names: The names of all parameters.
     """
     last: dict[str, int] = {}
-    for name in names:
-        if match := _LAYER.search(name):
-            stack = name[: match.start(1)]
-            last[stack] = max(last.get(stack, 0), int(match[1]))
+    for layer in filter(None, map(layer_of, names)):
+        last[layer.stack] = max(last.get(layer.stack, 0), layer.number)
 
     def depth(name: str) -> float:
-        match = _LAYER.search(name)
-        if match is None:
+        layer = layer_of(name)
+        if layer is None:
             return 0.0
-        count = last.get(name[: match.start(1)], 0)
-        return int(match[1]) / count if count else 1.0
+        count = last.get(layer.stack, 0)
+        return layer.number / count if count else 1.0
 
     return depth
+
+
+class Layer(NamedTuple):
+    """The layer of a parameter.
+
+    Attributes:
+        stack: The text before the number, the same for all layers of a stack, such as ``model.layers.``.
+        number: The number, from 0.
+        rest: The text after the number, such as ``.mlp.up_proj.weight``.
+    """
+
+    stack: str
+    number: int
+    rest: str
+
+
+def layer_of(name: str) -> Layer | None:
+    """Return the layer that a parameter is in, according to its name; None if it is outside of layers."""
+    match = _LAYER.search(name)
+    return None if match is None else Layer(name[: match.start(1)], int(match[1]), name[match.end(1) :])
 
 
 def interpolated(values: Sequence[float], depth: float) -> float:

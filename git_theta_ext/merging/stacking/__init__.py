@@ -1,0 +1,1 @@
+"""Stack layers of models to a new depth, without reading a tensor."""

@@ -1,0 +1,1 @@
+"""Make a model of the layers of other versions."""
