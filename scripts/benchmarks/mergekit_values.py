@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.mergekit_slices import stacked
 from benchmarks.report import markdown
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def _measured(folder: Path) -> list[dict[str, Any]]:
         theirs = _mergekit(folder, case)
         ours = git_theta_ext.merge(sides, base=base, rules=f"version: 1\n{case.rules}", device="cpu")
         rows.append({"merge": name, "method": case.method, **_difference(base, ours, theirs)})
+    for name, (ours, theirs, before) in stacked(folder).items():
+        rows.append({"merge": name, "method": "slices", **_difference(before, ours, theirs)})
     return rows
 
 
