@@ -56,7 +56,7 @@ def test_training_is_taken_whole_in_the_type_that_the_other_branch_converted_to(
     done = casts.run(*words, "side")
     assert found(casts) == {name: (tensor(*value)[0].item(), value[1]) for name, value in RESULT.items()}
     assert "merged by" not in done.stderr
-    assert f"{MODEL}: 'a': theirs is taken as BF16" in done.stderr
+    assert f"{MODEL}: 'a': the change is taken as BF16" in done.stderr
 
 
 def test_training_that_is_reverted_after_a_conversion_leaves_the_ancestor_in_the_new_type(repo: Repo) -> None:

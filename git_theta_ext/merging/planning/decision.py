@@ -189,7 +189,7 @@ def _cast(fixed: _Fixed, base: Parameter, casters: frozenset[int]) -> Decision |
     assert value is not None
     if value.spec.dtype.kind != into.kind or not value.spec.dtype.arithmetic:
         return None
-    note = f"{source} is taken as {into.name}: the other side only changed the element type"
+    note = f"the change is taken as {into.name}: another side only changed the element type"
     action: Action = "take" if value.spec.dtype == into else "cast"
     decision = _decision(less, f"changed by {source}, {cast}", action, source, note)
     return replace(decision, into=into if action == "cast" else None)

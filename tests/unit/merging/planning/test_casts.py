@@ -93,7 +93,7 @@ def test_many_parameters_are_one_note(bench):
     casts = find_casts(bench.store, base, (ours, theirs))
     outcome = apply(plan(base, (ours, theirs), Rules.only(), casts=casts), bench.store)
     assert len(outcome.notes) == 1
-    assert outcome.notes[0].startswith("'w0' and 4 more: theirs is taken as F16")
+    assert outcome.notes[0].startswith("'w0' and 4 more: the change is taken as F16")
 
 
 class TestAppliedChanges:
@@ -131,3 +131,13 @@ class TestAppliedChanges:
         found = plan(base, sides, Rules.only("apply")).decisions
         assert {decision.action for decision in found} == {"conflict"}
         assert "cannot be applied to another" in found[0].state
+
+
+def test_conversions_by_either_side_have_one_note_for_each_type(bench):
+    versions = [{"v": A, "w": A, "x": A}, {"v": HALF, "w": TRAINED, "x": HALF}, {"v": TRAINED, "w": HALF, "x": OTHER}]
+    before, *sides = map(bench.manifest, versions)
+    outcome = apply(
+        plan(before, sides, Rules.only("average"), casts=find_casts(bench.store, before, sides)), bench.store
+    )
+    note = "'v' and 2 more: the change is taken as F16: another side only changed the element type"
+    assert list(outcome.notes) == [note]
