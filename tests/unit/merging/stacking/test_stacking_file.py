@@ -38,6 +38,25 @@ def test_a_file_that_is_written_again_says_the_same(text):
     assert getattr(again.choice, "words", None) == getattr(slices.choice, "words", None)
 
 
+RECORD = b"""slices:
+- sources:
+  - model: 820136028df90071260c14fd01c999fc85a286d3:one
+    layer_range: [0, 2]
+  - model: 1bd88fae4f5aa3dcebb483d0b18992ba3b7a80a5:two
+    layer_range: [1, 3]
+base_model: 820136028df90071260c14fd01c999fc85a286d3:one
+merge_method: slerp
+parameters:
+  t: [0, 0.5]
+dtype: float32
+"""
+"""As in directories of stacked models."""
+
+
+def test_records_keep_their_bytes():
+    assert read_slices(RECORD, "stack.yml").to_bytes() == RECORD
+
+
 def test_other_names_of_models_replace_them_everywhere():
     slices = read_slices(f"{TWO}merge_method: slerp\nbase_model: side:m\n".encode(), "f.yml")
     assert slices.with_models({"main:m": "1:m", "side:m": "2:m"}).models == ("2:m", "1:m")
