@@ -127,9 +127,11 @@ class ParameterChange:
                 return detail
             return ", ".join(["LoRA", detail, *([] if self.update is None else self.update.rescaling)])
         specs = [version.spec for version in (self.old, self.new) if version is not None]
+        if specs[0] == specs[-1]:
+            return str(specs[0])
         if self.recast and not self.reshaped:
             return f"{specs[0].dtype.name} -> {specs[1]}"
-        return " -> ".join(dict.fromkeys(map(str, specs)))
+        return " -> ".join(map(str, specs))
 
 
 @dataclass(frozen=True, slots=True)

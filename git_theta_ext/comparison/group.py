@@ -176,16 +176,16 @@ def _is_number(part: str) -> bool:
 
 
 def _rows(items: Iterable[N], depth: int | None) -> list[Row[N]]:
-    groups: dict[tuple[object, ...], list[N]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[N]] = {}
     for item in items:
         pattern, _ = _pattern(item.name)
         spec = item.spec if depth is None else ""
         groups.setdefault((item.sign, spec, pattern[:depth]), []).append(item)
-    return [_row(group, depth) for group in groups.values()]
+    return [_row(group, depth, [key[1]] if depth is None else ()) for key, group in groups.items()]
 
 
-def _row(items: list[N], depth: int | None) -> Row[N]:
-    specs = sorted({item.spec for item in items})
+def _row(items: list[N], depth: int | None, known: Sequence[str] = ()) -> Row[N]:
+    specs = known or sorted({item.spec for item in items})
     spec = specs[0] if len(specs) == 1 else f"{_common_dtype(specs)} {len(specs)} shapes".lstrip()
     if len(items) == 1:
         return Row(printable(items[0].name), spec, tuple(items))

@@ -91,6 +91,11 @@ class Measurement:
         self._distances: list[Distance] = []
         self._sketch: NDArray[Any] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes of the newer tensor."""
+        return self._new.nbytes
+
     def piece(self, old: Buffer, new: Buffer, first: int) -> Piece:
         """Measure a part of both tensors. Parts can be measured in several threads.
 

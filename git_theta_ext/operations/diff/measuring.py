@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from git_theta_ext.comparison.measure import Measurement, common_rows, comparable, first_rows, measurable
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.operations.diff.distance_cache import DistanceCache
-from git_theta_ext.util.threads import ordered_map, pool, window
+from git_theta_ext.util.threads import batched_map, ordered_map, pool, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _MOST_WAITING = 4
-"""Tensors that were read and whose ranks are still to be found."""
+"""Tensors, or batches of small ones, that were read and whose ranks are still to be found."""
 
 
 class Values(Protocol):
@@ -118,7 +118,7 @@ def _from_store(store: Store, pairs: Mapping[str, ParameterVersions]) -> Iterato
 
     # The rank of a change takes milliseconds, in which no thread must wait for the next tensor.
     with pool(1, sum(pair.new.spec.nbytes for pair in pairs.values())) as executor:
-        results = ordered_map(executor, Measurement.result, read(), _MOST_WAITING)
+        results = batched_map(executor, Measurement.result, read(), _MOST_WAITING, lambda done: done.nbytes)
         for name, distance in zip(names, results, strict=True):
             yield name, (distance, True)
 

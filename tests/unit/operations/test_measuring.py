@@ -1,5 +1,7 @@
 """Values that only a file has are measured, and remembered only if they are those of the manifest."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from helpers import Repo
@@ -63,6 +65,29 @@ def test_opaque_files_and_other_shapes_are_not_measured(workspace):
     sides = (Manifest("opaque", side.skeleton, side.parameters) for side in (manifest(w=OLD), manifest(w=NEW)))
     chunks = compare(*sides)
     assert measure_modified(workspace, chunks, InMemory(w=OLD), InMemory(w=NEW)) == ({}, [])
+
+
+def test_small_tensors_are_measured_in_few_tasks(workspace, monkeypatch):
+    spec, count = TensorSpec.of("F32", (32, 32)), 600
+    old = [np.full(1024, number, "<f4").tobytes() for number in range(count)]
+    new = [np.full(1024, number + 2, "<f4").tobytes() for number in range(count)]
+    for values in (old, new):
+        workspace.store.put([(spec, tensor_digest(spec, value), value) for value in values])
+    sides = (
+        Manifest(
+            "safetensors",
+            Skeleton(Digest("0" * 64), 9),
+            {f"w{at}": Parameter(spec, tensor_digest(spec, value)) for at, value in enumerate(values)},
+        )
+        for values in (old, new)
+    )
+    tasks = []
+    submit = ThreadPoolExecutor.submit
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *args: tasks.append(args) or submit(*args))
+    found, _ = measure_modified(workspace, compare(*sides), InMemory(), InMemory())
+    assert [found[f"w{at}"].norm_old for at in range(count)] == [32 * at for at in range(count)]
+    assert {(distance.changed, distance.norm, distance.rank.value) for distance in found.values()} == {(1024, 64, 1)}
+    assert 0 < len(tasks) < count / 10
 
 
 @pytest.mark.parametrize("stored", [True, False])
