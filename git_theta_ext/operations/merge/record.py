@@ -18,6 +18,7 @@ from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.threads import batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 LARGEST = 100_000
 """The most bytes of a trailer: Linux allows no argument of more than 128 KiB."""
+
+_TOGETHER = 200_000
+"""Bytes of trailers that one git process is given: macOS allows no more than 1 MiB of arguments and environment."""
 
 _OBJECT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _LARGEST_FILE = 1 << 26
@@ -128,8 +132,10 @@ def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[s
     short = [text for text in texts.values() if len(text) <= LARGEST]
     if short:
         _end_line(message)
-        words = [word for text in short for word in ("--trailer", f"{TRAILER}: {text}")]
-        repo.run("interpret-trailers", "--in-place", "--if-exists", "addIfDifferent", *words, str(message.absolute()))
+        for some in batches(short, len, _TOGETHER):
+            added = [word for text in some for word in ("--trailer", f"{TRAILER}: {text}")]
+            options = ("--in-place", "--if-exists", "addIfDifferent", *added)
+            repo.run("interpret-trailers", *options, str(message.absolute()))
     return [path for path, text in texts.items() if len(text) > LARGEST]
 
 
