@@ -87,7 +87,9 @@ class MemoryStore:
             chunks = tuple(self.read(digest, spec)[start:end] for digest, spec, start, end in ranges)
             return worked(piece_at(item, groups[item][0][1], ranges[0][2], chunks), work)
 
-        with pool(threads, sum(spec.nbytes for group in groups for _, spec in group)) as executor:
+        # Handing a piece over to a single thread takes longer than cutting it.
+        nbytes = sum(spec.nbytes for group in groups for _, spec in group) if threads > 1 else 0
+        with pool(threads, nbytes) as executor:
             pieces = ordered_map(executor, cut, jobs, window(threads))
             for item, group in enumerate(groups):
                 for _ in starts[item]:

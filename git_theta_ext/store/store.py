@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,16 @@ from git_theta_ext.errors import ChangedError, CorruptError
 from git_theta_ext.store.deltas.chains import depths, sound_first
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs, dense_estimate, estimate
+from git_theta_ext.store.holding import HoldingStore
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.checked import FileSource, checked_blob, hashed_blob
 from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
-from git_theta_ext.store.reading import ReadableStore
 from git_theta_ext.util.files import total_bytes
 from git_theta_ext.util.threads import keep_freed_memory, no_progress, pool, window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -41,7 +42,7 @@ _LARGEST = 1 << 23
 """Bytes; the arrays that chunks are processed with have four mebibytes at most."""
 
 
-class Store(ReadableStore):
+class Store(HoldingStore):
     """Writes tensors to packs and reads them from packs.
 
     Args:
@@ -60,6 +61,23 @@ class Store(ReadableStore):
     ) -> None:
         super().__init__(root, alternates, threads, warn)
         keep_freed_memory(_LARGEST)
+
+    @contextmanager
+    def holding(self, values: Mapping[Digest, TensorSpec]) -> Iterator[None]:
+        """Hold small tensors in memory during a block, and store what it puts in one go at its end.
+
+        Each step of a merge would look them up, decode and verify them again, and write a pack. What the block puts is
+        durable only when the block has ended, and is dropped if it fails. Hints for deltas are ignored.
+
+        Args:
+            values: Digest and spec of tensors that the block reads. If one is missing or damaged, none is held.
+
+        Raises:
+            StoreError: What the block put cannot be written.
+        """
+        with self._holding(values) as held:
+            yield
+        self.put(held.waiting)
 
     def put(
         self,
@@ -81,6 +99,9 @@ class Store(ReadableStore):
             ChangedError: A value in a file does not match its digest. Nothing is stored under that digest.
             StoreError: A file cannot be written. No partly written file is left.
         """
+        if self._held is not None:
+            self._held.put([(spec, digest, data) for spec, digest, data in items if not isinstance(data, FileSource)])
+            items = [item for item in items if isinstance(item[2], FileSource)]
         missing = self.touch_and_find_missing(digest for _, digest, _ in items)
         fresh: dict[Digest, tuple[TensorSpec, Digest, Value]] = {}
         for item in items:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import ATTENTION, EMBEDDING, WITHOUT_FILTER, Repo, WithHistory, model
+from helpers import ATTENTION, EMBEDDING, WITHOUT_FILTER, Repo, WithHistory, model, packs_of
+
+from git_theta_ext.model.tensor import Digest
+from git_theta_ext.store.store import Store
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -80,3 +84,25 @@ def test_files_that_cannot_be_merged_are_left_to_their_own_calls(with_history: W
     assert "b/model.safetensors: our version is not a manifest" in done.stderr
     assert sorted({line[3:] for line in repo.git("status", "--short").splitlines()}) == sorted(FILES)
     assert [repo.read(path).startswith(b"git-theta") for path in FILES] == [True, False, True]
+
+
+def test_results_of_several_checkpoints_share_a_pack(with_history: WithHistory) -> None:
+    repo = with_history(_branches)
+    packs = repo.path / ".git/theta/packs"
+    before = set(packs.rglob("*"))
+    repo.run("-c", "theta.merge.method=average", "merge", "side")
+    new = [path for path in packs.rglob("*") if path not in before and path.is_file()]
+    assert len(new) == 2  # the first file is merged alone
+    repo.git("theta", "fsck", "--full")
+    assert repo.git("status", "--short") == ""
+
+
+def test_a_missing_value_leaves_only_its_file_in_conflict(with_history: WithHistory) -> None:
+    repo = with_history(_branches)
+    (line,) = (line for line in repo.git("show", f"side:{FILES[1]}").splitlines() if f'"{EMBEDDING}"' in line)
+    with closing(Store(repo.path / ".git/theta")) as store:
+        (pack,) = packs_of(store, [Digest(line.split("\t")[3])])
+        store.pack_path(pack).unlink()
+    repo.run("-c", "theta.merge.method=average", "merge", "side", check=False)
+    assert repo.git("diff", "--name-only", "--diff-filter=U").splitlines() == [FILES[1]]
+    assert [b"conflict" in repo.read(path) for path in FILES] == [False, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.objects import blob_id
@@ -18,6 +19,7 @@ from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.run import merge
 from git_theta_ext.operations.merge.versions import read_version
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +27,51 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.merge.driver_call import DriverCall
     from git_theta_ext.operations.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class PlannedCall:
+    """The plan for a checkpoint that git asks the driver to merge.
+
+    Attributes:
+        call: What git gives the driver.
+        rules: The rules.
+        plan: The plan that followed from them.
+        in_chunks: Whether the merged version is stored in chunks again: it is the external data of a model.
+    """
+
+    call: DriverCall
+    rules: Rules
+    plan: Plan
+    in_chunks: bool
+
+    @cached_property
+    def values(self) -> dict[Digest, TensorSpec]:
+        """The tensors and skeletons that the merge reads, as far as the plan shows it."""
+        plan = self.plan
+        versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
+        specs = {one.digest: one.spec for version in versions for one in version.parameters.values()}
+        skeletons = {version.skeleton.digest: version.skeleton.spec for version in versions}
+        wanted = set(plan.reads()).union(skeletons if plan.pairs else ())  # the metadata may have the scale of LoRAs
+        return {digest: spec for digest, spec in (specs | skeletons).items() if digest in wanted}
+
+
+@dataclass(frozen=True)
+class MergedCall:
+    """A checkpoint that is merged.
+
+    Attributes:
+        planned: How it was merged.
+        outcome: The result.
+        content: The merged version as git stores it.
+    """
+
+    planned: PlannedCall
+    outcome: Outcome
+    content: bytes
 
 
 def answer_checkpoint(workspace: Workspace, call: DriverCall) -> Answer:
@@ -39,18 +84,47 @@ def answer_checkpoint(workspace: Workspace, call: DriverCall) -> Answer:
     Raises:
         ThetaError: The checkpoint cannot be merged.
     """
+    (answer,) = answers_of(workspace, [merge_call(workspace, plan_call(workspace, call))])
+    return answer
+
+
+def plan_call(workspace: Workspace, call: DriverCall) -> PlannedCall:
+    """Plan the merge of a checkpoint.
+
+    Raises:
+        ThetaError: The versions cannot be merged.
+    """
     base, sides = _versions(call)
     tensors = _as_tensors(workspace, call, base, sides)
     base, sides = tensors or (base, sides)
     rules = _rules(workspace, call, sides)
     planned = without_torch(plan_checkpoint(workspace, base, sides, rules, mixed=tensors is not None))
-    outcome = _merged(workspace, call, planned)
-    content = (outcome.manifest if tensors is None else _in_chunks(workspace, call, outcome.manifest)).to_bytes()
-    report(workspace, call.path, outcome, call.operation)
-    record = Record.of(call.path, call.oids(workspace.repo.object_format), call.heads, rules, planned, outcome.unread)
-    result = blob_id(content, workspace.repo.object_format)
-    remember(workspace, call.heads, {call.path: (record, {call.path: result})})
-    return Answer(content, bool(outcome.conflicts))
+    return PlannedCall(call, rules, planned, tensors is not None)
+
+
+def merge_call(workspace: Workspace, planned: PlannedCall) -> MergedCall:
+    """Merge a checkpoint.
+
+    Raises:
+        ThetaError: The checkpoint cannot be merged.
+    """
+    call = planned.call
+    outcome = _merged(workspace, call, planned.plan)
+    manifest = _in_chunks(workspace, call, outcome.manifest) if planned.in_chunks else outcome.manifest
+    return MergedCall(planned, outcome, manifest.to_bytes())
+
+
+def answers_of(workspace: Workspace, merged: Sequence[MergedCall]) -> list[Answer]:
+    """Report how the checkpoints of a merge were merged, record it, and return what git gets."""
+    object_format, notes = workspace.repo.object_format, {}
+    for one in merged:
+        call, rules, plan, unread = one.planned.call, one.planned.rules, one.planned.plan, one.outcome.unread
+        report(workspace, call.path, one.outcome, call.operation)
+        record = Record.of(call.path, call.oids(object_format), call.heads, rules, plan, unread)
+        notes[call.path] = (record, {call.path: blob_id(one.content, object_format)})
+    if merged:
+        remember(workspace, merged[0].planned.call.heads, notes)
+    return [Answer(one.content, bool(one.outcome.conflicts)) for one in merged]
 
 
 def answer_ancestor(workspace: Workspace, call: DriverCall) -> Answer:

@@ -6,7 +6,7 @@ Wherever it is not certain which files git will merge, each call merges its own 
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError, ThetaError
@@ -16,19 +16,24 @@ from git_theta_ext.git.operation import FROM_INDEX
 from git_theta_ext.git.path_attributes import merged_by_driver
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
-from git_theta_ext.operations.merge.checkpoint_driver import answer_checkpoint
+from git_theta_ext.operations.merge.checkpoint_driver import answers_of, merge_call, plan_call
 from git_theta_ext.operations.merge.driver_call import KeptAnswers
 from git_theta_ext.operations.merge.merged_trees import candidate_trees
 from git_theta_ext.operations.merge.model_driver import answer_model
 from git_theta_ext.util.files import replace_content
+from git_theta_ext.util.threads import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.merge.checkpoint_driver import MergedCall, PlannedCall
     from git_theta_ext.operations.merge.driver_call import DriverCall
     from git_theta_ext.operations.merge.merged_trees import MergedTrees
     from git_theta_ext.operations.workspace import Workspace
+
+TOGETHER = 1 << 24
+"""Bytes that are read for merges whose values are held in memory, and whose results share packs."""
 
 
 def answer_ahead(workspace: Workspace, call: DriverCall) -> None:
@@ -50,18 +55,68 @@ def answer_ahead(workspace: Workspace, call: DriverCall) -> None:
     others = _others(repo, call, trees)
     if not others or not _is_first(repo, answers, trees):
         return
+    for planned in batches(_planned(workspace, call, others, answers), _bytes_to_read, TOGETHER):
+        if not _merge(workspace, planned, answers):
+            return
+
+
+def _planned(
+    workspace: Workspace, call: DriverCall, others: Mapping[str, Sequence[str | None]], answers: KeptAnswers
+) -> Iterator[PlannedCall]:
+    """Yield the merges of other files, except those of models of several files: the answers for these are kept."""
     for path, versions in others.items():
         # The answers for all files of a model of several files are kept when its first file is merged.
-        if not answers.has(path):
-            try:
-                if (other := _call(repo, call, path, versions)) is not None:
-                    answers.keep(other, answer_model(workspace, other) or answer_checkpoint(workspace, other))
-            except StoreError:
-                return  # the next file would not be stored either
-            except ThetaError:
+        if answers.has(path):
+            continue
+        try:
+            if (other := _call(workspace.repo, call, path, versions)) is None:
                 continue
-            except Exception:  # noqa: BLE001 - such as too little memory: the file's own call reports it
-                return
+            if (answer := answer_model(workspace, other)) is not None:
+                answers.keep(other, answer)
+                continue
+            planned = plan_call(workspace, other)
+        except StoreError:
+            return  # the next file would not be stored either
+        except ThetaError:
+            continue
+        except Exception:  # noqa: BLE001 - such as too little memory: the file's own call reports it
+            return
+        yield planned
+
+
+def _merge(workspace: Workspace, planned: Sequence[PlannedCall], answers: KeptAnswers) -> bool:
+    """Merge checkpoints, and keep the answers when the results are durable; return whether to go on with others."""
+    merged: list[MergedCall] = []
+    stopped = False
+    # Jobs read and write the store themselves.
+    together = workspace.settings.cluster is None and sum(map(_bytes_to_read, planned)) <= TOGETHER
+    values = {digest: spec for one in planned for digest, spec in one.values.items()}
+    try:
+        with workspace.store.holding(values) if together else nullcontext():
+            try:
+                for one in planned:
+                    merged += filter(None, [_merged(workspace, one)])
+            except Exception:  # noqa: BLE001 - a full disk, or too little memory: the file's own call reports it
+                stopped = True
+    except Exception:  # noqa: BLE001 - likewise
+        return False
+    for done, answer in zip(merged, answers_of(workspace, merged), strict=True):
+        answers.keep(done.planned.call, answer)
+    return not stopped
+
+
+def _merged(workspace: Workspace, planned: PlannedCall) -> MergedCall | None:
+    """Merge a checkpoint; None if that fails for a reason that does not concern the next one."""
+    try:
+        return merge_call(workspace, planned)
+    except StoreError:
+        raise
+    except ThetaError:
+        return None
+
+
+def _bytes_to_read(planned: PlannedCall) -> int:
+    return sum(spec.nbytes for spec in planned.values.values())
 
 
 def _merged_trees(repo: Repository, call: DriverCall) -> MergedTrees | None:

@@ -1,0 +1,128 @@
+"""Work on many small tensors in memory: they are read once, and what is computed from them is stored together."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.store.locations import Verdict, flattened
+from git_theta_ext.store.read_ahead import read_ahead
+from git_theta_ext.store.reading import ReadableStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.deltas.decode import Blobs
+    from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
+
+    Items = Sequence[tuple[TensorSpec, Digest, Buffer]]
+
+
+class Held:
+    """What a store holds in memory during a block.
+
+    Attributes:
+        specs: Of each tensor.
+        memory: The tensors.
+        waiting: Those that are to be stored.
+    """
+
+    def __init__(self, threads: int) -> None:
+        from git_theta_ext.store.memory import MemoryStore  # most processes hold nothing
+
+        self.specs: dict[Digest, TensorSpec] = {}
+        self.memory = MemoryStore(threads)
+        self.waiting: list[tuple[TensorSpec, Digest, Buffer]] = []
+
+    def add(self, items: Items) -> None:
+        """Hold tensors, given by spec, digest and little-endian bytes."""
+        self.memory.put(items)
+        self.specs.update((digest, spec) for spec, digest, _ in items)
+
+    def put(self, items: Items) -> None:
+        """Hold tensors that are to be stored."""
+        self.add(items)
+        self.waiting += items
+
+    def has(self, groups: Groups) -> bool:
+        """Return whether all tensors of some groups are held."""
+        return all(self.specs.get(digest) == spec for group in groups for digest, spec in group)
+
+
+class HoldingStore(ReadableStore):
+    """A store that can hold tensors in memory during a block; see ``Verifier`` for the arguments."""
+
+    def __init__(self, root: Path, alternates: Sequence[Path], threads: int, warn: Callable[[str], None]) -> None:
+        super().__init__(root, alternates, threads, warn)
+        self._held: Held | None = None
+
+    @contextmanager
+    def _holding(self, values: Mapping[Digest, TensorSpec]) -> Iterator[Held]:
+        """Hold tensors in memory during a block, and what is put meanwhile."""
+        held = Held(self.threads)
+        held.add(self._values(values))
+        self._held = held
+        try:
+            yield held
+        finally:
+            self._held = None
+
+    def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
+        """As ``Verifier.touch_and_find_missing``; what is held was touched when it was read."""
+        held = {} if self._held is None else self._held.specs
+        return super().touch_and_find_missing(set(digests).difference(held))
+
+    def _pieces(  # noqa: PLR0913 - named
+        self,
+        groups: Groups,
+        work: Work | None = None,
+        *,
+        verify: bool = True,
+        span: int = 1,
+        threads: int = 0,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[DecodedPiece]:
+        held = self._held
+        if held is None or not held.has(groups):
+            yield from super()._pieces(groups, work, verify=verify, span=span, threads=threads, numbers=numbers)
+        else:
+            yield from held.memory.read_aligned(groups, work, span=span, threads=1, numbers=numbers)
+
+    def _values(self, values: Mapping[Digest, TensorSpec]) -> Items:
+        """Read tensors, and record that they are sound; none if one is missing or damaged.
+
+        Whoever needs that one finds out.
+        """
+        tensors = list(values.items())
+        data = [bytearray() for _ in tensors]
+        try:
+            blobs = self._blobs_of(tensors)
+            for piece in read_ahead(self.decoder, [(tensor,) for tensor in tensors], blobs, threads=self.threads):
+                if piece.chunks:
+                    data[piece.group] += piece.data
+            self._note_sound(blobs)
+            if self.touch_and_find_missing(values):
+                return []
+        except (MissingError, CorruptError):
+            return []
+        return [
+            (spec, digest, memoryview(read).toreadonly()) for (digest, spec), read in zip(tensors, data, strict=True)
+        ]
+
+    def _note_sound(self, blobs: Blobs) -> None:
+        """Record that entries without bases were decoded: otherwise they would be decoded again before they count."""
+        copies = flattened(self.locations(blobs))
+        read = {(digest, blob.path) for digest, blob in blobs.items() if not blob.entry.bases}
+        self._findings.note(
+            [
+                (digest, location)
+                for digest, location in copies
+                if location.verdict is Verdict.UNKNOWN and (digest, self._path(*location.pack_id)) in read
+            ],
+            Verdict.SOUND,
+        )
