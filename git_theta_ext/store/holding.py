@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.locations import Verdict, flattened
@@ -77,21 +77,12 @@ class HoldingStore(ReadableStore):
         held = {} if self._held is None else self._held.specs
         return super().touch_and_find_missing(set(digests).difference(held))
 
-    def _pieces(  # noqa: PLR0913 - named
-        self,
-        groups: Groups,
-        work: Work | None = None,
-        *,
-        verify: bool = True,
-        span: int = 1,
-        threads: int = 0,
-        numbers: Sequence[int] | None = None,
-    ) -> Iterator[DecodedPiece]:
+    def _pieces(self, groups: Groups, work: Work | None = None, **options: Any) -> Iterator[DecodedPiece]:
         held = self._held
         if held is None or not held.has(groups):
-            yield from super()._pieces(groups, work, verify=verify, span=span, threads=threads, numbers=numbers)
+            yield from super()._pieces(groups, work, **options)
         else:
-            yield from held.memory.read_aligned(groups, work, span=span, threads=1, numbers=numbers)
+            yield from held.memory.read_aligned(groups, work, **{**options, "threads": 1})
 
     def _values(self, values: Mapping[Digest, TensorSpec]) -> Items:
         """Read tensors, and record that they are sound; none if one is missing or damaged.
