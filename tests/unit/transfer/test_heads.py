@@ -11,7 +11,6 @@ from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.packs import format as packs_format
-from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import heads
 from git_theta_ext.transfer.offers import Offers
 from git_theta_ext.transfer.records import heads_directory, record_path
@@ -34,16 +33,6 @@ DIGESTS = [digest for _, digest, _ in ITEMS]
 @pytest.fixture
 def remote(tmp_path):
     return OpenedRemote("origin", str(tmp_path / "remote"), open_remote(str(tmp_path / "remote"), {}, RemoteContext()))
-
-
-@pytest.fixture
-def mine(tmp_path):
-    return Store(tmp_path / "mine")
-
-
-@pytest.fixture
-def theirs(tmp_path):
-    return Store(tmp_path / "theirs")
 
 
 @pytest.fixture

@@ -72,11 +72,6 @@ class Slow:
 
 
 @pytest.fixture
-def mine(tmp_path):
-    return Store(tmp_path / "mine")
-
-
-@pytest.fixture
 def place(tmp_path):
     meter = Meter()
     return OpenedRemote("origin", str(tmp_path / "remote"), Slow(tmp_path / "remote", meter), meter)

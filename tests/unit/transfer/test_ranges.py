@@ -125,16 +125,6 @@ def remote(tmp_path):
     return OpenedRemote("origin", root, Counting(open_remote(root, {}, RemoteContext())))
 
 
-@pytest.fixture
-def mine(tmp_path):
-    return Store(tmp_path / "mine")
-
-
-@pytest.fixture
-def theirs(tmp_path):
-    return Store(tmp_path / "theirs")
-
-
 def names(store):
     return {path.name for _, path in store.pack_files()}
 

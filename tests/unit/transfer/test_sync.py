@@ -116,16 +116,6 @@ def flip(path):
 
 
 @pytest.fixture
-def mine(tmp_path):
-    return Store(tmp_path / "mine")
-
-
-@pytest.fixture
-def theirs(tmp_path):
-    return Store(tmp_path / "theirs")
-
-
-@pytest.fixture
 def root(tmp_path):
     return tmp_path / "remote"
 
