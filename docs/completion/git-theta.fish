@@ -278,7 +278,7 @@ complete -c git-theta -n __fish_use_subcommand -a stack -d 'Make a model of the 
 complete -c git-theta -n '__fish_seen_subcommand_from stack' -s h -l help -d 'explain the command'
 complete -c git-theta -n '__fish_seen_subcommand_from stack' -l json -d 'print the result as JSON'
 complete -c git-theta -n '__fish_seen_subcommand_from stack' -s q -l quiet -d 'print errors only'
-complete -c git-theta -n '__fish_seen_subcommand_from stack' -s n -l dry-run -d 'check the slices, and write nothing'
+complete -c git-theta -n '__fish_seen_subcommand_from stack' -s n -l dry-run -d 'check whether it can be made, and write nothing'
 complete -c git-theta -n '__fish_seen_subcommand_from stack' -a '(__fish_complete_path (commandline -ct))'
 complete -c git-theta -n __fish_use_subcommand -a stats -d 'Collect or show the statistics that some merge methods need'
 complete -c git-theta -n '__fish_seen_subcommand_from stats' -s h -l help -d 'explain the command'

@@ -13,74 +13,47 @@ model again, or says that DIRECTORY has it.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.cli.commands._new_model import SHORT, add_arguments, make
 from git_theta_ext.cli.commands._yaml import yaml_text
 from git_theta_ext.cli.opening import in_workspace
-from git_theta_ext.cli.output import add_options
 from git_theta_ext.comparison.words import human_bytes, plural
-from git_theta_ext.errors import UsageError
-from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.merging.stacking.file import PASSTHROUGH, read_slices
-from git_theta_ext.operations.stacking.make import check_tracked, files_of_stack, stage_stack
+from git_theta_ext.merging.stacking.file import COMMAND, PASSTHROUGH, read_slices
 from git_theta_ext.operations.stacking.models import find_stacked_model
 
 if TYPE_CHECKING:
     import argparse
 
+    from git_theta_ext.cli.commands._new_model import Made
     from git_theta_ext.cli.output import Output
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.stacking.file import Slices
-    from git_theta_ext.operations.stacking.models import StackedModel
+    from git_theta_ext.operations.stacking.make import NewModel
     from git_theta_ext.operations.workspace import Workspace
 
 GROUP = "merge"
 EXAMPLE = "git theta stack slices.yml models/deeper"
 
-_SHORT = 9
-"""The digits of a commit that people read."""
-
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the slices, in YAML")
-    parser.add_argument("directory", metavar="DIRECTORY", help="new or empty directory in the work tree")
-    parser.add_argument("-n", "--dry-run", action="store_true", help="check the slices, and write nothing")
-    add_options(parser)
+    add_arguments(parser, "the slices, in YAML")
 
 
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
-    """StackedModel layers."""
-    repo = workspace.repo
-    folder = _path(repo, args.directory)
-    slices = read_slices(yaml_text(args.file, hint="git theta stack -h"), str(args.file))
-    stack = find_stacked_model(repo, slices)
-    check_tracked(repo, stack, folder)
-    if stack.first.config is not None and (keys := stack.first.config.doubtful):
-        output.warning(f"config.json: {', '.join(keys)} may name layers by number, and stays as it is")
-    written = not args.dry_run and stage_stack(repo, stack, files_of_stack(workspace, stack, folder), folder)
-    done = "would write" if args.dry_run else "wrote" if written else "nothing to do, as it is staged already:"
-    output.result(_data(stack, args, written=written), [f"{done} {args.directory}: {_summary(stack)}", *_rows(stack)])
+    """Stack layers."""
+    slices = read_slices(yaml_text(args.file, hint=f"{COMMAND} -h"), str(args.file))
+    stack = find_stacked_model(workspace.repo, slices)
+    made = make(output, workspace, args, stack)
+    output.result(_data(stack, made), [f"{made.done}: {_summary(stack)}", *_rows(stack)])
     return 0
 
 
-def _path(repo: Repository, typed: str) -> str:
-    """Return a path relative to the top of the work tree."""
-    top = worktree_of(repo)
-    path = os.path.relpath(Path.cwd() / typed, top)
-    if path.split(os.sep, maxsplit=1)[0] in {os.curdir, os.pardir, ".git"}:
-        raise UsageError(f"{typed} is not a directory below {top}", hint="choose another name")
-    return path
-
-
-def _summary(stack: StackedModel) -> str:
-    size = sum(parameter.spec.nbytes for parameter in stack.sides[0].values())
-    layers, parameters = plural(stack.slices.depth, "layer"), plural(len(stack.sides[0]), "parameter")
-    method = "" if stack.slices.choice is None else f", merged by {stack.slices.choice.words}"
-    return f"{layers}, {parameters}, {human_bytes(size)}{method}"
+def _summary(stack: NewModel[Slices]) -> str:
+    layers, parameters = plural(stack.recipe.depth, "layer"), plural(len(stack.sides[0]), "parameter")
+    method = "" if stack.recipe.choice is None else f", merged by {stack.recipe.choice.words}"
+    return f"{layers}, {parameters}, {human_bytes(stack.nbytes)}{method}"
 
 
 def _placed(slices: Slices) -> list[tuple[range, list[dict[str, Any]]]]:
@@ -94,28 +67,26 @@ def _placed(slices: Slices) -> list[tuple[range, list[dict[str, Any]]]]:
     return placed
 
 
-def _rows(stack: StackedModel) -> list[str]:
+def _rows(stack: NewModel[Slices]) -> list[str]:
     def source(name: str, start: int, end: int) -> str:
         commit, _, path = name.partition(":")
-        return f"{start}-{end - 1} of {commit[:_SHORT]}:{path}"
+        return f"{start}-{end - 1} of {commit[:SHORT]}:{path}"
 
     return [
         f"  layers {layers.start}-{layers.stop - 1} from "
         + ", ".join(source(each["model"], *each["layer_range"]) for each in sources)
-        for layers, sources in _placed(stack.slices)
+        for layers, sources in _placed(stack.recipe)
     ]
 
 
-def _data(stack: StackedModel, args: argparse.Namespace, *, written: bool) -> dict[str, Any]:
+def _data(stack: NewModel[Slices], made: Made) -> dict[str, Any]:
     return {
-        "directory": args.directory,
-        "dry_run": args.dry_run,
-        "written": written,
-        "layers": stack.slices.depth,
+        **made.data,
+        "layers": stack.recipe.depth,
         "parameters": len(stack.sides[0]),
-        "bytes": sum(parameter.spec.nbytes for parameter in stack.sides[0].values()),
-        "merge_method": PASSTHROUGH if stack.slices.choice is None else stack.slices.choice.words,
+        "bytes": stack.nbytes,
+        "merge_method": PASSTHROUGH if stack.recipe.choice is None else stack.recipe.choice.words,
         "slices": [
-            {"layers": [layers.start, layers.stop], "sources": sources} for layers, sources in _placed(stack.slices)
+            {"layers": [layers.start, layers.stop], "sources": sources} for layers, sources in _placed(stack.recipe)
         ],
     }

@@ -1,10 +1,10 @@
-"""Make a model of the layers of other versions, in a new directory that is staged and written to the work tree."""
+"""Make a model of parts of other versions, in a new directory that is staged and written to the work tree."""
 
 from __future__ import annotations
 
 import posixpath
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from git_theta_ext.errors import MergeError, UsageError
 from git_theta_ext.git.attributes import theta_paths
@@ -23,9 +23,9 @@ from git_theta_ext.model.shards import model_name
 from git_theta_ext.operations.merge.model_merge import merge_model
 from git_theta_ext.operations.merge.planning import without_torch
 from git_theta_ext.operations.models import Directory
-from git_theta_ext.operations.stacking.models import RECORD
 from git_theta_ext.operations.sync.fetch import ensure_digests
-from git_theta_ext.records import replace
+from git_theta_ext.records import dataclass, replace
+from git_theta_ext.store.batches import Batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,43 +33,97 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Parameter
-    from git_theta_ext.operations.stacking.models import StackedModel
+    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.operations.stacking.source import SourceModel
     from git_theta_ext.operations.workspace import Workspace
 
 
-def files_of_stack(workspace: Workspace, stack: StackedModel, folder: str) -> dict[str, bytes]:
-    """Return path and content of the files that a stacked model consists of, as git stores them.
+class Recipe(Protocol):
+    """What a file says of a new model."""
+
+    @property
+    def command(self) -> str:
+        """The command that makes the model."""
+
+    @property
+    def choice(self) -> Choice | None:
+        """How the sides of the model are merged; None if it has one side."""
+
+    def to_bytes(self) -> bytes:
+        """Return a file that says the same."""
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class NewModel(Generic[R]):
+    """What a new model consists of.
+
+    Attributes:
+        recipe: What makes it, with commit ids.
+        first: The model whose configuration, tokenizer and division into files it has.
+        sides: Parameters that are merged by the method of the recipe, or the only ones.
+        base: The parameters that the method takes as common ancestor; None if it needs none.
+        config: Its ``config.json``; None if the first model has none.
+        values: The values of parameters that no model has.
+    """
+
+    recipe: R
+    first: SourceModel
+    sides: tuple[Mapping[str, Parameter], ...]
+    base: Mapping[str, Parameter] | None
+    config: bytes | None
+    values: tuple[tuple[TensorSpec, bytes], ...] = ()
+
+    @property
+    def record(self) -> str:
+        """The file in its directory from which it can be made again."""
+        return f"{self.recipe.command.split()[-1]}.yml"
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its parameters in bytes."""
+        return sum(parameter.spec.nbytes for parameter in self.sides[0].values())
+
+
+def files_of_model(workspace: Workspace, model: NewModel[R], folder: str) -> dict[str, bytes]:
+    """Return path and content of the files that a new model consists of, as git stores them.
 
     Args:
         workspace: The repository and its store, which gets layouts and merged tensors.
-        stack: What the model consists of.
+        model: What the model consists of.
         folder: The directory that it will be in, relative to the top.
 
     Raises:
-        MergeError: The sources of a slice cannot be merged.
+        MergeError: Its sides cannot be merged.
         MissingError: A layout or a value that is merged is neither here nor on a remote.
         PluginError: The method violates its contract.
         StoreError: The store cannot be written.
     """
-    version = _composed(workspace, stack, folder)
-    choice = stack.slices.choice
+    made = Batches(workspace.store)
+    for spec, data in model.values:
+        made.add(spec, data)
+    made.flush()
+    version = _composed(workspace, model, folder)
+    choice = model.recipe.choice
     if choice is None:
         contents = {path: manifest.to_bytes() for path, manifest in version.shards.items()}
         if version.index is not None and version.index_path is not None:
             contents[version.index_path] = version.index.to_bytes()
     else:
-        contents = _merged(workspace, stack, version, choice)
-    if stack.config is not None:
-        contents[posixpath.join(folder, CONFIG)] = stack.config
-    return contents | {posixpath.join(folder, RECORD): stack.slices.to_bytes()}
+        contents = _merged(workspace, model, version, choice)
+    if model.config is not None:
+        contents[posixpath.join(folder, CONFIG)] = model.config
+    return contents | {posixpath.join(folder, model.record): model.recipe.to_bytes()}
 
 
-def stage_stack(repo: Repository, stack: StackedModel, contents: Mapping[str, bytes], folder: str) -> bool:
-    """Stage a stacked model, with the tokenizer and whatever else is beside the first model, and write it.
+def stage_model(repo: Repository, model: NewModel[R], contents: Mapping[str, bytes], folder: str) -> bool:
+    """Stage a new model, with the tokenizer and whatever else is beside the first model, and write it.
 
     Args:
         repo: The repository.
-        stack: What the model consists of.
+        model: What the model consists of.
         contents: Path and content of its files.
         folder: Its directory, relative to the top.
 
@@ -80,10 +134,10 @@ def stage_stack(repo: Repository, stack: StackedModel, contents: Mapping[str, by
         UsageError: The directory has other files.
         RepositoryError: Git cannot write them.
     """
-    beside = stack.first.directory.at(folder)
+    beside = model.first.directory.at(folder)
     entries = [
         TreeEntry(path, beside.files[path], EXECUTABLE if path in beside.executable else REGULAR)
-        for path in (posixpath.join(folder, posixpath.basename(source)) for source in stack.first.copied)
+        for path in (posixpath.join(folder, posixpath.basename(source)) for source in model.first.copied)
     ]
     oids = write_blobs(repo, list(contents.values()))
     entries += [TreeEntry(path, oid, REGULAR) for path, oid in zip(contents, oids, strict=True)]
@@ -98,13 +152,13 @@ def stage_stack(repo: Repository, stack: StackedModel, contents: Mapping[str, by
     return True
 
 
-def check_tracked(repo: Repository, stack: StackedModel, folder: str) -> None:
-    """Check whether git theta tracks the checkpoints of a stacked model.
+def check_tracked(repo: Repository, model: NewModel[R], folder: str) -> None:
+    """Check whether git theta tracks the checkpoints of a new model.
 
     Raises:
         UsageError: It does not.
     """
-    names = [posixpath.join(folder, name) for name in _names(stack, 2)]
+    names = [posixpath.join(folder, name) for name in _names(model, 2)]
     if len(theta_paths(repo.run, names)) < len(names):
         pattern = posixpath.join(folder, f"*{posixpath.splitext(names[0])[1]}")
         raise UsageError(
@@ -113,30 +167,32 @@ def check_tracked(repo: Repository, stack: StackedModel, folder: str) -> None:
         )
 
 
-def _names(stack: StackedModel, count: int) -> list[str]:
+def _names(model: NewModel[R], count: int) -> list[str]:
     """Return the names of the files of a model in some files: one, or shards as Transformers names them."""
-    shards = stack.first.version.shards
+    shards = model.first.version.shards
     name = posixpath.basename(next(iter(shards)))
-    if len(shards) == 1 and stack.first.version.index is None:
+    if len(shards) == 1 and model.first.version.index is None:
         return [name]
     root, suffix = posixpath.splitext(model_name(name))
     return [f"{root}-{number:05}-of-{count:05}{suffix}" for number in range(1, count + 1)]
 
 
-def _composed(workspace: Workspace, stack: StackedModel, folder: str) -> ModelVersion:
+def _composed(workspace: Workspace, model: NewModel[R], folder: str) -> ModelVersion:
     """Return a version with the parameters of the first side, in files no larger than those of the first model."""
-    version, sides = stack.first.version, stack.sides
+    version, sides = model.first.version, model.sides
     sharded = len(version.shards) > 1 or version.index is not None
     most = max(sum(p.spec.nbytes for p in shard.parameters.values()) for shard in version.shards.values())
-    parts = in_files(sides[0], stack.first.stack, most) if sharded else [dict(sides[0])]
+    parts = in_files(sides[0], model.first.stack, most) if sharded else [dict(sides[0])]
     before = next(iter(version.shards.values()))
     ensure_digests(workspace, {before.skeleton.digest})
     shards = {}
-    for name, part in zip(_names(stack, len(parts)), parts, strict=True):
+    for name, part in zip(_names(model, len(parts)), parts, strict=True):
         specs = {parameter: value.spec for parameter, value in part.items()}
         skeleton = compose(before.format, before.skeleton, specs, workspace.store)
         if skeleton is None:
-            raise MergeError(f"{stack.first.name}: no layout for other layers can be made", hint="git theta stack -h")
+            raise MergeError(
+                f"{model.first.name}: no layout for other parameters can be made", hint=f"{model.recipe.command} -h"
+            )
         shards[posixpath.join(folder, name)] = Manifest(before.format, skeleton, part)
     made = ModelVersion(shards)
     if version.index_path is None:
@@ -145,11 +201,11 @@ def _composed(workspace: Workspace, stack: StackedModel, folder: str) -> ModelVe
     return replace(made, index_path=path, index=index_of(version, made))
 
 
-def _merged(workspace: Workspace, stack: StackedModel, version: ModelVersion, choice: Choice) -> dict[str, bytes]:
+def _merged(workspace: Workspace, model: NewModel[R], version: ModelVersion, choice: Choice) -> dict[str, bytes]:
     """Return the files of the model whose parameters are those of the sides, merged."""
-    if stack.first.version.config is not None:
+    if model.first.version.config is not None:
         raise MergeError(
-            f"{stack.first.name} is an adapter, which has no values of its own", hint="git merge merges it"
+            f"{model.first.name} is an adapter, which has no values of its own", hint="git merge merges it"
         )
 
     def with_values(values: Mapping[str, Parameter]) -> ModelVersion:
@@ -159,9 +215,9 @@ def _merged(workspace: Workspace, stack: StackedModel, version: ModelVersion, ch
         }
         return replace(version, shards=shards)
 
-    base = None if stack.base is None else with_values(stack.base)
+    base = None if model.base is None else with_values(model.base)
     name = posixpath.join(posixpath.dirname(next(iter(version.shards))), "model")
-    versions = ModelVersions(name, base, tuple(map(with_values, stack.sides)))
+    versions = ModelVersions(name, base, tuple(map(with_values, model.sides)))
     before, sides = versions.manifests()
     planned = without_torch(plan(before, sides, Rules(choice), baseless=before is None, mixed=True))
     ensure_digests(workspace, set(planned.reads()))
@@ -169,7 +225,8 @@ def _merged(workspace: Workspace, stack: StackedModel, version: ModelVersion, ch
     if outcome.conflicts:
         conflict = outcome.manifest.conflicts[0]
         raise MergeError(
-            f"{conflict.name} cannot be merged by {choice.method}: {conflict.reason.text}", hint="git theta stack -h"
+            f"{conflict.name} cannot be merged by {choice.method}: {conflict.reason.text}",
+            hint=f"{model.recipe.command} -h",
         )
     for note in outcome.notes:
         workspace.reporter.note(note)
