@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.rules.rules import Choice
 
-COMMAND = "git theta stack"
+COMMAND = "stack"
 PASSTHROUGH = "passthrough"
 DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 _TOP = ("slices", "merge_method", "base_model", "parameters", "weights", "dtype")
@@ -60,7 +60,7 @@ class Slices:
 
     @property
     def command(self) -> str:
-        """The command that makes the model."""
+        """The command of git theta that makes the model."""
         return COMMAND
 
     @property
@@ -105,7 +105,7 @@ def read_slices(text: bytes, name: str) -> Slices:
         MergeError: The file is not valid.
         PluginError: A method is not installed.
     """
-    return _Reader(YamlFile(name, f"edit {name}; {COMMAND} -h has an example")).slices(text)
+    return _Reader(YamlFile(name, f"edit {name}; git theta {COMMAND} -h has an example")).slices(text)
 
 
 class _Reader:

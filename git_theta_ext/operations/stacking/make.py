@@ -43,7 +43,7 @@ class Recipe(Protocol):
 
     @property
     def command(self) -> str:
-        """The command that makes the model."""
+        """The command of git theta that makes the model."""
 
     @property
     def choice(self) -> Choice | None:
@@ -79,7 +79,7 @@ class NewModel(Generic[R]):
     @property
     def record(self) -> str:
         """The file in its directory from which it can be made again."""
-        return f"{self.recipe.command.split()[-1]}.yml"
+        return f"{self.recipe.command}.yml"
 
     @property
     def nbytes(self) -> int:
@@ -191,7 +191,8 @@ def _composed(workspace: Workspace, model: NewModel[R], folder: str) -> ModelVer
         skeleton = compose(before.format, before.skeleton, specs, workspace.store)
         if skeleton is None:
             raise MergeError(
-                f"{model.first.name}: no layout for other parameters can be made", hint=f"{model.recipe.command} -h"
+                f"{model.first.name}: no layout for other parameters can be made",
+                hint=f"git theta {model.recipe.command} -h",
             )
         shards[posixpath.join(folder, name)] = Manifest(before.format, skeleton, part)
     made = ModelVersion(shards)
@@ -226,7 +227,7 @@ def _merged(workspace: Workspace, model: NewModel[R], version: ModelVersion, cho
         conflict = outcome.manifest.conflicts[0]
         raise MergeError(
             f"{conflict.name} cannot be merged by {choice.method}: {conflict.reason.text}",
-            hint=f"{model.recipe.command} -h",
+            hint=f"git theta {model.recipe.command} -h",
         )
     for note in outcome.notes:
         workspace.reporter.note(note)

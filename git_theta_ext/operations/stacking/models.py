@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.stacking.file import Slices, Source
 
-_HINT = f"{COMMAND} -h"
+_HINT = f"git theta {COMMAND} -h"
 
 
 def find_stacked_model(repo: Repository, slices: Slices) -> NewModel[Slices]:

@@ -59,7 +59,7 @@ class SourceModel:
         Args:
             repo: The repository.
             name: ``REV:PATH`` of the model.
-            command: The command that makes the new model, for hints.
+            command: The command of git theta that makes the new model, for hints.
 
         Raises:
             UsageError: The name is not REV:PATH.
@@ -68,7 +68,7 @@ class SourceModel:
         """
         rev, separator, typed = name.partition(":")
         if not rev or not separator:
-            raise UsageError(f"model {name!r} is not REV:PATH, such as main:model", hint=f"{command} -h")
+            raise UsageError(f"model {name!r} is not REV:PATH, such as main:model", hint=f"git theta {command} -h")
         commit = commit_id(repo, rev)
         fixed = f"{commit}:{full_path(repo, typed)}"
         version = find_version(repo, fixed, command="git theta show {}")
@@ -102,7 +102,9 @@ def check_alike(name: str, first: SourceModel, other: str, model: SourceModel, c
     else:
         difference = first.config.difference(model.config)
     if difference:
-        raise MergeError(f"layers of {name} and {other} cannot be in one model: {difference}", hint=f"{command} -h")
+        raise MergeError(
+            f"layers of {name} and {other} cannot be in one model: {difference}", hint=f"git theta {command} -h"
+        )
 
 
 def check_specs(versions: Sequence[Mapping[str, Parameter]], dtype: str | None, command: str) -> None:
@@ -114,12 +116,12 @@ def check_specs(versions: Sequence[Mapping[str, Parameter]], dtype: str | None, 
     for name in sorted(set().union(*versions)):
         specs = {version[name].spec if name in version else None for version in versions}
         if len(specs) > 1:
-            raise MergeError(f"{name} has not the same type and shape in all models", hint=f"{command} -h")
+            raise MergeError(f"{name} has not the same type and shape in all models", hint=f"git theta {command} -h")
         spec = specs.pop()
         if dtype is not None and spec is not None and is_real(spec.dtype) and spec.dtype.name != dtype:
             raise MergeError(
-                f"{name} is {spec.dtype.name}, and dtype is {dtype}: {command} takes values as they are",
-                hint=f"{command} -h",
+                f"{name} is {spec.dtype.name}, and dtype is {dtype}: git theta {command} takes values as they are",
+                hint=f"git theta {command} -h",
             )
 
 

@@ -138,6 +138,7 @@ def test_the_nearest_command_is_the_one_that_was_meant(word: str, meant: str | N
 
 _AS_THEY_ARE = re.compile(
     r"setting\.|key$|TIMEOUT|FILE$|min\(unknown\)|commit\[:12\]|scope$|method$|strategy|branches|git_at_top|MAX_PARTS"
+    r"|^COMMAND$|^(recipe\.|model\.recipe\.)?command$"
 )
 """What holds no character that a shell reads otherwise."""
 
