@@ -396,14 +396,35 @@ static int choose(int32_t *counts, int lows, int groups, int width, Py_ssize_t s
     return count;
 }
 
-static PyObject *plan(PyObject *module, PyObject *args) {
+/* Plan the stripes of elements, of which there is at least one, and return their number; -1 without memory. */
+static int plan_stripes(const void *missed, const uint8_t *keys, Py_ssize_t elements, int width, Py_ssize_t step,
+                        const double *logs, double least, double most, stripe *chosen) {
     static void (*const functions[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t, int, const uint8_t *, int,
                                           int32_t *) = BY_WIDTH(histogram);
+    uint8_t seen[VALUES] = {0}, ranks[VALUES], used[VALUES];
+    int groups = 0, count, lows = width > 2 ? width - 1 : 1;
+    for (Py_ssize_t i = 0; i < elements; i += step)
+        seen[keys[i]] = 1;
+    for (int value = 0; value < VALUES; value++) {
+        ranks[value] = (uint8_t)groups; /* of keys that no other thread writes meanwhile; else a wrong table is counted */
+        if (seen[value])
+            used[groups++] = (uint8_t)value;
+    }
+    /* One table more than groups: the rank of a key beyond the last used one. */
+    int32_t *counts = calloc((size_t)(lows * groups + 1) * VALUES, sizeof *counts);
+    if (counts == NULL)
+        return -1;
+    functions[place(width)](missed, keys, elements, step, lows, ranks, groups, counts);
+    count = choose(counts, lows, groups, width, step, logs, least, most, used, chosen);
+    free(counts);
+    return count;
+}
+
+static PyObject *plan(PyObject *module, PyObject *args) {
     Py_buffer b[3] = {{0}};
-    int width, groups = 0, count = 0;
+    int width, count;
     Py_ssize_t step;
     double least, most;
-    uint8_t seen[VALUES] = {0}, ranks[VALUES], used[VALUES];
     stripe chosen[VALUES];
     if (!PyArg_ParseTuple(args, "y*y*iny*dd", &b[0], &b[1], &width, &step, &b[2], &least, &most)) {
         release(b, 3);
@@ -413,27 +434,12 @@ static PyObject *plan(PyObject *module, PyObject *args) {
     if (place(width) < 0 || !elements || b[0].len % width || b[0].len / width != elements || step < 1 ||
         b[2].len / (Py_ssize_t)sizeof(double) <= (elements - 1) / step + 1)
         return bad_sizes(b, 3);
-    int lows = width > 2 ? width - 1 : 1;
-    const uint8_t *key = b[1].buf;
-    for (Py_ssize_t i = 0; i < elements; i += step)
-        seen[key[i]] = 1;
-    for (int value = 0; value < VALUES; value++) {
-        ranks[value] = (uint8_t)groups; /* of keys that no other thread writes meanwhile; else a wrong table is counted */
-        if (seen[value])
-            used[groups++] = (uint8_t)value;
-    }
-    /* One table more than groups: the rank of a key beyond the last used one. */
-    int32_t *counts = calloc((size_t)(lows * groups + 1) * VALUES, sizeof *counts);
-    if (counts == NULL) {
-        release(b, 3);
-        return PyErr_NoMemory();
-    }
     Py_BEGIN_ALLOW_THREADS
-    functions[place(width)](b[0].buf, key, elements, step, lows, ranks, groups, counts);
-    count = choose(counts, lows, groups, width, step, b[2].buf, least, most, used, chosen);
+    count = plan_stripes(b[0].buf, b[1].buf, elements, width, step, b[2].buf, least, most, chosen);
     Py_END_ALLOW_THREADS
-    free(counts);
     release(b, 3);
+    if (count < 0)
+        return PyErr_NoMemory();
     PyObject *list = PyList_New(0);
     for (int at = 0; list != NULL && at < count; at++) {
         PyObject *item = Py_BuildValue("(iii)", chosen[at].last, chosen[at].low, chosen[at].bits);
@@ -599,6 +605,335 @@ static PyObject *unpack(PyObject *module, PyObject *args) {
     return good < 0 ? NULL : PyBool_FromLong(good);
 }
 
+/* The elements of a small tensor, for which all steps take one call. */
+
+#define RECORD 8 /* bytes of the record of a stripe */
+#define TABLE 5  /* bytes of the codec and the size of a plane */
+#define GAPS 0x80
+
+typedef struct {
+    Py_ssize_t count, runs; /* of elements; of complete runs */
+    int width;
+    char *missed, *ordered;
+    uint8_t *keys, *some; /* a flag for each run */
+    Py_ssize_t ends[VALUES]; /* of keys in the order by key */
+} elements;
+
+static void free_elements(elements *all) { free(all->missed); }
+
+/* Get memory for elements; return whether there was enough. */
+static int make_elements(elements *all, Py_ssize_t nbytes, int width) {
+    all->width = width;
+    all->count = nbytes / width;
+    all->runs = all->count / RUN;
+    all->missed = malloc((size_t)(2 * nbytes + all->count + all->runs + 1));
+    all->ordered = all->missed == NULL ? NULL : all->missed + nbytes;
+    all->keys = (uint8_t *)all->ordered + nbytes;
+    all->some = all->keys + all->count;
+    return all->missed != NULL;
+}
+
+/* Move the elements of runs that are not predicted exactly together, unless these are most; return whether it did. */
+static int leave_out_runs(elements *all, double worth) {
+    Py_ssize_t some = 0, kept = 0, nbytes = RUN * all->width;
+    for (Py_ssize_t at = 0; at < all->runs; at++) {
+        uint64_t any = 0;
+        for (Py_ssize_t word = 0; word < nbytes / 8; word++) {
+            LOAD(uint64_t, here, all->missed, at * (nbytes / 8) + word);
+            any |= here;
+        }
+        all->some[at] = any != 0;
+        some += any != 0;
+    }
+    if (!((double)some < worth * (double)all->runs))
+        return 0;
+    for (Py_ssize_t at = 0; at <= all->runs; at++) {
+        Py_ssize_t size = at < all->runs ? RUN : all->count - at * RUN; /* what follows the last run is kept */
+        if (at < all->runs && !all->some[at])
+            continue;
+        memmove(all->missed + kept * all->width, all->missed + at * nbytes, (size_t)(size * all->width));
+        memmove(all->keys + kept, all->keys + at * RUN, (size_t)size);
+        kept += size;
+    }
+    all->count = kept;
+    return 1;
+}
+
+static void find_ends(elements *all) {
+    memset(all->ends, 0, sizeof all->ends);
+    for (Py_ssize_t i = 0; i < all->count; i++)
+        all->ends[all->keys[i]]++;
+    for (int key = 1; key < VALUES; key++)
+        all->ends[key] += all->ends[key - 1];
+}
+
+/* Copy elements from or to the order by key, in which elements with the same key stay in order. */
+static void by_key(const elements *all, int forth) {
+    Py_ssize_t next[VALUES] = {0};
+    memcpy(next + 1, all->ends, sizeof next - sizeof *next);
+    for (Py_ssize_t i = 0; i < all->count; i++) {
+        Py_ssize_t from = forth ? i : next[all->keys[i]], to = forth ? next[all->keys[i]] : i;
+        next[all->keys[i]]++;
+        switch (all->width) {
+        case 1: all->ordered[to] = all->missed[from]; break;
+        case 2: memcpy(all->ordered + 2 * to, all->missed + 2 * from, 2); break;
+        case 4: memcpy(all->ordered + 4 * to, all->missed + 4 * from, 4); break;
+        default: memcpy(all->ordered + 8 * to, all->missed + 8 * from, 8);
+        }
+    }
+    memcpy(all->missed, all->ordered, (size_t)(all->count * all->width));
+}
+
+static int add_size(PyObject *list, Py_ssize_t size) {
+    PyObject *number = PyLong_FromSsize_t(size);
+    int failed = number == NULL || PyList_Append(list, number) < 0;
+    Py_XDECREF(number);
+    return failed;
+}
+
+/* Return the records, the map of runs (nothing if none is left out), the planes, and their sizes; None if all is equal. */
+static PyObject *code(PyObject *module, PyObject *args) {
+    static int (*const subtract[SIZES])(const void *, const void *, Py_ssize_t, char *) = BY_WIDTH(differences);
+    static void (*const find_keys[SIZES])(const void *, Py_ssize_t, int, int, uint8_t *) = BY_WIDTH(keys);
+    static void (*const measures[SIZES])(const void *, stripe *) = BY_WIDTH(measure);
+    static void (*const functions[SIZES])(const void *, const stripe *, uint8_t *) = BY_WIDTH(write);
+    Py_buffer b[3] = {{0}};
+    int width, mantissa, mask, count = 0, any = 0, gaps = 0;
+    double least, most, worth;
+    stripe chosen[VALUES];
+    elements all;
+    Py_ssize_t total = 0;
+    if (!PyArg_ParseTuple(args, "y*y*iiiy*ddd", &b[0], &b[1], &width, &mantissa, &mask, &b[2], &least, &most, &worth)) {
+        release(b, 3);
+        return NULL;
+    }
+    if (place(width) < 0 || b[0].len % width || b[1].len != b[0].len || mantissa < 0 || mantissa >= 8 * width ||
+        b[2].len / (Py_ssize_t)sizeof(double) <= b[0].len / width)
+        return bad_sizes(b, 3);
+    if (!make_elements(&all, b[0].len, width)) {
+        release(b, 3);
+        return PyErr_NoMemory();
+    }
+    int at_width = place(width);
+    Py_ssize_t runs = all.runs;
+    Py_BEGIN_ALLOW_THREADS
+    any = subtract[at_width](b[0].buf, b[1].buf, all.count, all.missed);
+    if (any) {
+        find_keys[at_width](b[1].buf, all.count, mantissa, mask, all.keys);
+        gaps = leave_out_runs(&all, worth);
+        count = plan_stripes(all.missed, all.keys, all.count, width, 1, b[2].buf, least, most, chosen);
+        find_ends(&all);
+        if (count > 1)
+            by_key(&all, 1);
+        for (int at = 0; at < count; at++) {
+            chosen[at].start = at ? chosen[at - 1].end : 0;
+            chosen[at].end = all.ends[chosen[at].last];
+            measures[at_width](all.missed, chosen + at);
+            total += planes_bytes(chosen + at);
+        }
+    }
+    Py_END_ALLOW_THREADS
+    release(b, 3);
+    if (!any || count < 0) {
+        free_elements(&all);
+        return any ? PyErr_NoMemory() : Py_NewRef(Py_None);
+    }
+    PyObject *head = PyBytes_FromStringAndSize(NULL, 1 + RECORD * count);
+    PyObject *map = PyBytes_FromStringAndSize(NULL, gaps ? (runs + 7) / 8 : 0);
+    PyObject *planes = PyBytes_FromStringAndSize(NULL, total), *sizes = PyList_New(0);
+    int failed = head == NULL || map == NULL || planes == NULL || sizes == NULL;
+    for (int at = 0; !failed && at < count; at++) {
+        const stripe *one = chosen + at;
+        Py_ssize_t size = one->end - one->start;
+        for (int plane = 0; plane < one->low + 1 + one->wide; plane++)
+            failed |= add_size(sizes, plane < one->low ? size
+                                      : plane == one->low ? (size * one->bits + 7) / 8
+                                                          : one->excesses);
+    }
+    if (!failed) {
+        uint8_t *record = (uint8_t *)PyBytes_AsString(head), *bits = (uint8_t *)PyBytes_AsString(map);
+        uint8_t *out = (uint8_t *)PyBytes_AsString(planes);
+        Py_BEGIN_ALLOW_THREADS
+        *record++ = (uint8_t)(count | (gaps ? GAPS : 0));
+        memset(bits, 0, gaps ? (size_t)((runs + 7) / 8) : 0);
+        for (Py_ssize_t at = 0; gaps && at < runs; at++)
+            bits[at / 8] |= (uint8_t)(all.some[at] << at % 8);
+        for (int at = 0; at < count; at++, record += RECORD) {
+            const stripe *one = chosen + at;
+            uint32_t excesses = (uint32_t)one->excesses;
+            record[0] = (uint8_t)one->last;
+            record[1] = (uint8_t)one->low;
+            record[2] = (uint8_t)one->bits;
+            record[3] = (uint8_t)one->wide;
+            memcpy(record + 4, &excesses, sizeof excesses);
+            functions[at_width](all.missed, one, out);
+            out += planes_bytes(one);
+        }
+        Py_END_ALLOW_THREADS
+    }
+    free_elements(&all);
+    if (failed) {
+        Py_XDECREF(head);
+        Py_XDECREF(map);
+        Py_XDECREF(planes);
+        Py_XDECREF(sizes);
+        return NULL;
+    }
+    return Py_BuildValue("(NNNN)", head, map, planes, sizes);
+}
+
+/* Read the records of a payload without gaps, and the ends of stripes by the keys; return their number, 0 if it is no
+   such payload. */
+static int read_records(const uint8_t *payload, Py_ssize_t nbytes, elements *all, stripe *stripes) {
+    int count = nbytes ? payload[0] : 0, last = -1;
+    Py_ssize_t start = 0;
+    if (!count || count & GAPS || nbytes < 1 + RECORD * (Py_ssize_t)count)
+        return 0;
+    for (int at = 0; at < count; at++) {
+        const uint8_t *record = payload + 1 + RECORD * at;
+        stripe *one = stripes + at;
+        uint32_t excesses;
+        memcpy(&excesses, record + 4, sizeof excesses);
+        one->last = record[0];
+        one->low = record[1];
+        one->bits = record[2];
+        one->wide = record[3];
+        one->excesses = (Py_ssize_t)excesses;
+        one->start = start;
+        one->end = start = count > 1 ? all->ends[one->last] : all->count;
+        int known = one->bits == 1 || one->bits == 2 || one->bits == 4 || one->bits == 8;
+        if (one->last <= last || !known || one->low >= all->width || one->low + one->wide > all->width ||
+            one->excesses > one->end - one->start)
+            return 0;
+        last = one->last;
+    }
+    return last == VALUES - 1 ? count : 0;
+}
+
+/* Parse the arguments payload, guesses, width, mantissa, mask and so on, and find the keys; return the number of stripes,
+   0 if it is no payload without gaps, and -1 after an error. */
+static int open_payload(const Py_buffer *payload, const Py_buffer *guesses, int width, int mantissa, int mask,
+                        elements *all, stripe *stripes) {
+    static void (*const find_keys[SIZES])(const void *, Py_ssize_t, int, int, uint8_t *) = BY_WIDTH(keys);
+    int count;
+    if (place(width) < 0 || guesses->len % width || mantissa < 0 || mantissa >= 8 * width) {
+        PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
+        return -1;
+    }
+    if (!make_elements(all, guesses->len, width)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    find_keys[place(width)](guesses->buf, all->count, mantissa, mask, all->keys);
+    find_ends(all);
+    count = read_records(payload->buf, payload->len, all, stripes);
+    Py_END_ALLOW_THREADS
+    return count;
+}
+
+/* Return the codec, the start and the end in the payload, and the size of each plane; None if it is no payload without
+   gaps. */
+static PyObject *layout(PyObject *module, PyObject *args) {
+    Py_buffer b[2] = {{0}};
+    int width, mantissa, mask;
+    stripe stripes[GAPS];
+    elements all = {0};
+    if (!PyArg_ParseTuple(args, "y*y*iii", &b[0], &b[1], &width, &mantissa, &mask)) {
+        release(b, 2);
+        return NULL;
+    }
+    int count = open_payload(b, b + 1, width, mantissa, mask, &all, stripes);
+    free_elements(&all);
+    PyObject *list = count > 0 ? PyList_New(0) : NULL;
+    const uint8_t *payload = b[0].buf;
+    Py_ssize_t table = 1 + RECORD * (Py_ssize_t)count, number = 0, planes = 0, at = 0;
+    for (int i = 0; i < count; i++)
+        planes += stripes[i].low + 1 + stripes[i].wide;
+    at = table + TABLE * planes;
+    int good = count > 0 && at <= b[0].len;
+    for (int i = 0; good && list != NULL && i < count; i++) {
+        const stripe *one = stripes + i;
+        Py_ssize_t elements = one->end - one->start;
+        for (int plane = 0; good && plane < one->low + 1 + one->wide; plane++, number++) {
+            Py_ssize_t size = plane < one->low ? elements
+                              : plane == one->low ? (elements * one->bits + 7) / 8
+                                                  : one->excesses;
+            uint32_t stored;
+            memcpy(&stored, payload + table + TABLE * number + 1, sizeof stored);
+            int codec = payload[table + TABLE * number];
+            good = (Py_ssize_t)stored <= b[0].len - at && (codec == 1 || (codec == 0 && (Py_ssize_t)stored == size));
+            if (!good)
+                break;
+            PyObject *item = Py_BuildValue("(innn)", codec, at, at + (Py_ssize_t)stored, size);
+            if (item == NULL || PyList_Append(list, item) < 0)
+                Py_CLEAR(list);
+            Py_XDECREF(item);
+            at += (Py_ssize_t)stored;
+            if (list == NULL)
+                break;
+        }
+    }
+    good = good && at == b[0].len;
+    release(b, 2);
+    if (count < 0 || (count > 0 && list == NULL))
+        return NULL;
+    if (good)
+        return list;
+    Py_XDECREF(list);
+    return Py_NewRef(Py_None);
+}
+
+/* Decode a payload, given its planes; return whether the numbers of excesses are as stated. */
+static PyObject *fill(PyObject *module, PyObject *args) {
+    static int (*const functions[SIZES])(const uint8_t *const *, const stripe *, char *) = BY_WIDTH(read);
+    static void (*const add[SIZES])(const void *, const void *, Py_ssize_t, char *) = BY_WIDTH(add_differences);
+    Py_buffer b[3] = {{0}};
+    int width, mantissa, mask, good = 1;
+    stripe stripes[GAPS];
+    elements all = {0};
+    PyObject *planes;
+    if (!PyArg_ParseTuple(args, "y*Oy*iiiw*", &b[0], &planes, &b[1], &width, &mantissa, &mask, &b[2])) {
+        release(b, 3);
+        return NULL;
+    }
+    if (!PyList_Check(planes) || b[1].len != b[2].len)
+        return bad_sizes(b, 3);
+    int count = open_payload(b, b + 1, width, mantissa, mask, &all, stripes);
+    Py_ssize_t number = PyList_Size(planes);
+    Py_buffer *buffers = calloc((size_t)number + 1, sizeof *buffers);
+    const uint8_t **data = calloc((size_t)number + 1, sizeof *data);
+    if (count < 0) {
+        good = -1;
+    } else if (buffers == NULL || data == NULL) {
+        PyErr_NoMemory();
+        good = -1;
+    } else if (!count || !planes_of(planes, stripes, count, buffers, data)) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
+        good = -1;
+    } else {
+        const uint8_t **next = data;
+        Py_BEGIN_ALLOW_THREADS
+        for (int at = 0; at < count && good; at++) {
+            good = functions[place(width)](next, stripes + at, all.missed);
+            next += stripes[at].low + 1 + stripes[at].wide;
+        }
+        if (good && count > 1)
+            by_key(&all, 0);
+        if (good)
+            add[place(width)](all.missed, b[1].buf, all.count, b[2].buf);
+        Py_END_ALLOW_THREADS
+    }
+    if (buffers != NULL)
+        release(buffers, number);
+    free(buffers);
+    free(data);
+    free_elements(&all);
+    release(b, 3);
+    return good < 0 ? NULL : PyBool_FromLong(good);
+}
+
 static PyMethodDef methods[] = {
     {"differences", differences, METH_VARARGS, "differences(values, guesses, width, out) -> bool"},
     {"add_differences", add_differences, METH_VARARGS, "add_differences(missed, guesses, width, out)"},
@@ -607,11 +942,14 @@ static PyMethodDef methods[] = {
     {"plan", plan, METH_VARARGS, "plan(missed, keys, width, step, logs, least, most) -> list"},
     {"pack", pack, METH_VARARGS, "pack(missed, width, stripes) -> (bytes, list)"},
     {"unpack", unpack, METH_VARARGS, "unpack(planes, stripes, width, out) -> bool"},
+    {"code", code, METH_VARARGS, "code(values, guesses, width, mantissa, mask, logs, least, most, worth) -> tuple"},
+    {"layout", layout, METH_VARARGS, "layout(payload, guesses, width, mantissa, mask) -> list"},
+    {"fill", fill, METH_VARARGS, "fill(payload, planes, guesses, width, mantissa, mask, out) -> bool"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Of the functions in this file. kernels.py does without the module if it was built from another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
 

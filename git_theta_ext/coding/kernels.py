@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-_VERSIONS = {"_factors": 1, "_kernels": 2, "_merges": 2, "_residuals": 1}
+_VERSIONS = {"_factors": 1, "_kernels": 2, "_merges": 2, "_residuals": 2}
 """Of the functions in the C sources. An editable install keeps what was built before a source changed."""
 _WIDE = 4
 _KEYS = 256

@@ -14,6 +14,7 @@ each stripe; the map of runs; and the planes of all stripes.
 from __future__ import annotations
 
 import struct
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.coding import kernels
@@ -22,15 +23,25 @@ from git_theta_ext.coding.dense import decode_dense, encode_dense
 from git_theta_ext.coding.kernels import put, take
 from git_theta_ext.coding.planes import (
     block_width,
+    code_all,
     code_symbols,
     integer_width,
     payload_size,
+    plane_bytes,
     read_planes,
     read_some_planes,
     write_planes,
 )
-from git_theta_ext.coding.stripe_plan import plan
-from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripes, encode_stripes, group
+from git_theta_ext.coding.stripe_plan import limits, plan
+from git_theta_ext.coding.stripes import (
+    LAST_KEY,
+    SYMBOL_BITS,
+    UNEXPECTED,
+    Stripe,
+    decode_stripes,
+    encode_stripes,
+    group,
+)
 from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -49,6 +60,7 @@ _DENSE = b"\x80"
 _GAPS = 0x80
 _RECORD = struct.Struct("<BBBBI")
 _RUN = 64
+_SMALL = 1 << 16  # elements below which all of them are the sample for the plan
 _SUSPECT = 0.6  # share of the bytes above which a dense payload is often smaller
 _GAPS_WORTH = 0.9  # share of runs that remain above which copying them costs more than it saves
 
@@ -71,9 +83,11 @@ def encode_residual(spec: TensorSpec, data: memoryview, predicted: memoryview) -
 
 
 def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[Buffer]:
+    width = integer_width(spec) or 1
+    if kernels.residuals is not None and data.nbytes < _SMALL * width and not block_width(spec):
+        return _encode_small(spec, data, predicted, width)
     import numpy as np
 
-    width = integer_width(spec) or 1
     values, guesses = as_integers(data, width), as_integers(predicted, width)
     missed, any_missed = _differences(values, guesses)
     if not any_missed:
@@ -94,14 +108,24 @@ def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[B
     return [bytes([flags | len(stripes)]) + b"".join(records), *runs_map, *write_planes(b"", coded)]
 
 
+def _encode_small(spec: TensorSpec, data: memoryview, predicted: memoryview, width: int) -> list[Buffer]:
+    """Do as ``_encode`` with one call for all steps: for few elements, each call costs more than its arithmetic."""
+    made = kernels.residuals.code(data, predicted, width, *_key_bits(spec, width), *limits(), _GAPS_WORTH)
+    if made is None:
+        return [_EQUAL]
+    head, runs, packed, sizes = made
+    view, ends = memoryview(packed), list(accumulate(sizes))
+    coded = code_all([view[end - size : end] for size, end in zip(sizes, ends, strict=True)])
+    runs_map = write_planes(b"", [code_symbols(memoryview(runs))]) if runs else []
+    return [head, *runs_map, *write_planes(b"", coded)]
+
+
 def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview, out: memoryview) -> None:
     """Decode a chunk into ``out``, given the prediction that it was encoded with.
 
     Raises:
         CorruptError: The payload cannot be the residual of a chunk of that size.
     """
-    import numpy as np
-
     width = integer_width(spec) or 1
     if payload == _EQUAL:
         out[:] = predicted
@@ -111,6 +135,15 @@ def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview
         return
     if out.nbytes % width or predicted.nbytes != out.nbytes:
         raise CorruptError("the size of a residual does not fit its tensor")
+    if kernels.residuals is not None and out.nbytes < _SMALL * width and not block_width(spec):
+        key_bits = _key_bits(spec, width)
+        planes = kernels.residuals.layout(payload, predicted, width, *key_bits)
+        if planes is not None:
+            if not kernels.residuals.fill(payload, plane_bytes(payload, planes), predicted, width, *key_bits, out):
+                raise CorruptError(UNEXPECTED)
+            return
+    import numpy as np
+
     values, guesses = as_integers(out, width), as_integers(predicted, width)
     stripes, has_gaps, payload = _read_records(payload, width)
     keys, runs = _keys(spec, guesses), None
@@ -165,19 +198,27 @@ def _keys(spec: TensorSpec, guesses: Any) -> Any:
     if width := block_width(spec):
         keys[:] = np.resize(np.arange(width, dtype=np.uint8), keys.size)
         return keys
-    exponent, mantissa = spec.dtype.exponent, spec.dtype.mantissa
-    if spec.dtype.kind == "complex":
-        exponent, mantissa = {4: (8, 23), 8: (11, 52)}[guesses.itemsize]
-    if exponent == 0 or spec.dtype.bits % 8:
+    mantissa, mask = _key_bits(spec, guesses.itemsize)
+    if mask == 0:
         keys[:] = 0
         return keys
     if kernels.residuals is not None:
-        kernels.residuals.keys(guesses, guesses.itemsize, mantissa, (1 << min(exponent, 8)) - 1, keys)
+        kernels.residuals.keys(guesses, guesses.itemsize, mantissa, mask, keys)
         return keys
     shifted = scratch("shifted", guesses.size, guesses.dtype.str)
     np.right_shift(guesses, mantissa, out=shifted)
     np.copyto(keys, shifted, casting="unsafe")
-    return keys if exponent >= 8 else np.bitwise_and(keys, (1 << exponent) - 1, out=keys)  # noqa: PLR2004 - bits
+    return np.bitwise_and(keys, mask, out=keys)
+
+
+def _key_bits(spec: TensorSpec, width: int) -> tuple[int, int]:
+    """Return how far to shift a value of ``width`` bytes to get its key, and the mask for it; 0 if all keys are 0."""
+    exponent, mantissa = spec.dtype.exponent, spec.dtype.mantissa
+    if spec.dtype.kind == "complex":
+        exponent, mantissa = {4: (8, 23), 8: (11, 52)}[width]
+    if exponent == 0 or spec.dtype.bits % 8:
+        return 0, 0
+    return mantissa, (1 << min(exponent, 8)) - 1
 
 
 def _differences(values: Any, guesses: Any) -> tuple[Any, bool]:

@@ -30,7 +30,7 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
 
     step = (missed.size // _SAMPLE) | 1
     if kernels.residuals is not None:
-        made = kernels.residuals.plan(missed, keys, missed.itemsize, step, _information(), _LEAST_BITS, _MOST)
+        made = kernels.residuals.plan(missed, keys, missed.itemsize, step, *limits())
         return [Stripe(*choice) for choice in made]
     sample, groups = np.ascontiguousarray(missed[::step]), keys[::step]
     used = np.flatnonzero(np.bincount(groups))
@@ -49,6 +49,11 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
     lasts = [*(int(used[bound - 1]) for bound in bounds[:-1]), LAST_KEY]
     choices = (divmod(int(choice), len(SYMBOL_BITS)) for choice in best)
     return [Stripe(last, low, SYMBOL_BITS[size]) for last, (low, size) in zip(lasts, choices, strict=True)]
+
+
+def limits() -> tuple[Any, int, int]:
+    """Return what a compiled plan needs: n log2(n) for each n, the least bits of a stripe, and the most stripes."""
+    return _information(), _LEAST_BITS, _MOST
 
 
 def _bounds(bits: Any) -> list[int]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LAST_KEY = 255
 SYMBOL_BITS = (1, 2, 4, 8)
+UNEXPECTED = "a residual has an unexpected number of large elements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def decode_stripes(
     """
     decode = _decode_with_numpy if kernels.residuals is None else _decode_compiled
     if not decode(stripes, parts, planes, out):
-        raise CorruptError("a residual has an unexpected number of large elements")
+        raise CorruptError(UNEXPECTED)
 
 
 def _decode_compiled(

@@ -85,6 +85,39 @@ def test_payloads_are_the_same_with_and_without_the_compiled_module(name, count)
 
 
 @needs_compiled
+@given(
+    name=st.sampled_from(["BF16", "F32", "F64", "I8", "C64"]),
+    count=st.integers(1, 700),
+    changed=st.lists(st.integers(0, 699), max_size=6),
+    at=st.integers(0, 100_000),
+    byte=st.integers(0, 255),
+)
+def test_residuals_of_few_changes_are_the_same_and_damage_is_noticed_alike(name, count, changed, at, byte):
+    spec = TensorSpec.of(name, (count,))
+    parent = memoryview(drawn(spec, count, 0)[0])
+    data = bytearray(parent)
+    for element in changed:
+        data[element * spec.nbytes // count % spec.nbytes] ^= byte | 1
+    payload, other = in_both_ways(lambda: joined(encode_residual(spec, memoryview(data), parent)))
+    assert payload == other
+
+    def decoded(payload):
+        out = memoryview(bytearray(spec.nbytes))
+        try:
+            decode_residual(spec, memoryview(payload), parent, out)
+        except CorruptError as error:
+            return error.message
+        return bytes(out)
+
+    assert in_both_ways(lambda: decoded(payload)) == [data, data]
+    damaged = bytearray(payload)
+    damaged[at % len(payload)] = byte
+    for wrong in (damaged, payload[: at % len(payload)]):
+        first, second = in_both_ways(lambda wrong=wrong: decoded(bytes(wrong)))
+        assert first == second
+
+
+@needs_compiled
 @given(data=st.binary(max_size=600), width=st.sampled_from([2, 4]))
 def test_any_values_are_split_and_joined_alike(data, width):
     values = data[: len(data) // width * width]
@@ -236,6 +269,9 @@ def test_residuals_with_a_wrong_number_of_large_elements_are_refused(way):
         decode_residual(spec, memoryview(kept), memoryview(parent.tobytes()), memoryview(bytearray(1000)))
 
 
+RESIDUAL = bytes([1, 255, 0, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 5])  # of two elements of two bytes
+"""A payload with one stripe."""
+
 WRONG_RESIDUALS = [
     ("differences", (bytes(4), bytes(4), 2, bytearray(3))),
     ("differences", (bytes(4), bytes(3), 1, bytearray(4))),
@@ -262,6 +298,20 @@ WRONG_RESIDUALS = [
     ("unpack", ([bytes(2), bytes(2)], [(2, 0, 8, 0, 0)], 2, bytearray(4))),
     ("unpack", ([], [(2, 0, 8, 0, 0)], 2, bytearray(4))),
     ("unpack", ((bytes(2),), [(2, 0, 8, 0, 0)], 2, bytearray(4))),
+    ("code", (bytearray(4), bytearray(6), 2, 7, 255, bytes(24), 1, 1, 1)),
+    ("code", (bytearray(5), bytearray(5), 2, 7, 255, bytes(24), 1, 1, 1)),
+    ("code", (bytearray(4), bytearray(4), 3, 7, 255, bytes(24), 1, 1, 1)),
+    ("code", (bytearray(4), bytearray(4), 2, 16, 255, bytes(24), 1, 1, 1)),
+    ("code", (bytearray(4), bytearray(4), 2, 7, 255, bytes(16), 1, 1, 1)),
+    ("layout", (bytearray(RESIDUAL), bytearray(5), 2, 7, 255)),
+    ("layout", (bytearray(RESIDUAL), bytearray(4), 3, 7, 255)),
+    ("layout", (bytearray(RESIDUAL), bytearray(4), 2, -1, 255)),
+    ("fill", (bytearray(RESIDUAL), [bytes(2)], bytearray(4), 2, 7, 255, bytearray(6))),
+    ("fill", (bytearray(RESIDUAL), [bytes(3)], bytearray(4), 2, 7, 255, bytearray(4))),
+    ("fill", (bytearray(RESIDUAL), [bytes(2), bytes(2)], bytearray(4), 2, 7, 255, bytearray(4))),
+    ("fill", (bytearray(RESIDUAL), [], bytearray(4), 2, 7, 255, bytearray(4))),
+    ("fill", (bytearray(RESIDUAL), (bytes(2),), bytearray(4), 2, 7, 255, bytearray(4))),
+    ("fill", (bytearray(3), [bytes(2)], bytearray(4), 2, 7, 255, bytearray(4))),
 ]
 
 
@@ -281,6 +331,16 @@ def test_stripes_that_are_no_tuples_of_numbers_are_refused():
             residuals.pack(bytes(4), 2, wrong)
     with pytest.raises(TypeError):
         residuals.unpack([None], [(2, 0, 8, 0, 0)], 2, bytearray(4))
+    with pytest.raises(TypeError):
+        residuals.fill(RESIDUAL, [None], bytes(4), 2, 7, 255, bytearray(4))
+
+
+@needs_compiled
+def test_only_complete_payloads_have_a_layout():
+    assert residuals.layout(RESIDUAL, bytes(4), 2, 7, 255) == [(0, 14, 16, 2)]
+    assert residuals.layout(RESIDUAL + b"x", bytes(4), 2, 7, 255) is None
+    for end in range(len(RESIDUAL)):
+        assert residuals.layout(RESIDUAL[:end], bytes(4), 2, 7, 255) is None
 
 
 WRONG = [
