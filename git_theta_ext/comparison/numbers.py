@@ -19,8 +19,13 @@ _NEARLY_ONE = 0.999
 _TWO_DIGITS = 0.1
 
 
-def numbers(group: GroupChange) -> str:
-    """Say in one line how far the values of a group moved."""
+def numbers(group: GroupChange, *, brief: bool = False) -> str:
+    """Say in one line how far the values of a group moved.
+
+    Args:
+        group: The changes.
+        brief: Whether to leave out the share of elements that differ.
+    """
     if updates := [change.update for change in group.changes if change.update is not None]:
         return ", ".join(_update_words(updates))
     if group.distance is None:
@@ -30,7 +35,7 @@ def numbers(group: GroupChange) -> str:
         return f"{rows} did not change"
     parts = [
         f"rel. change {moved}" if (moved := relative(group)) else "",
-        f"{share} of elements" if group.distance.share < _WHOLE else "",
+        f"{share} of elements" if group.distance.share < _WHOLE and not brief else "",
         f"rank {low}" if _is_low(group) and (low := rank(group)) else "",
         alarm(group.distance),
         f"in {rows}" if rows else "",

@@ -116,9 +116,13 @@ def _body(
     cells = [(group.label, group.spec, what(group), numbers_of(group)) for group in groups]
     widths = _widths(cells)
     if 0 < width < _length(widths):
-        # The sign says what is modified, too. Then names are shortened. The numbers, which come last, are cut off last.
+        # The sign says what is modified, too. Then some numbers are left out, and last names are shortened.
         cells = [(label, spec, kind.removesuffix(Kind.MODIFIED.value).strip(), n) for label, spec, kind, n in cells]
         widths = _widths(cells)
+        if numbers_of is numbers and width < _length(widths):
+            brief = [numbers(group, brief=True) for group in groups]
+            cells = [(*cell[:3], moved) for cell, moved in zip(cells, brief, strict=True)]
+            widths = _widths(cells)
         widths[0] = min(widths[0], max(_LEAST_LABEL, width - _length([0, *widths[1:]])))
     for group, (label, spec, kind, moved) in zip(groups, cells, strict=True):
         name = shorten(label, widths[0])
