@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.webpage.colours import legend, legend_of_shares, level, level_of_share
-from git_theta_ext.webpage.markup import Markup, element, joined
+from git_theta_ext.webpage.markup import Markup, element, escaped, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,11 +89,14 @@ def _cell(cell: Cell, place: tuple[float, float, int], colour: str) -> Markup:
 
 
 def _key(chart: Heatmap) -> Markup:
-    swatches = [
-        element("span", element("span", class_=f"swatch h{name}"), f" {label} " if label else "")
-        for name, label in (legend_of_shares() if chart.shares else legend())
-    ]
-    return element("p", f"{chart.scale}: ", *swatches, class_="key")
+    entries: list[Markup] = []
+    swatches: list[Markup] = []
+    for name, label in legend_of_shares() if chart.shares else legend():
+        swatches.append(element("span", class_=f"swatch h{name}"))
+        if label:  # it is about all swatches since the last one, and stays on their line
+            entries += [element("span", *swatches, f" {label}"), escaped(" ")]
+            swatches = []
+    return element("p", f"{chart.scale}: ", *entries, class_="key")
 
 
 def histogram(chart: Histogram) -> Markup:
