@@ -1,4 +1,4 @@
-"""Write what is generated, or with ``--check`` say what is stale: ``scripts/docs``."""
+"""Write what is generated, or with ``--check`` say what is stale, and check all links: ``scripts/docs``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from documentation import bash, fish, man, tables, zsh
+from documentation import bash, fish, links, man, tables, zsh
 from git_theta_ext.errors import ThetaError, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             path.write_text(files[path], encoding="utf-8")
     if args.check and stale:
         print("hint: scripts/docs", file=sys.stderr)
-    return int(args.check and bool(stale))
+    lost = list(links.broken(_pages()))
+    for problem in lost:
+        print(problem)
+    return int((args.check and bool(stale)) or bool(lost))
+
+
+def _pages() -> list[Path]:
+    return [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 if __name__ == "__main__":
