@@ -1,0 +1,1 @@
+"""Make the pictures of the documentation by running git theta: ``scripts/pictures``."""
