@@ -132,10 +132,11 @@ class Index:
             loose: Whether recoding may still make it smaller.
             verified: Whether its entries are known to match their digests. If false, earlier verdicts stay in force.
         """
-        rows = [
+        # In the order of the table: SQLite looks for the place of a row that does not follow the one before.
+        rows = sorted(
             (bytes.fromhex(entry.digest), number, entry.stored, bytes.fromhex("".join(entry.bases)), verified)
             for number, entry in enumerate(entries)
-        ]
+        )
         with self._lock:
             self._unchanged()
             before = self._known_at

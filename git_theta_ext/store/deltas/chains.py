@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.store.locations import sound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location, Locations
@@ -39,7 +39,7 @@ def closure(digests: Iterable[Digest], look_up: Callable[[set[Digest]], Location
     return locations
 
 
-def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, Location]:
+def shallowest(locations: Mapping[Digest, Sequence[Location]]) -> dict[Digest, Location]:
     """Choose for each digest the location with the smallest chain depth, and of these the one with the fewest bytes.
 
     Digests that cannot be decoded, since a base is missing or depends on them, are left out.
@@ -49,7 +49,9 @@ def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, L
     for _ in range(MAX_CHAIN + 1):
         level: dict[Digest, Location] = {}
         for digest, held in waiting.items():
-            ready = [at for at in held if not at.bases or chosen.keys() >= {*at.bases}]
+            ready = held
+            if len(held) > 1 or (held and held[0].bases):  # not as for most tensors
+                ready = [at for at in held if not at.bases or chosen.keys() >= {*at.bases}]
             if ready:
                 level[digest] = ready[0] if len(ready) == 1 else min(ready, key=_size)
         chosen.update(level)
@@ -60,7 +62,7 @@ def shallowest(locations: Mapping[Digest, Iterable[Location]]) -> dict[Digest, L
     return chosen
 
 
-def smallest(locations: Mapping[Digest, Collection[Location]], depth: int = MAX_CHAIN) -> dict[Digest, Location]:
+def smallest(locations: Mapping[Digest, Sequence[Location]], depth: int = MAX_CHAIN) -> dict[Digest, Location]:
     """Choose for each digest the location with the fewest bytes that does not close a cycle.
 
     The total is at most that of ``shallowest``. Digests that cannot be decoded are left out.
@@ -69,15 +71,17 @@ def smallest(locations: Mapping[Digest, Collection[Location]], depth: int = MAX_
         locations: Locations of the digests and of all that they depend on.
         depth: Locations with a larger chain depth are chosen only for digests that have no others.
     """
+    best = {
+        digest: held[0] if len(held) == 1 else min(held, key=_preference) for digest, held in locations.items() if held
+    }
+    if _within(best, depth):  # as for most models
+        return best
     plain = shallowest(locations)
-    # Most tensors of a model have one location, which needs no search.
     chosen = {
         digest: location for digest, location in plain.items() if len(locations[digest]) == 1 and not location.bases
     }
     steps = dict.fromkeys(chosen, 0)
     rest = sorted(plain.keys() - chosen.keys())
-    if not rest:
-        return plain
     ordered = {
         digest: sorted([at for at in locations[digest] if plain.keys() >= {*at.bases}], key=_preference)
         for digest in rest
@@ -92,6 +96,19 @@ def smallest(locations: Mapping[Digest, Collection[Location]], depth: int = MAX_
             depth = MAX_CHAIN
         rest = left
     return chosen if _bytes(chosen) <= _bytes(plain) else plain
+
+
+def _within(chosen: Mapping[Digest, Location], depth: int) -> bool:
+    """Return whether some locations form no cycle, have all bases among them, and no larger chain depth."""
+    deltas = [(digest, location.bases) for digest, location in chosen.items() if location.bases]
+    below = chosen.keys() - dict(deltas).keys() if deltas else set()
+    for _ in range(depth if deltas else 0):
+        ready = [digest for digest, bases in deltas if below.issuperset(bases)]
+        if len(ready) == len(deltas):
+            return True
+        below.update(ready)
+        deltas = [(digest, bases) for digest, bases in deltas if digest not in below]
+    return not deltas
 
 
 def sound_first(

@@ -54,6 +54,7 @@ class PackReader:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: OrderedDict[Path, _Pack] = OrderedDict()
+        self._latest: tuple[Path, _Pack] | None = None
 
     def header(self, path: Path) -> PackHeader:
         """Return the header of a pack.
@@ -83,13 +84,18 @@ class PackReader:
         """Close a pack whose file was replaced, so that the next read opens it again."""
         with self._lock:
             self._open.pop(path, None)
+            self._latest = None
 
     def close(self) -> None:
         """Close all packs."""
         with self._lock:
             self._open.clear()
+            self._latest = None
 
     def _pack(self, path: Path) -> _Pack:
+        latest = self._latest
+        if latest is not None and latest[0] is path:  # as for most chunks: neighbours are read one after another
+            return latest[1]
         with self._lock:
             pack = self._open.get(path)
             if pack is None:
@@ -98,6 +104,7 @@ class PackReader:
                 if len(self._open) > _MOST_OPEN:
                     self._open.popitem(last=False)
             self._open.move_to_end(path)
+            self._latest = path, pack
             return pack
 
 
