@@ -11,6 +11,7 @@ from git_theta_ext.records import dataclass
 from git_theta_ext.settings import (
     CHAIN_DEPTH,
     CLUSTER,
+    CLUSTER_REMOTE,
     GC_AUTO,
     GC_GRACE,
     MAX_CHAIN_DEPTH,
@@ -194,6 +195,16 @@ class Config:
     def cluster(self) -> str | None:
         """``theta.cluster``: where jobs run; None if work is not divided into jobs."""
         return self.text(CLUSTER.key)
+
+    @property
+    def cluster_remote(self) -> str | None:
+        """``theta.clusterRemote``: the git remote through which jobs exchange tensors; None without jobs."""
+        return None if self.cluster is None else self.text(CLUSTER_REMOTE.key.lower())
+
+    @property
+    def shares_store(self) -> bool:
+        """Whether there are jobs, and all of them can use the store of the repository."""
+        return self.cluster is not None and self.cluster_remote is None
 
     @property
     def chain_depth(self) -> int:

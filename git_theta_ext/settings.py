@@ -98,6 +98,14 @@ CLUSTER = Setting(
     "Where large work runs in jobs: `ray://HOST:PORT` or `HOST:PORT` for a Ray cluster, `local` for threads of this"
     " machine. By default it is not divided into jobs. See [Scale](scale.md).",
 )
+CLUSTER_REMOTE = Setting(
+    "theta.clusterRemote",
+    "remote",
+    "",
+    "Name of a git remote whose parameters are in an object store. The jobs of merges read tensors from there and"
+    " upload their results, so that machines share no file system. By default they use the store of the repository, on"
+    " a file system that all machines mount. See [Scale](scale.md).",
+)
 SETTINGS = (
     THREADS,
     CHAIN_DEPTH,
@@ -113,6 +121,7 @@ SETTINGS = (
     MERGE_DEVICE,
     MERGE_EVALUATE,
     CLUSTER,
+    CLUSTER_REMOTE,
     Setting(
         "theta.remote.<name>.url",
         "URL",

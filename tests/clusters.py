@@ -21,7 +21,9 @@ PATIENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_gcs_server_request_timeout_seconds": "240",
-    "RAY_health_check_failure_threshold": "100",
+    "RAY_health_check_failure_threshold": "5",  # a machine that is gone fails at once, and a busy one after the timeout
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "120000",
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill workers if something else takes memory
     "RAY_raylet_start_wait_time_s": "240",
@@ -30,19 +32,35 @@ PATIENT = {
 """Settings for the cluster and for what connects to it: a busy machine is not a broken one."""
 
 _CLUSTER = """\
+import os
 import sys
 from ray.cluster_utils import Cluster
 
-arguments = {"num_cpus": 3, "include_dashboard": False, "object_store_memory": 80 << 20}
-cluster = Cluster(initialize_head=True, head_node_args=arguments)
+folder, machines = sys.argv[1], int(sys.argv[2])
+arguments = {"include_dashboard": False, "object_store_memory": 80 << 20}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0 if machines else 3, **arguments})
+
+
+def add(number):
+    own = os.path.join(folder, f"machine-{number}")
+    os.makedirs(own, exist_ok=True)
+    cluster.add_node(num_cpus=1, env_vars={"MACHINE": own, "TMPDIR": own}, **arguments)
+
+
+for number in range(machines):
+    add(number)
 print("at", cluster.address, flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    machines += 1
+    add(machines)
+    print("added", flush=True)
 cluster.shutdown()
 """
 
 _KILL = """
 import os
 import signal
+from contextlib import contextmanager
 
 
 def kill(module):
@@ -54,31 +72,75 @@ def kill(module):
             os.rename(os.environ["ARMED"], os.environ["ARMED"] + ".fired")
         except FileNotFoundError:
             return written
+        if open(os.environ["ARMED"] + ".fired").read() == "machine":
+            os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     module.JobStore.put = put
 
 
+def refuse(event, arguments):
+    if hiding and event == "open" and str(arguments[0]).startswith(os.environ["HIDDEN"]):
+        raise FileNotFoundError(arguments[0])
+
+
+def hide(module):
+    real = module.RemoteInputs.opened
+
+    @contextmanager
+    def opened(self, threads):
+        hiding.append(True)
+        try:
+            with real(self, threads) as store:
+                yield store
+        finally:
+            hiding.pop()
+
+    module.RemoteInputs.opened = opened
+
+
+hiding = []
 sys.meta_path.insert(0, OnImport("git_theta_ext.store.job_store", kill))
+if "MACHINE" in os.environ:
+    sys.addaudithook(refuse)
+    sys.meta_path.insert(0, OnImport("git_theta_ext.transfer.job_exchange", hide))
 """
 
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A cluster of one machine with three cores.
+    """A cluster of one machine with three cores, or of several with one core each.
 
     Attributes:
         address: Its address, for ``theta.cluster``.
         folder: What its processes share with the tests.
+        process: What runs it.
     """
 
     address: str
     folder: Path
+    process: subprocess.Popen[str]
 
     def kill_one_worker(self) -> None:
         """Let the next worker that has written packs kill itself before it says so."""
+        self._arm("worker")
+
+    def kill_one_machine(self) -> None:
+        """Let the next worker that has written packs kill itself, and Ray on its machine."""
+        self._arm("machine")
+
+    def _arm(self, what: str) -> None:
         (self.folder / "armed.fired").unlink(missing_ok=True)
-        (self.folder / "armed").touch()
+        (self.folder / "armed.new").write_text(what)
+        (self.folder / "armed.new").rename(self.folder / "armed")
+
+    def add_machine(self) -> None:
+        """Add a machine, in place of one that was killed."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("add\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "added\n"
 
     def killed_one(self) -> bool:
         """Return whether a worker has killed itself since."""
@@ -99,22 +161,25 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(folder: Path) -> Iterator[RayCluster]:
+def ray_cluster(folder: Path, machines: int = 0, hidden: Path = Path(os.devnull)) -> Iterator[RayCluster]:
     """Start a cluster, and stop it after the block.
 
     Args:
         folder: An empty directory, with a short name: the paths of sockets are limited to 107 bytes.
+        machines: Number of machines, each with a directory of its own for temporary files; 0 for a single one.
+        hidden: A directory that jobs which exchange tensors through a remote cannot open files in.
     """
     (folder / "sitecustomize.py").write_text(ON_IMPORT + _KILL)
     environment = {
         **os.environ,
         **PATIENT,
         "ARMED": str(folder / "armed"),
+        "HIDDEN": str(hidden),
         "HOME": str(folder),
         "PYTHONPATH": str(folder),
         "RAY_TMPDIR": str(folder),
     }
-    command = [sys.executable, "-c", _CLUSTER]
+    command = [sys.executable, "-c", _CLUSTER, str(folder), str(machines)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
@@ -124,4 +189,4 @@ def ray_cluster(folder: Path) -> Iterator[RayCluster]:
         address = next((line.split()[1] for line in process.stdout if line.startswith("at ")), None)
         if address is None:
             pytest.skip(f"Ray does not start here: {(folder / 'log').read_text()[-300:]}")
-        yield RayCluster(address, folder)
+        yield RayCluster(address, folder, process)

@@ -9,20 +9,19 @@ from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from git_theta_ext.cluster.jobs import Workers
+    from git_theta_ext.cluster.probe import Access
 
 LOCAL = "local"
 _ADDRESS = re.compile(r"(ray://)?[A-Za-z0-9._-]+:[0-9]{1,5}|(ray://)?\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}")
 
 
-def open_workers(setting: str, folder: Path, threads: int) -> Workers:
+def open_workers(setting: str, access: Access, threads: int) -> Workers:
     """Return the workers that ``theta.cluster`` names. Nothing is connected to yet.
 
     Args:
         setting: The value of the setting.
-        folder: A directory of the store that all workers write to.
+        access: What all workers have to reach.
         threads: Number of jobs that run at the same time on this machine.
 
     Raises:
@@ -37,4 +36,4 @@ def open_workers(setting: str, folder: Path, threads: int) -> Workers:
         )
     from git_theta_ext.cluster.ray_workers import RayWorkers
 
-    return RayWorkers(setting, folder)
+    return RayWorkers(setting, access)

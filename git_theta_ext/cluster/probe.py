@@ -1,19 +1,64 @@
-"""Check the machines of a Ray cluster before anything starts: their version of git theta, and the store's directory."""
+"""Check the machines of a Ray cluster before anything starts: their version of git theta, and what they can reach."""
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from git_theta_ext.errors import ClusterError
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.version import __version__
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
 _PATIENCE = 120
 """Seconds after which a machine that does not answer counts as unusable."""
+
+
+class Access(Protocol):
+    """What all machines have to reach."""
+
+    @property
+    def subject(self) -> str:
+        """What it is, for messages."""
+
+    @property
+    def hint(self) -> str:
+        """What to do if a machine does not reach it."""
+
+    def checked(self) -> AbstractContextManager[Callable[[], str]]:
+        """Give a check for each machine, which can be pickled and returns why the machine fails it, or nothing."""
+
+
+@dataclass(frozen=True)
+class SharedDirectory:
+    """A directory that all machines have to read and write under the same path; see ``Access``."""
+
+    path: Path
+
+    @property
+    def subject(self) -> str:
+        """What it is."""
+        return f"the store in {self.path}"
+
+    hint = "put the repository on a file system that all machines mount at the same path, or set theta.clusterRemote"
+
+    @contextmanager
+    def checked(self) -> Iterator[Callable[[], str]]:
+        """Give the check, which reads a file and writes another one."""
+        mark = os.urandom(16).hex()
+        (self.path / mark).write_text(mark)
+        try:
+            yield partial(_examine, str(self.path), mark)
+        finally:
+            (self.path / mark).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -29,38 +74,35 @@ class Capacity:
     memory: int
 
 
-def check_nodes(folder: Path) -> Capacity:
+def check_nodes(access: Access) -> Capacity:
     """Run a task on each machine of the cluster that this process is connected to, and return what they offer.
 
     Args:
-        folder: A directory that all machines have to share.
+        access: What all machines have to reach.
 
     Raises:
-        ClusterError: A machine has another version, cannot write to the directory, or does not answer.
+        ClusterError: A machine has another version, does not reach it, or does not answer.
     """
     ray: Any = import_module("ray")
     pinned: Any = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     if not nodes:
         raise ClusterError("no machine of the cluster has a core for jobs", hint="ray start --address ADDRESS")
-    remote = ray.remote(examine)
-    mark = os.urandom(16).hex()
-    (folder / mark).write_text(mark)
-    answers = [
-        remote.options(num_cpus=0, max_retries=1, scheduling_strategy=pinned(node["NodeID"], soft=False)).remote(
-            str(folder), mark
-        )
-        for node in nodes
-    ]
-    try:
-        found = ray.get(answers, timeout=_PATIENCE)
-    except ray.exceptions.RayError as error:
-        raise ClusterError(
-            f"a machine of the cluster cannot run git theta: {str(error).strip().splitlines()[-1]}",
-            hint=f"pip install 'git-theta-ext[cluster]=={__version__}' on each machine",
-        ) from error
-    finally:
-        (folder / mark).unlink(missing_ok=True)
+    remote = ray.remote(_answer)
+    with access.checked() as check:
+        answers = [
+            remote.options(num_cpus=0, max_retries=1, scheduling_strategy=pinned(node["NodeID"], soft=False)).remote(
+                check
+            )
+            for node in nodes
+        ]
+        try:
+            found = ray.get(answers, timeout=_PATIENCE)
+        except ray.exceptions.RayError as error:
+            raise ClusterError(
+                f"a machine of the cluster cannot run git theta: {str(error).strip().splitlines()[-1]}",
+                hint=f"pip install 'git-theta-ext[cluster]=={__version__}' on each machine",
+            ) from error
     names = [node["NodeManagerHostname"] for node in nodes]
     other = [f"{name} has {version}" for name, (version, _) in zip(names, found, strict=True) if version != __version__]
     if other:
@@ -71,27 +113,25 @@ def check_nodes(folder: Path) -> Capacity:
     without = [f"{name}: {reason}" for name, (_, reason) in zip(names, found, strict=True) if reason]
     if without:
         raise ClusterError(
-            f"machines of the cluster cannot use the store in {folder}: {shortlist(without, 3)}",
-            hint="put the repository on a file system that all machines mount at the same path",
+            f"machines of the cluster cannot use {access.subject}: {shortlist(without, 3)}", hint=access.hint
         )
     resources = [node["Resources"] for node in nodes]
     return Capacity(sum(int(has["CPU"]) for has in resources), max(int(has.get("memory", 0)) for has in resources))
 
 
-def examine(folder: str, mark: str) -> tuple[str, str]:
-    """Return the version of git theta on this machine, and why it cannot use a directory; empty if it can.
+def _answer(check: Callable[[], str]) -> tuple[str, str]:
+    return __version__, check()
 
-    Args:
-        folder: The directory.
-        mark: Name and content of a file in it.
-    """
+
+def _examine(folder: str, mark: str) -> str:
+    """Return why this machine cannot use a directory with a file whose name and content is ``mark``."""
     path = Path(folder)
     try:
         if (path / mark).read_text() != mark:
-            return __version__, "has other files there"
+            return "has other files there"
         own = path / f"{mark}-{os.urandom(8).hex()}"
         own.touch()
         own.unlink()
     except OSError as error:
-        return __version__, error.strerror or str(error)
-    return __version__, ""
+        return error.strerror or str(error)
+    return ""

@@ -16,9 +16,9 @@ from git_theta_ext.util.libraries import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from git_theta_ext.cluster.jobs import Failure, Job, Result
+    from git_theta_ext.cluster.probe import Access
 
 _RETRIES = 3
 """How often a job is repeated if its worker ends."""
@@ -37,15 +37,15 @@ class RayWorkers:
 
     Args:
         address: Address of the cluster, as ``ray.init`` takes it.
-        folder: A directory that all workers have to be able to write to, under the same path.
+        access: What all workers have to reach.
         together: The largest number of jobs that run at the same time; 0 for as many as the cluster has cores.
     """
 
     threads = 1
 
-    def __init__(self, address: str, folder: Path, together: int = 0) -> None:
+    def __init__(self, address: str, access: Access, together: int = 0) -> None:
         self._address = address
-        self._folder = folder
+        self._access = access
         self._together = together
         self._library: Any = None
         self._capacity = Capacity(0, 0)
@@ -109,7 +109,7 @@ class RayWorkers:
                 hint="git config theta.cluster ADDRESS names another one, and local computes on this machine",
             ) from error
         self._library = ray
-        self._capacity = check_nodes(self._folder)
+        self._capacity = check_nodes(self._access)
 
 
 def _result(answer: tuple[Result, Failure | None]) -> Result:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.work_area import WorkArea
+    from git_theta_ext.transfer.job_exchange import RemoteExchange
 
 
 @contextmanager
@@ -29,6 +30,7 @@ def distributed(workspace: Workspace, key: str) -> Iterator[tuple[Workers, WorkA
         StoreError: The store cannot be written.
     """
     from git_theta_ext.cluster.open import LOCAL, open_workers
+    from git_theta_ext.cluster.probe import SharedDirectory
     from git_theta_ext.store.verification.jobs import JobExaminer
     from git_theta_ext.store.work_area import WorkArea
 
@@ -36,7 +38,7 @@ def distributed(workspace: Workspace, key: str) -> Iterator[tuple[Workers, WorkA
     area = WorkArea(store, key)
     done = False
     try:
-        workers = open_workers(workspace.settings.cluster or LOCAL, area.path, store.threads)
+        workers = open_workers(workspace.settings.cluster or LOCAL, SharedDirectory(area.path), store.threads)
         try:
             with store.examining_by(JobExaminer(workers)):
                 yield workers, area
@@ -49,9 +51,36 @@ def distributed(workspace: Workspace, key: str) -> Iterator[tuple[Workers, WorkA
 
 @contextmanager
 def workers_if_set(workspace: Workspace) -> Iterator[Workers | None]:
-    """Give workers for jobs that write no packs; None if ``theta.cluster`` is not set. See ``distributed``."""
-    if workspace.settings.cluster is None:
+    """Give workers for jobs that write no packs; None if no jobs can use the store. See ``distributed``."""
+    if not workspace.settings.shares_store:
         yield None
         return
     with distributed(workspace, os.urandom(16).hex()) as (workers, _):
         yield workers
+
+
+@contextmanager
+def distributed_by_remote(workspace: Workspace, name: str) -> Iterator[tuple[Workers, RemoteExchange]]:
+    """Give the workers, and the exchange through a remote; after the block the remote has all that they made.
+
+    Args:
+        workspace: The repository and its store.
+        name: Name of the git remote.
+
+    Raises:
+        ConfigError: A setting is not valid, or jobs cannot use the remote.
+        RemoteError: It cannot be reached.
+    """
+    from git_theta_ext.cluster.open import LOCAL, open_workers
+    from git_theta_ext.operations.sync.remotes import fetch_address, remote_place
+    from git_theta_ext.transfer.job_exchange import RemoteAccess, RemoteExchange, check_for_jobs
+
+    place = remote_place(workspace, name, fetch_address(workspace.repo, name))
+    check_for_jobs(place)
+    exchange = RemoteExchange(workspace.store, place, place.opened(workspace.repo))
+    workers = open_workers(workspace.settings.cluster or LOCAL, RemoteAccess(place), workspace.store.threads)
+    try:
+        yield workers, exchange
+    finally:
+        workers.close()
+    exchange.close()

@@ -38,6 +38,7 @@ class JobStore:
         threads: Number of threads that decode and hash.
 
     Attributes:
+        area: As given.
         packs: Names of the packs that were written to the area.
         doubted: Digests of tensors of which a stored chunk was damaged.
     """
@@ -48,7 +49,7 @@ class JobStore:
         self.doubted: set[Digest] = set()
         self._blobs = blobs
         self._roots = roots
-        self._area = area
+        self.area = area
         self._decoder = Decoder(PackReader())
 
     def put(
@@ -57,9 +58,9 @@ class JobStore:
         """Write packs of tensors; see ``TensorStore.put``. Hints are ignored."""
         del hints
         blobs = [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in items]
-        made = PackWriter(self._area, None, window(1)).write(grouped(blobs), no_progress)
+        made = PackWriter(self.area, None, window(1)).write(grouped(blobs), no_progress)
         self.packs += [name for name, _ in made]
-        return total_bytes(self._area / "packs" / name[:2] / name for name, _ in made)
+        return total_bytes(self.area / "packs" / name[:2] / name for name, _ in made)
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return the digests of the tensors that were not given."""

@@ -160,12 +160,11 @@ class Uploads:
 
     def _send(self, name: str, path: Path) -> Path | None:
         """Upload a pack, and return the path of its head; None if the remote has other bytes under its name."""
-        key, remote = pack_key(name), self._remote
-        head = read_head_of(path)
-        if not retried(lambda: remote.plugin.put(key, path)) and not _same(remote, name, path, head):
+        head = send_pack(self._remote, name, path)
+        if head is None:
             return None
-        self._tally.finish_unreported(key)
-        return save_head(self._store.root, remote.url, name, head)
+        self._tally.finish_unreported(pack_key(name))
+        return save_head(self._store.root, self._remote.url, name, head)
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -177,6 +176,18 @@ class Uploads:
     ) -> None:
         """Wait for uploads in progress; after an error they stop."""
         self._pool.__exit__(kind, error, traceback)
+
+
+def send_pack(remote: OpenedRemote, name: str, path: Path) -> bytes | None:
+    """Upload a pack, and return its head; None if the remote has other bytes under its name.
+
+    Raises:
+        RemoteError: The upload failed three times.
+    """
+    head = read_head_of(path)
+    if not retried(lambda: remote.plugin.put(pack_key(name), path)) and not _same(remote, name, path, head):
+        return None
+    return head
 
 
 def keep(remote: OpenedRemote, names: Iterable[str]) -> set[str]:

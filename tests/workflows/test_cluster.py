@@ -130,6 +130,7 @@ _NUMBERS = """\
 import sys
 from functools import partial
 from pathlib import Path
+from git_theta_ext.cluster.probe import SharedDirectory
 from git_theta_ext.cluster.ray_workers import RayWorkers
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.execution.distributed import DistributedMerge
@@ -138,6 +139,7 @@ from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.store.exchange import SharedStore
 from git_theta_ext.store.store import Store
 from git_theta_ext.store.work_area import WorkArea
 
@@ -146,8 +148,8 @@ base, *sides = (Manifest.parse(Path(file).read_bytes()) for file in files)
 for together in (1, 2, 3):
     store = Store(Path(root))
     area = WorkArea(store, "key")
-    workers = RayWorkers(address, area.path, together)
-    merge = DistributedMerge(workers, store, area, Journal(None))
+    workers = RayWorkers(address, SharedDirectory(area.path), together)
+    merge = DistributedMerge(workers, SharedStore(store, area), Journal(None))
     rules = Rules.only("ties", {"density": 0.5})
     outcome = apply(plan(base, sides, rules), store, partial(Engine, store, distributed=merge))
     workers.close()

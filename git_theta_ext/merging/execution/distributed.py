@@ -1,7 +1,7 @@
 """Merge tensors, and count magnitudes, in jobs that can run on other machines.
 
-A job gets the locations of what it reads, and leaves packs in the work area. It opens no index and asks no git: the
-plan is made before, and the results are added to the store and to the journal by the process that merges.
+A job gets the locations of what it reads, and delivers packs (``git_theta_ext.store.exchange``). It opens no index and
+asks no git: the plan is made before, and the process that merges takes the results and notes them in the journal.
 """
 
 from __future__ import annotations
@@ -19,13 +19,10 @@ from git_theta_ext.merging.thresholds.search import count_changes
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.batches import Batches
-from git_theta_ext.store.job_store import JobStore
-from git_theta_ext.store.work_area import Delivery, WorkArea, deliver
 from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -36,29 +33,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.thresholds.scopes import Changed
     from git_theta_ext.merging.thresholds.search import Counted
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.deltas.decode import Blobs
-    from git_theta_ext.store.store import Store
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a job reads, and where it writes.
-
-    Attributes:
-        blobs: The blobs of the tensors and of their bases.
-        roots: Roots of the stores that have them.
-        area: The work area.
-        threads: Number of threads that the job uses.
-    """
-
-    blobs: Blobs
-    roots: tuple[Path, ...]
-    area: Path
-    threads: int
-
-    def store(self) -> JobStore:
-        """Return a store for the job."""
-        return JobStore(self.blobs, self.roots, self.area, self.threads)
+    from git_theta_ext.store.exchange import Exchange, JobInputs
 
 
 @dataclass(frozen=True)
@@ -91,18 +66,20 @@ class DistributedMerge:
 
     Args:
         workers: Run the jobs.
-        store: Holds the inputs, and gets the results.
-        area: Where the jobs leave their packs.
+        exchange: Gives the jobs their inputs, and takes the results.
         journal: Gets the results, after what an interrupted run has finished.
     """
 
-    def __init__(self, workers: Workers, store: Store, area: WorkArea, journal: Journal) -> None:
+    def __init__(self, workers: Workers, exchange: Exchange, journal: Journal) -> None:
         self._workers = workers
-        self._store = store
-        self._area = area
+        self._exchange = exchange
         self._journal = journal
-        for delivery in area.left():
+        for delivery in exchange.left():
             journal.restore((digest, tuple(note)) for digest, note in delivery.facts)
+
+    def provide(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Make jobs able to read some tensors, and return the digests of those that they cannot read."""
+        return self._exchange.provide(digests)
 
     def memory(self, tasks: Sequence[Task]) -> int:
         """Return the most bytes of memory that a job takes that merges some of these tensors."""
@@ -121,13 +98,13 @@ class DistributedMerge:
         parts = _parts(tasks)
         jobs = (self._merging(part, identities, election) for part in parts)
         for part, merged in zip(parts, self._workers.gather(jobs), strict=True):
-            self._area.add(merged.packs)
+            self._exchange.add(merged.packs)
             facts = list(zip(part, merged.facts, strict=True))
             self._journal.record(
                 [(f.digest, (identities[t.name], f.votes, f.ties)) for t, f in facts if f.digest is not None]
             )
             if merged.doubted:
-                self._store.doubt(merged.doubted, self._store.blobs(merged.doubted))
+                self._exchange.doubt(merged.doubted)
             for task, fact in facts:
                 value = None if fact.digest is None else Parameter(task.spec, fact.digest)
                 yield MergedTensor(task, None, fact.reason, fact.votes, fact.ties, election.majority, stored=value)
@@ -141,64 +118,60 @@ class DistributedMerge:
             ClusterError: The workers cannot run a job.
         """
         sizes = [base.spec.nbytes + sum(value.spec.nbytes for value in values.values()) for base, values in groups]
-        jobs = (
-            Job(
-                partial(
-                    _count,
-                    self._inputs(member.digest for base, values in part for member in (base, *values.values())),
-                    part,
-                    tuple(bins),
-                    second_pass=second_pass,
-                ),
-                counting_job_bytes(part, self._workers.threads),
-            )
-            for part in divided(groups, sizes)
-        )
+        jobs = (self._counting(part, tuple(bins), second_pass=second_pass) for part in divided(groups, sizes))
         for counted in self._workers.gather(jobs):
             yield from counted
+
+    def _counting(self, groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Job[list[Counted]]:
+        threads = self._workers.threads
+        inputs = self._exchange.inputs(value.digest for base, values in groups for value in (base, *values.values()))
+        counting = partial(_count, inputs, groups, bins, threads, second_pass=second_pass)
+        return Job(counting, counting_job_bytes(groups, threads))
 
     def _merging(self, tasks: Sequence[Task], identities: Mapping[str, str], election: SignElection) -> Job[MergedPart]:
         memory = merging_job_bytes(tasks, self._workers.threads)
         try:
-            inputs = self._inputs(member.digest for task in tasks for member in task.members)
+            inputs = self._exchange.inputs(member.digest for task in tasks for member in task.members)
         except (MissingError, CorruptError) as error:  # since the plan was checked
             return Job(partial(MergedPart, (TensorFacts(None, error.message),) * len(tasks)), 0)
-        return Job(partial(_merge, inputs, tasks, [identities[task.name] for task in tasks], election), memory)
-
-    def _inputs(self, digests: Iterator[Digest]) -> Inputs:
-        blobs = self._store.blobs(digests)
-        return Inputs(blobs, tuple(self._store.roots), self._area.path, self._workers.threads)
+        own = [identities[task.name] for task in tasks]
+        return Job(partial(_merge, inputs, tasks, own, election, self._workers.threads), memory)
 
 
 def _parts(tasks: Sequence[Task]) -> list[list[Task]]:
     return divided(tasks, [sum(member.spec.nbytes for member in task.members) for task in tasks])
 
 
-def _merge(inputs: Inputs, tasks: Sequence[Task], identities: Sequence[str], election: SignElection) -> MergedPart:
-    """Merge tensors, and write their packs into the work area."""
+def _merge(
+    inputs: JobInputs, tasks: Sequence[Task], identities: Sequence[str], election: SignElection, threads: int
+) -> MergedPart:
+    """Merge tensors, and deliver packs of them."""
     keep_freed_memory(LARGEST_KEPT)
-    store = inputs.store()
-    batches, facts = Batches(store), []
+    facts = []
     own = SignElection(list(election.trims), election.majority)
-    with one_thread():
-        for merged in run(store, Cpu(), tasks, own, no_progress):
-            digest = None
-            if merged.data is not None:
-                digest = batches.add(merged.task.spec, merged.data).digest
-            facts.append(TensorFacts(digest, merged.reason, merged.votes, merged.ties))
-        batches.flush()
-    notes = [(f.digest, (i, f.votes, f.ties)) for f, i in zip(facts, identities, strict=True) if f.digest is not None]
-    deliver(inputs.area, Delivery(tuple(store.packs), notes))
-    return MergedPart(tuple(facts), tuple(store.packs), frozenset(store.doubted))
+    with inputs.opened(threads) as store:
+        batches = Batches(store)
+        with one_thread():
+            for merged in run(store, Cpu(), tasks, own, no_progress):
+                digest = None
+                if merged.data is not None:
+                    digest = batches.add(merged.task.spec, merged.data).digest
+                facts.append(TensorFacts(digest, merged.reason, merged.votes, merged.ties))
+            batches.flush()
+        notes = [
+            (f.digest, (i, f.votes, f.ties)) for f, i in zip(facts, identities, strict=True) if f.digest is not None
+        ]
+        inputs.deliver(store, notes)
+        return MergedPart(tuple(facts), tuple(store.packs), frozenset(store.doubted))
 
 
-def _count(inputs: Inputs, groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> list[Counted]:
+def _count(
+    inputs: JobInputs, groups: Sequence[Changed], bins: Sequence[int], threads: int, *, second_pass: bool
+) -> list[Counted]:
     """Return the sums of the counts of some changes, by the sides that changed them."""
     sums: dict[tuple[int, ...], list[NDArray[np.int64]]] = {}
-    store = inputs.store()
-    for numbers, pieces in count_changes(
-        store, Cpu(), groups, bins=bins, threads=inputs.threads, second_pass=second_pass
-    ):
-        before = sums.get(tuple(numbers))
-        sums[tuple(numbers)] = pieces if before is None else [a + b for a, b in zip(before, pieces, strict=True)]
+    with inputs.opened(threads) as store:
+        for numbers, pieces in count_changes(store, Cpu(), groups, bins=bins, threads=threads, second_pass=second_pass):
+            before = sums.get(tuple(numbers))
+            sums[tuple(numbers)] = pieces if before is None else [a + b for a, b in zip(before, pieces, strict=True)]
     return [(list(numbers), pieces) for numbers, pieces in sums.items()]

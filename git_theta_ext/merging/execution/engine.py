@@ -99,7 +99,7 @@ class Engine:
         """
         computed = Computed()
         tasks = single_tasks(plan, self._statistics)
-        missing = self._store.touch_and_find_missing({member.digest for task in tasks for member in task.members})
+        missing = self._missing({member.digest for task in tasks for member in task.members})
         available = [task for task in tasks if _is_available(task, missing, computed)]
         scheduler = self._scheduler([*(task.method.contract for task in available), *contracts_of(plan.pairs)])
         computed.notes += scheduler.notes
@@ -148,6 +148,11 @@ class Engine:
             for task in group:
                 thresholds.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
         return thresholds
+
+    def _missing(self, digests: set[Digest]) -> set[Digest]:
+        """Return the digests of tensors that cannot be read where tensors are merged."""
+        where = self._store.touch_and_find_missing if self._distributed is None else self._distributed.provide
+        return where(digests)
 
     def _scheduler(self, contracts: Sequence[MergeContract]) -> DeviceScheduler:
         """Open the devices for methods with some contracts."""
@@ -219,7 +224,7 @@ class Engine:
         identities = {task.name: task.identity(election.trims_of(task), election.majority) for task in tasks}
         for task in tasks:
             earlier = None if election.ordered else self._journal.get(identities[task.name])
-            if earlier is None or self._store.touch_and_find_missing({earlier.digest}):
+            if earlier is None or self._missing({earlier.digest}):
                 remaining.append(task)
                 continue
             value = Parameter(task.spec, earlier.digest)

@@ -15,7 +15,7 @@ from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.interfaces import MergeMethod, Trim
     from git_theta_ext.merging.planning.decision import Decision
@@ -145,6 +145,11 @@ class Task:
         )
 
     @property
+    def in_order(self) -> bool:
+        """Whether what is kept of equal magnitudes depends on those before."""
+        return self.choice.options.get("ties") == "exact"
+
+    @property
     def numbers(self) -> int:
         """Number of real numbers in an element."""
         return components(self.spec.dtype)
@@ -192,6 +197,23 @@ def single_tasks(plan: Plan, statistics: Statistics) -> list[Task]:
     """Return the tensors that a plan computes, without the LoRAs that are merged as pairs."""
     paired = {name for pair in plan.pairs for name in (*pair.names, pair.alpha)}
     return tasks_of((decision for decision in plan.decisions if decision.name not in paired), statistics)
+
+
+def read_here(plan: Plan, statistics: Statistics) -> Iterator[Digest]:
+    """Yield the digests that the process which merges reads itself if it merges in jobs.
+
+    Args:
+        plan: The plan.
+        statistics: As for ``tasks_of``.
+    """
+    yield from plan.reads_layouts()
+    in_jobs = {name for task in single_tasks(plan, statistics) if not task.in_order for name in task.names}
+    for decision in plan.decisions:
+        if decision.name not in in_jobs:
+            yield from (parameter.digest for parameter in decision.inputs)
+    for task in tasks_of(plan.decisions, statistics):
+        if task.name not in in_jobs:
+            yield from (member.digest for member in task.members)
 
 
 def _task(decision: Decision, statistics: Statistics) -> Task:

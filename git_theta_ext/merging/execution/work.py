@@ -97,8 +97,7 @@ def block_elements(task: Task, elements: int, block: int) -> int:
         elements: Number of elements in the piece.
         block: The number that the device prefers.
     """
-    in_order = task.choice.options.get("ties") == "exact"  # what is kept of equal magnitudes depends on those before
-    return elements if in_order or not task.method.contract.arrays else min(elements, block)
+    return elements if task.in_order or not task.method.contract.arrays else min(elements, block)
 
 
 def piece_bytes(task: Task, elements: int) -> int:

@@ -108,11 +108,7 @@ class Plan:
 
     def reads(self) -> Iterator[Digest]:
         """Yield the digest of every tensor and skeleton that executing the plan may read."""
-        if self.layout.action == "compute" or any(decision.action == "conflict" for decision in self.decisions):
-            yield self.layout.skeleton.digest
-        if self.layouts_matter:
-            versions = self.sides if self.base is None else (self.base, *self.sides)
-            yield from (version.skeleton.digest for version in versions)
+        yield from self.reads_layouts()
         trims = False
         for decision in self.decisions:
             trims = trims or (decision.action == "compute" and scope_of(decision.choice) == "model")
@@ -122,6 +118,14 @@ class Plan:
             for decision in self.decisions:
                 for parameter in counted(decision):
                     yield parameter.digest
+
+    def reads_layouts(self) -> Iterator[Digest]:
+        """Yield the digest of every skeleton that executing the plan may read."""
+        if self.layout.action == "compute" or any(decision.action == "conflict" for decision in self.decisions):
+            yield self.layout.skeleton.digest
+        if self.layouts_matter:
+            versions = self.sides if self.base is None else (self.base, *self.sides)
+            yield from (version.skeleton.digest for version in versions)
 
     def postponed(self, reason: Reason, methods: Collection[str] | None = None) -> Plan:
         """Return a plan that leaves in conflict, for a reason, what this plan computes.

@@ -144,8 +144,8 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
 
 @contextmanager
 def _writing(workspace: Workspace, options: GcOptions) -> Iterator[WritePlans]:
-    """Give what writes recoded packs; with ``theta.cluster`` jobs write them, and those of a killed run are added."""
-    if workspace.settings.cluster is None or options.dry_run:
+    """Give what writes recoded packs: jobs, if they can use the store; those of a killed run are added."""
+    if not workspace.settings.shares_store or options.dry_run:
         yield write_plans
         return
     from git_theta_ext.store.maintenance.write_jobs import write_plans_in_jobs

@@ -86,7 +86,8 @@ def execute(  # noqa: PLR0913 - named, and the last three have defaults
         ConfigError: There is no such device.
         ThetaError: See ``git_theta_ext.merging.apply.apply``.
     """
-    inputs = gather_inputs(workspace, plan, paths, commits, adapters)
+    elsewhere = workspace.settings.cluster_remote is not None
+    inputs = gather_inputs(workspace, plan, paths, commits, adapters, elsewhere=elsewhere)
     store, journal = workspace.store, Journal(inputs.journal)
 
     def announce(budget: Budget) -> None:

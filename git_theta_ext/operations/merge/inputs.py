@@ -14,7 +14,7 @@ from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.objects import manifest_blobs, named_objects, object_infos
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import merge_bases
-from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
+from git_theta_ext.merging.execution.tasks import digests_of, read_here, tasks_of
 from git_theta_ext.merging.planning.adapter_meaning import with_one_meaning
 from git_theta_ext.merging.planning.adapters import has_scaled_pairs
 from git_theta_ext.merging.planning.layouts import with_facts_decided
@@ -78,12 +78,14 @@ class ResolveInputs:
     config: bytes | None
 
 
-def gather_inputs(
+def gather_inputs(  # noqa: PLR0913 - named, and the last two have defaults
     workspace: Workspace,
     plan: Plan,
     paths: Sequence[str],
     commits: Sequence[str],
     adapters: AdapterFiles | None = None,
+    *,
+    elsewhere: bool = False,
 ) -> MergeInputs:
     """Gather the inputs of executing a plan, and fetch the values that it reads.
 
@@ -95,6 +97,7 @@ def gather_inputs(
         paths: Path of the checkpoint. Of a model of several files, its name, and then their paths.
         commits: The commit of each side, as far as it is known.
         adapters: The adapter configurations of the sides; None to read them from the commits.
+        elsewhere: Whether jobs on machines without this store read what they merge.
 
     Raises:
         MissingError: A layout is neither here nor on a remote.
@@ -102,13 +105,15 @@ def gather_inputs(
         ManifestError: The manifest of statistics is not valid.
     """
     path = paths[0]
-    fetch_values(workspace, path, plan.reads())
+    fetch_values(workspace, path, read_here(plan, {}) if elsewhere else plan.reads())
     plan = _scaled(workspace, plan, path, commits, adapters)
     beside = _statistics_beside(workspace.repo, plan, paths, commits)
     statistics = {number: manifest.parameters for number, manifest in beside.items()}
     used = used_statistics(plan, beside)
     with suppress(ThetaError):  # a missing value ends as a conflict that says so
-        ensure_digests(workspace, digests_of(tasks_of(plan.decisions, statistics)) if beside else ())
+        if beside:
+            tasks = tasks_of(plan.decisions, statistics)
+            ensure_digests(workspace, read_here(plan, statistics) if elsewhere else digests_of(tasks))
         ensure_digests(workspace, {beside[number].skeleton.digest for number in used})
     # Statistics of shards were collected with the values of each of them.
     notes = tuple(outdated(workspace.store, plan, beside)) if len(paths) == 1 else ()

@@ -22,17 +22,16 @@ from git_theta_ext.git.process import foreign_environment
 from git_theta_ext.git.remote_settings import remote_settings
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import branch_of
-from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.protocol.lfs.endpoints import is_http, ssh_address
 from git_theta_ext.records import replace
-from git_theta_ext.registry import find_remote, remote_of_scheme
-from git_theta_ext.transfer.meter import Meter
-from git_theta_ext.transfer.remote_index import OpenedRemote
+from git_theta_ext.registry import find_remote
+from git_theta_ext.transfer.places import RemotePlace
 from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
     from git_theta_ext.config import RemoteSettings
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.transfer.remote_index import OpenedRemote
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _FORMER_TYPE = "kvstore"  # of s3, gs and file; now the scheme alone chooses the type
@@ -58,6 +57,11 @@ def open_remote(workspace: Workspace, name: str, address: str) -> OpenedRemote:
         PluginError: No plug-in opens URLs of that scheme.
         RemoteError: The address is a path on this machine, and there is no repository.
     """
+    return remote_place(workspace, name, address).opened(workspace.repo)
+
+
+def remote_place(workspace: Workspace, name: str, address: str) -> RemotePlace:
+    """Return where the theta remote of a git remote is; see ``open_remote``."""
     settings, url = _located(workspace, name, address)
     options = dict(settings.options)
     named = options.pop("type", None)
@@ -65,10 +69,7 @@ def open_remote(workspace: Workspace, name: str, address: str) -> OpenedRemote:
         key = f"theta.remote.{quote(redacted(name))}.type"
         workspace.reporter.note(f"{key} is {named}, which is not needed any more: git config --unset {key}")
         named = None
-    remote_type = find_remote(named) if named else remote_of_scheme(_scheme(url))
-    meter = Meter()
-    context = RemoteContext(name, address, workspace.repo, meter)
-    return OpenedRemote(name, redacted(url), remote_type.open(url, options, context), meter)
+    return RemotePlace(name, address, url, _scheme(url), named, options)
 
 
 def remote_url(workspace: Workspace, name: str, address: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.cluster.jobs import LARGEST_JOB, Failure, Job, divided, perform
 from git_theta_ext.cluster.open import open_workers
+from git_theta_ext.cluster.probe import SharedDirectory
 from git_theta_ext.cluster.ray_workers import RayWorkers
 from git_theta_ext.errors import ClusterError, ConfigError, MissingError
 
@@ -63,12 +64,12 @@ def test_jobs_create_files_as_the_process_that_wants_them() -> None:
 
 
 def test_the_setting_names_the_workers(tmp_path: Path) -> None:
-    assert isinstance(open_workers("local", tmp_path, 2), LocalWorkers)
+    assert isinstance(open_workers("local", SharedDirectory(tmp_path), 2), LocalWorkers)
     for address in ("ray://head:10001", "10.0.0.1:6379", "ray://[fe80::1]:10001"):
-        assert isinstance(open_workers(address, tmp_path, 2), RayWorkers)
+        assert isinstance(open_workers(address, SharedDirectory(tmp_path), 2), RayWorkers)
     for address in ("auto", "ray://", "head", "http://head:1", "ray://user:secret@head:1"):
         with pytest.raises(ConfigError, match=r"theta\.cluster"):
-            open_workers(address, tmp_path, 2)
+            open_workers(address, SharedDirectory(tmp_path), 2)
 
 
 def test_an_address_where_nothing_listens_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,11 +80,11 @@ def test_an_address_where_nothing_listens_is_reported_at_once(tmp_path: Path, mo
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         for written in (address, f"ray://{address}"):
             with pytest.raises(ClusterError, match=r"cannot be reached: .*refused"):
-                list(open_workers(written, tmp_path, 2).gather([]))
+                list(open_workers(written, SharedDirectory(tmp_path), 2).gather([]))
 
 
 def test_a_cluster_that_is_not_used_is_not_connected_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workers = open_workers("head:6379", tmp_path, 2)
+    workers = open_workers("head:6379", SharedDirectory(tmp_path), 2)
     workers.close()
     monkeypatch.setattr("git_theta_ext.cluster.ray_workers.require", lambda *_: fail("connects"))
     with pytest.raises(MissingError, match="connects"):

@@ -14,6 +14,7 @@ from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
+from git_theta_ext.store.exchange import SharedStore
 from git_theta_ext.store.work_area import WorkArea
 
 pytestmark = pytest.mark.usefixtures("composing")
@@ -59,7 +60,7 @@ def merged(bench, versions, method, options, count=2, journal=None):
             return super().gather(ran.append(job) or job for job in some)
 
     journal = journal or Journal(None)
-    distributed = DistributedMerge(Counting(count), bench.store, area, journal)
+    distributed = DistributedMerge(Counting(count), SharedStore(bench.store, area), journal)
     engine = Engine(bench.store, journal=journal, distributed=distributed)
     outcome = apply(plan(base, sides, Rules.only(method, options)), bench.store, lambda: engine)
     area.close(remove=True)
@@ -115,7 +116,7 @@ def test_what_jobs_finished_before_a_kill_is_not_computed_again(bench, versions,
     base, *sides = versions
     area = WorkArea(bench.store, "key")
     journal = Journal(tmp_path / "journal")
-    killed = DistributedMerge(LocalWorkers(1), bench.store, area, journal)
+    killed = DistributedMerge(LocalWorkers(1), SharedStore(bench.store, area), journal)
     monkeypatch.setattr(area, "add", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     engine = Engine(bench.store, journal=journal, distributed=killed)
     rules = Rules.only("ties", {})

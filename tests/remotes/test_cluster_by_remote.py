@@ -1,0 +1,161 @@
+"""Merges on a Ray cluster whose machines share an object store and no file system: the same bits as on one machine."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from clusters import PATIENT, RayCluster, ray_cluster
+from helpers import Repo, WithHistory, safetensors
+from kills import end_group, held, unlock
+from servers import ID, SECRET
+
+from git_theta_ext.util.libraries import is_installed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(not is_installed("ray"), reason="ray is not installed: pip install 'git-theta-ext[cluster]'"),
+]
+
+FILE = "model.safetensors"
+LAYERS = 6
+ELEMENTS = 1 << 20
+"""Each tensor is 4 MB, as much as a job reads at least."""
+
+
+@pytest.fixture(scope="module")
+def cluster(rclone: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """Start a cluster of two machines that have the keys of the object store, and cannot see any repository."""
+    assert rclone
+    hidden = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
+        keys(patch)
+        with ray_cluster(Path(folder), machines=2, hidden=hidden) as started:
+            yield started
+
+
+def keys(patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("AWS_ACCESS_KEY_ID", ID)
+    patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connect as the cluster was started, and leave manifests in work trees."""
+    keys(monkeypatch)
+    for name, value in {**PATIENT, "GIT_THETA_SKIP_SMUDGE": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def _write(repo: Repo, seed: int) -> None:
+    """Write a model that is large to merge and small to store: most values of a tensor are equal."""
+    content = {}
+    for layer in range(LAYERS):
+        values = np.full(ELEMENTS, layer, "<f4")
+        values[:64] += np.random.default_rng([seed, layer]).normal(size=64)
+        content[f"layer.{layer}"] = ("F32", values.shape, values.tobytes())
+    repo.write(safetensors(content), FILE)
+
+
+def _branches(repo: Repo) -> None:
+    _write(repo, 1)
+    repo.commit("base")
+    repo.git("tag", "base")
+    for seed, name in ((2, "theirs"), (3, "main")):
+        repo.switch("-B", name, "base")
+        _write(repo, seed)
+        repo.commit(name)
+
+
+@pytest.fixture
+def branches(with_history: WithHistory, rclone: str, tmp_path: Path) -> Repo:
+    """Return a repository whose ``main`` and ``theirs`` changed all of a model, and whose remote is a bucket."""
+    repo = with_history(_branches)
+    repo.git("init", "--quiet", "--bare", str(tmp_path / "host"))
+    repo.git("remote", "add", "bucket", str(tmp_path / "host"))
+    for key, value in (("url", f"s3://models/{tmp_path.name}"), ("endpoint", rclone), ("region", "us-east-1")):
+        repo.git("config", f"theta.remote.bucket.{key}", value)
+    repo.git("push", "--quiet", "bucket", "main", "theirs")
+    return repo
+
+
+@pytest.fixture
+def elsewhere(branches: Repo, tmp_path: Path) -> Repo:
+    """Return a repository with the same branches and without any tensor."""
+    place = tmp_path / "elsewhere"
+    subprocess.run(["cp", "-r", str(branches.path), str(place)], check=True)
+    subprocess.run(["rm", "-rf", str(place / ".git/theta")], check=True)
+    repo = Repo(place)
+    repo.git("checkout", "--quiet", "--force", "--detach")
+    repo.write(repo.git("cat-file", "blob", f"HEAD:{FILE}").encode() + b"\n", FILE)
+    repo.git("checkout", "--quiet", "main")
+    return repo
+
+
+def options(cluster: RayCluster, method: str) -> list[str]:
+    settings = {"merge.method": method, "cluster": cluster.address, "clusterRemote": "bucket"}
+    return [word for key, value in settings.items() for word in ("-c", f"theta.{key}={value}")]
+
+
+def merged(repo: Repo, *settings: str) -> str:
+    """Merge, and return the tree."""
+    repo.git(*settings, "merge", "--quiet", "--no-edit", "theirs")
+    return repo.git("rev-parse", "HEAD^{tree}")
+
+
+def tensors(repo: Repo) -> list[Path]:
+    return list((repo.path / ".git/theta").glob("packs/*/*"))
+
+
+def test_machines_without_a_common_file_system_merge_the_same_bits_though_one_is_lost(
+    branches: Repo, elsewhere: Repo, cluster: RayCluster
+) -> None:
+    cluster.kill_one_machine()
+    tree = merged(elsewhere, *options(cluster, "ties"))
+    assert cluster.killed_one()
+    assert tensors(elsewhere) == []
+    assert merged(branches, "-c", "theta.merge.method=ties") == tree
+    cluster.add_machine()
+    elsewhere.git("push", "--quiet", "bucket", "main")  # needs no tensor: the results are there
+    elsewhere.git("theta", "fsck", "--remote", "bucket", "--full")
+    used = [path for path in cluster.folder.glob("machine-*/git-theta-job.*") if path.is_dir()]
+    assert len(used) <= 1  # of the machine that was lost
+
+
+def test_a_lost_machine_costs_its_jobs_only_if_the_store_is_shared(branches: Repo, cluster: RayCluster) -> None:
+    cluster.kill_one_machine()
+    tree = merged(branches, "-c", "theta.merge.method=ties", "-c", f"theta.cluster={cluster.address}")
+    assert cluster.killed_one()
+    cluster.add_machine()
+    branches.git("theta", "fsck", "--full")
+    branches.git("reset", "--quiet", "--hard", "main@{1}")
+    for path in (branches.path / ".git/theta/merging").glob("models-*"):
+        path.unlink()
+    assert merged(branches, "-c", "theta.merge.method=ties") == tree
+
+
+def test_a_merge_that_is_killed_changes_nothing_and_the_next_continues_it(
+    branches: Repo, elsewhere: Repo, cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = elsewhere.git("rev-parse", "HEAD^{tree}")
+    words = ["git", *options(cluster, "average"), "merge", "--quiet", "--no-edit", "theirs"]
+    at = ("git_theta_ext.transfer.job_exchange", "RemoteExchange", "add")
+    with held(elsewhere, tmp_path_factory.mktemp("holding"), words, at, 3) as (merging, _):
+        end_group(merging)
+    cluster.wait_until_idle()
+    unlock(elsewhere.path / ".git")
+    assert elsewhere.git("rev-parse", "HEAD^{tree}") == before
+    assert elsewhere.git("diff", "HEAD", "--stat", "--", FILE) == ""
+    (journal,) = (path for path in (elsewhere.path / ".git/theta/merging").iterdir() if path.is_file())
+    assert len(list(filter(None, journal.read_text().splitlines()))) >= 2
+    assert tensors(elsewhere) == []
+    elsewhere.git(*words[1:])
+    assert not journal.exists()
+    assert merged(branches, "-c", "theta.merge.method=average") == elsewhere.git("rev-parse", "HEAD^{tree}")
