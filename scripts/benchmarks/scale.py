@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ _MEGABYTE = (16, 1 << 16)
 _LITTLE = (4, SMALL)
 """The same of a long history."""
 
-MOST = 1.1
+MOST = 1.05
 """The largest exponent that counts as linear: noise and the caches of a CPU add to it."""
 
 _LOG = logging.getLogger("benchmarks")
@@ -81,7 +82,15 @@ def measure(names: list[str], upto: int | None, folder: Path) -> list[Row]:
 
 
 def _row(axis: str, unit: str, command: str, seconds: dict[int, float]) -> Row:
-    return {"axis": axis, "unit": unit, "command": command, "cpu_seconds": seconds, "exponents": exponents(seconds)}
+    growth = {"exponents": exponents(seconds), "fit": fitted_exponent(seconds)}
+    return {"axis": axis, "unit": unit, "command": command, "cpu_seconds": seconds, **growth}
+
+
+def fitted_exponent(seconds: dict[int, float]) -> float | None:
+    """Return the exponent of the growth by least squares over the logarithms of all steps; None for a single step."""
+    if len(seconds) < 2:  # noqa: PLR2004 - a line needs two points
+        return None
+    return statistics.linear_regression(list(map(math.log, seconds)), list(map(math.log, seconds.values()))).slope
 
 
 def exponents(seconds: dict[int, float]) -> list[float]:
@@ -93,17 +102,20 @@ def exponents(seconds: dict[int, float]) -> list[float]:
 
 
 def table(rows: list[Row]) -> str:
-    """Render the CPU seconds of an axis, and the exponent between its last two steps."""
+    """Render the CPU seconds of an axis, and the exponents over all steps and between the last two."""
     if not rows:
         return ""
     steps = max((list(row["cpu_seconds"]) for row in rows), key=len)
     cells = []
     for row in rows:
-        last = row["exponents"][-1] if row["exponents"] else None
-        verdict = "" if last is None else f"{last:.2f}{' MISS' if last > MOST else ''}"
         figures = [f"{row['cpu_seconds'][step]:.2f}" if step in row["cpu_seconds"] else "" for step in steps]
-        cells.append([row["command"], *figures, verdict])
-    return markdown([rows[0]["axis"], *(f"{step:,} {rows[0]['unit']}" for step in steps), "exponent"], cells) + "\n"
+        cells.append([row["command"], *figures, _verdict(row["fit"]), _verdict((row["exponents"] or [None])[-1])])
+    columns = [rows[0]["axis"], *(f"{step:,} {rows[0]['unit']}" for step in steps), "exponent", "of the last two"]
+    return markdown(columns, cells) + "\n"
+
+
+def _verdict(exponent: float | None) -> str:
+    return "" if exponent is None else f"{exponent:.2f}{' MISS' if exponent > MOST else ''}"
 
 
 class _Steps:
@@ -235,7 +247,7 @@ def _heads(heads: int, place: Path, env: dict[str, str]) -> dict[str, float]:
 
 
 AXES = {
-    "size": Axis("MB", (100, 400, 1000, 2000), _sizes),
+    "size": Axis("MB", (100, 400, 1000, 2000, 8000), _sizes),
     "tensors": Axis("of 4 kB", (100, 1000, 10_000, 100_000), _tensors),
     "few tensors": Axis("times 4 kB in 10", (100, 1000, 10_000, 100_000), _one_tensor),
     "files": Axis("files", (1, 10, 100, 1000), _files),

@@ -152,7 +152,9 @@ def test_growth_is_measured_by_command(result: Path) -> None:
     rows = bench(result, "scale", "--axis", "branches", "--upto", "1")["scale"]
     assert [row["command"] for row in rows][:3] == ["checkout", "push", "clone"]
     assert all(row["axis"] == "branches" and row["cpu_seconds"]["1"] > 0 for row in rows)
+    assert all(row["fit"] is None for row in rows)
     assert scale.exponents({1: 1.0, 10: 1.0, 100: 10.0}) == pytest.approx([0, 1])
+    assert scale.fitted_exponent({1: 1.0, 10: 1.0, 100: 10.0}) == pytest.approx(0.5)
 
 
 def test_shards_are_measured_against_one_file(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
