@@ -273,6 +273,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from resolve' -s p -l param -x 
 complete -c git-theta -n '__fish_seen_subcommand_from resolve' -s m -l method -x -a 'ours theirs base actmat arcee_fusion average breadcrumbs consensus_ta dare della emr fisher iso_c karcher knots linear lora_concat lora_prune_svd lora_svd magmax mats max model_stock multislerp nearswap nuslerp ram ram_plus regmean sce slerp sum task_arithmetic ties tsv_m wudi' -d 'ours, theirs, base or a merge method; default: list the conflicts'
 complete -c git-theta -n '__fish_seen_subcommand_from resolve' -s o -l option -x -d 'option of the method; may be repeated'
 complete -c git-theta -n '__fish_seen_subcommand_from resolve' -l tokens -d 'align rows of embeddings by the tokenizer.json of each side, unite these, and merge by METHOD or average'
+complete -c git-theta -n '__fish_seen_subcommand_from resolve' -l tokenizer-source -x -d '--tokens, but with the tokens of base, ours or theirs instead of those of all (union); rows of others are dropped'
 complete -c git-theta -n '__fish_seen_subcommand_from resolve' -a '(__fish_complete_path (commandline -ct))'
 complete -c git-theta -n __fish_use_subcommand -a stack -d 'Make a model of the layers of other versions: layers of several models stacked, or merged slice by slice'
 complete -c git-theta -n '__fish_seen_subcommand_from stack' -s h -l help -d 'explain the command'

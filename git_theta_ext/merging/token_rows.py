@@ -82,13 +82,17 @@ def aligned_rows(
     return [room.tobytes() for room, each in zip(result, rows, strict=True) if each is not None]
 
 
-def merged_spec(specs: Sequence[TensorSpec | None], sizes: Sequence[int], size: int) -> TensorSpec | None:
-    """Return the spec of a tensor with a row for each token of all sides; None if the tensors have no such rows.
+def merged_spec(
+    specs: Sequence[TensorSpec | None], sizes: Sequence[int], size: int, source: int | None = None
+) -> TensorSpec | None:
+    """Return the spec of a tensor with a row for each token of a vocabulary; None if the tensors have no such rows.
 
     Args:
         specs: Of the ancestor, or None, then of the sides.
         sizes: The sizes of their vocabularies.
         size: That of the merged vocabulary.
+        source: The place among the specs of the version whose vocabulary this is, which has its rows; None if it is
+            that of all sides.
     """
     present = [(spec, own) for spec, own in zip(specs, sizes, strict=True) if spec is not None]
     first = present[0][0]
@@ -99,6 +103,8 @@ def merged_spec(specs: Sequence[TensorSpec | None], sizes: Sequence[int], size: 
             return None
     if len({spec.shape for spec, _ in present}) == 1:  # then rows have changed, and not their number
         return None
+    if source is not None:
+        return specs[source]
     rows = max(size, *(spec.shape[0] for spec, _ in present))
     return TensorSpec(first.dtype, (rows, *first.shape[1:]))
 

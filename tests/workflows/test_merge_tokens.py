@@ -128,18 +128,81 @@ def test_a_side_without_a_tokenizer_is_refused_and_nothing_is_changed(repo: Repo
 
 def test_list_of_conflicts_names_the_command_that_aligns_tokens(repo: Repo) -> None:
     diverge(repo)
-    listed = repo.run("theta", "resolve", check=False).stdout
-    assert listed.endswith(f"to give rows to the same tokens first: git theta resolve --tokens {MODEL}\n")
+    assert repo.run("theta", "resolve", check=False).stdout.endswith(
+        f"to resolve rows that are other tokens on each side: git theta resolve --tokens {MODEL}\n"
+        f"to resolve the others, or take a side: git theta resolve --method ours|theirs|base {MODEL}\n"
+    )
     repo.git("theta", "resolve", "--method", "ours", MODEL, "lm_head.weight", "model.embed_tokens.weight")
     assert repo.run("theta", "resolve", check=False).returncode == 2, "no conflict is left"
 
 
-def test_versions_of_a_tokenizer_that_was_staged_in_a_cherry_pick_come_back_with_the_hint(repo: Repo) -> None:
+@pytest.mark.parametrize(
+    ("source", "expected", "dropped"),
+    [
+        ("base", [3.0, 3.0, 3.0], "dropped the rows of 3 tokens that base lacks: <ours>, <both> and <theirs>"),
+        ("ours", [3.0, 3.0, 3.0, 30.0, 11.0], "dropped the rows of 1 token that ours lacks: <theirs>"),
+        ("theirs", [3.0, 3.0, 3.0, 11.0, 20.0], "dropped the rows of 1 token that theirs lacks: <ours>"),
+    ],
+)
+def test_rows_of_tokens_that_the_source_of_the_tokenizer_lacks_are_dropped(
+    repo: Repo, source: str, expected: list[float], dropped: str
+) -> None:
+    diverge(repo)
+    commit = {"base": "main~1", "ours": "main", "theirs": "side"}[source]
+    done = repo.run("theta", "resolve", "--tokenizer-source", source, MODEL)
+    assert dropped in done.stdout.splitlines()
+    assert rows(repo, "model.embed_tokens.weight") == expected
+    assert rows(repo, "model.mlp.weight") == [4.0] * 6
+    assert repo.git("diff", "--cached", "--name-only", commit, "--", "tokenizer.json") == ""
+    assert json.loads((repo.path / "config.json").read_text())["vocab_size"] == len(expected)
+
+
+def test_an_unknown_source_of_the_tokenizer_is_refused_with_those_that_exist(repo: Repo) -> None:
+    diverge(repo)
+    done = repo.run("theta", "resolve", "--tokenizer-source", "main", MODEL, check=False)
+    assert (done.returncode, "the sources are union, base, ours, theirs" in done.stderr) == (2, True)
+
+
+def test_methods_are_offered_for_rows_that_are_the_same_tokens_on_both_sides(repo: Repo) -> None:
+    base = {"a": 1.0, "b": 2.0, "c": 3.0}
+    for branch, value in (("main", 1.0), ("side", 3.0), ("main", 5.0)):
+        if value > 1:
+            repo.git("switch", "--quiet", *(["--create"] if branch == "side" else []), branch)
+        write(repo, base if value == 1 else {**base, "<both>": value}, value)
+        repo.git("add", ".")
+        repo.git("commit", "--quiet", "--message", f"value {value}")
+    repo.run("merge", "side", check=False)
+    assert (
+        f"to give rows to the same tokens first: git theta resolve --tokens {MODEL}"
+        in repo.run("theta", "resolve", check=False).stdout
+    )
+
+
+@pytest.mark.parametrize("command", ["cherry-pick", "rebase", "revert"])
+def test_versions_of_a_tokenizer_that_is_staged_in_a_replay_are_those_of_its_commits(repo: Repo, command: str) -> None:
+    diverge(repo)
+    repo.git("merge", "--abort")
+    if command == "revert":  # of what both branches have; the later commit of ours adds another token
+        repo.git("reset", "--quiet", "--hard", "side")
+        write(repo, {"a": 1.0, "b": 4.0, "c": 3.0, "<both>": 12.0, "<theirs>": 20.0, "<ours>": 30.0}, 3.0)
+        repo.git("commit", "--quiet", "--all", "--message", "later")
+    repo.run(command, "side", check=False)
+    repo.git("checkout", "--quiet", "--ours", "tokenizer.json")
+    repo.git("add", "tokenizer.json")
+    repo.git("theta", "resolve", "--tokens", MODEL)
+    kept = {"cherry-pick": [30.0, 11.0, 20.0], "rebase": [12.0, 20.0, 30.0], "revert": [12.0, 20.0, 30.0]}[command]
+    if command == "rebase":  # both sides have <both>
+        kept[0] = 11.0
+    assert rows(repo, "model.embed_tokens.weight")[3:] == kept
+
+
+def test_a_replay_whose_commit_git_does_not_name_is_refused_with_what_brings_them_back(repo: Repo) -> None:
     diverge(repo)
     repo.git("merge", "--abort")
     repo.run("cherry-pick", "side", check=False)
     repo.git("checkout", "--quiet", "--ours", "tokenizer.json")
     repo.git("add", "tokenizer.json")
+    (repo.path / ".git" / "CHERRY_PICK_HEAD").unlink()
     done = repo.run("theta", "resolve", "--tokens", MODEL, check=False)
     assert "hint: git checkout --merge tokenizer.json" in done.stderr
     repo.git("checkout", "--quiet", "--merge", "tokenizer.json")

@@ -19,8 +19,11 @@ from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.chosen_conflicts import conflicted_units, sides_of
 from git_theta_ext.operations.merge.conflict_values import methods_for
 from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
+from git_theta_ext.operations.merge.merged_tokenizers import UNION
 from git_theta_ext.operations.merge.model_resolve import finish_models
-from git_theta_ext.operations.merge.token_alignment import align, can_align, write_tokenizer
+from git_theta_ext.operations.merge.token_alignment import align, can_align, must_align, write_tokenizer
+from git_theta_ext.records import replace
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     import argparse
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
+    from git_theta_ext.operations.merge.conflicted_model import ConflictedModel
+    from git_theta_ext.operations.merge.token_alignment import AlignedModel
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -70,6 +75,12 @@ def register(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="align rows of embeddings by the tokenizer.json of each side, unite these, and merge by METHOD or average",
     )
+    parser.add_argument(
+        "--tokenizer-source",
+        metavar="SOURCE",
+        help="--tokens, but with the tokens of base, ours or theirs instead of those of all (union); rows of others"
+        " are dropped",
+    )
     add_options(parser)
 
 
@@ -78,7 +89,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Resolve conflicts."""
     paths, patterns = _selected(workspace.repo, args.words)
     patterns = [*patterns, *args.patterns]
-    asked = args.method or (DEFAULT_METHOD if args.tokens else None)
+    source = args.tokenizer_source or (UNION if args.tokens else None)
+    asked = args.method or (None if source is None else DEFAULT_METHOD)
     method = choice(asked, _options(args.options), origin="command line") if asked else None
     left = 0
     data: list[dict[str, object]] = []
@@ -92,10 +104,11 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     paths = [*(path for path in paths if path not in done), *(path for model in models for path in model.conflicted)]
     for found in find_models(workspace, list(dict.fromkeys(paths))):
         conflicted = found
-        if args.tokens and method is not None:
-            aligned = align(workspace, conflicted)
+        if source is not None and method is not None:
+            aligned = align(workspace, conflicted, source)
             conflicted = aligned.model.resolved(workspace, method, list(map(glob.escape, aligned.names)))
             lines += [f"resolved {shown(path)}" for path in write_tokenizer(workspace, aligned)]
+            lines += _dropped_line(aligned, source)
         elif conflicted.manifest.conflicted and method is not None:
             conflicted = conflicted.resolved(workspace, method, patterns)
         data += map(_data, conflicted.chosen)
@@ -104,10 +117,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             left += 1
             lines += [f"{shown(conflicted.path)}:", *_conflict_lines(conflicted.manifest)]
             if method is None:
-                argument = workspace.repo.argument(conflicted.argument)
-                lines.append(f"to resolve them: {_resolve_command(conflicted.manifest)} {argument}")
-                if can_align(workspace.repo, conflicted.path, conflicted.manifest):
-                    lines.append(f"to give rows to the same tokens first: git theta resolve --tokens {argument}")
+                lines += _commands(workspace.repo, conflicted)
     data += [{"path": path, "layout": None, "conflicts": []} for path in sorted(done)]
     output.result({"checkpoints": data}, lines)
     return int(left > 0)
@@ -139,12 +149,36 @@ def _path_of(repo: Repository, word: str) -> str | None:
     return paths[0] if len(paths) == 1 else None
 
 
-def _resolve_command(manifest: Manifest) -> str:
-    """Return the command that resolves conflicts, with the methods that can resolve some of them."""
+def _dropped_line(aligned: AlignedModel, source: str) -> list[str]:
+    if not aligned.dropped:
+        return []
+    return [
+        f"dropped the rows of {plural(len(aligned.dropped), 'token')} that {source} lacks: {shortlist(aligned.dropped)}"
+    ]
+
+
+def _commands(repo: Repository, model: ConflictedModel) -> list[str]:
+    """Return what resolves the conflicts of a model."""
+    argument, manifest = repo.argument(model.argument), model.manifest
+    tokens = f"git theta resolve --tokens {argument}"
+    if names := must_align(repo, model):  # no method that merges rows by their numbers
+        rest = replace(manifest, conflicts=tuple(c for c in manifest.conflicts if c.name not in names))
+        return [
+            f"to resolve rows that are other tokens on each side: {tokens}",
+            f"to resolve the others, or take a side: {_resolve_command(manifest, methods_for(rest))} {argument}",
+        ]
+    lines = [f"to resolve them: {_resolve_command(manifest, methods_for(manifest))} {argument}"]
+    return (
+        [*lines, f"to give rows to the same tokens first: {tokens}"] if can_align(repo, model.path, manifest) else lines
+    )
+
+
+def _resolve_command(manifest: Manifest, methods: Sequence[str]) -> str:
+    """Return the command that resolves conflicts by taking a side or by one of some methods."""
     base, *sides = sides_of(manifest)
     if len(sides) > _MANY_SIDES:
         sides = [*sides[:2], "…", sides[-1]]
-    return f"git theta resolve --method {'|'.join([*sides, base, *methods_for(manifest)])}"
+    return f"git theta resolve --method {'|'.join([*sides, base, *methods])}"
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:

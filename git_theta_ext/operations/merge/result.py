@@ -57,19 +57,20 @@ def report(
         how = ", which the merge that is repeated resolved as the hint does" if before else ""
         reporter.warning(
             f"{path} has conflicts{how}",
-            " && ".join(before) or f"git theta resolve {argument}{_alignment(workspace, path, outcome, argument)}",
+            " && ".join(before) or _how_to_resolve(workspace, path, outcome, argument),
         )
 
 
-def _alignment(workspace: Workspace, path: str, outcome: Outcome, argument: str) -> str:
-    """Return the words of a hint that name what aligns rows of tokens, if some conflicts may be about these."""
+def _how_to_resolve(workspace: Workspace, path: str, outcome: Outcome, argument: str) -> str:
+    """Return the command for conflicts, after the one that aligns rows of tokens if some may be about these."""
+    command = f"git theta resolve {argument}"
     if not any(conflict.reason.code is ConflictCode.SHAPE for conflict in outcome.manifest.conflicts):
-        return ""
+        return command
     from git_theta_ext.operations.merge.token_alignment import can_align  # a driver starts without it
 
     if not can_align(workspace.repo, path, outcome.manifest):
-        return ""
-    return f" lists them; git theta resolve --tokens {argument} gives rows to the same tokens first"
+        return command
+    return f"git theta resolve --tokens {argument} gives rows to the same tokens; {command} lists the conflicts"
 
 
 def _resolutions(workspace: Workspace, commit: str, path: str, argument: str) -> list[str]:

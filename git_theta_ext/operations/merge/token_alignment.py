@@ -7,13 +7,13 @@ import posixpath
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.errors import RepositoryError, UsageError
+from git_theta_ext.errors import RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.objects import read_objects
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.git.revisions import find_object, head_of, merge_bases, merge_heads
+from git_theta_ext.git.revisions import find_object
 from git_theta_ext.merging.token_rows import aligned_rows, may_have_tokens, merged_spec, places_of
 from git_theta_ext.model.json_text import written_like
-from git_theta_ext.model.tokenizers import Tokenizer, united
+from git_theta_ext.operations.merge.merged_tokenizers import UNION, tokenizer_beside, vocabularies
 from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import dataclass, replace
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from git_theta_ext.model.conflicts import Conflict
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.model.tokenizers import Tokenizer
     from git_theta_ext.operations.merge.conflicted_model import ConflictedModel
+    from git_theta_ext.operations.merge.merged_tokenizers import Vocabularies
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
-_TOKENIZER = "tokenizer.json"
 _CONFIG = "config.json"
 _SIZE = "vocab_size"
 _OTHERS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
@@ -40,14 +41,15 @@ _OTHERS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.jso
 
 @dataclass(frozen=True)
 class AlignedModel:
-    """A model in conflict whose embeddings have a row for each token of the united tokenizer on every side.
+    """A model in conflict whose embeddings have a row for each token of the merged tokenizer on every side.
 
     Attributes:
         model: The model, whose conflicts on embeddings have values with these rows.
         names: The parameters that were aligned.
         path: Path of the tokenizer.
-        tokenizer: The united tokenizer.
+        tokenizer: The merged tokenizer.
         rows: The number of rows.
+        dropped: Tokens of sides that the tokenizer lacks, whose rows are left out.
     """
 
     model: ConflictedModel
@@ -55,6 +57,7 @@ class AlignedModel:
     path: str
     tokenizer: Tokenizer
     rows: int
+    dropped: tuple[str, ...] = ()
 
 
 def can_align(repo: Repository, path: str, manifest: Manifest) -> bool:
@@ -65,78 +68,86 @@ def can_align(repo: Repository, path: str, manifest: Manifest) -> bool:
         path: Path of the model.
         manifest: A manifest with conflicts.
     """
-    return any(map(_may_have_tokens, manifest.conflicts)) and find_object(repo, f"HEAD:{_beside(path)}") is not None
+    return (
+        any(map(_may_have_tokens, manifest.conflicts))
+        and find_object(repo, f"HEAD:{tokenizer_beside(path)}") is not None
+    )
 
 
-def align(workspace: Workspace, model: ConflictedModel) -> AlignedModel:
+def must_align(repo: Repository, model: ConflictedModel) -> tuple[str, ...]:
+    """Return the parameters that only ``align`` can merge, as tokenizers say that a row is another token on each side.
+
+    Args:
+        repo: The repository.
+        model: The model.
+    """
+    if not can_align(repo, model.path, model.manifest):
+        return ()
+    with suppress(ThetaError):  # without tokenizers to read, nothing is certain
+        found = vocabularies(repo, model.chosen[0].path)
+        return tuple(_specs(found, model.manifest)) if found.numbered_differently else ()
+    return ()
+
+
+def align(workspace: Workspace, model: ConflictedModel, source: str = UNION) -> AlignedModel:
     """Align the embeddings in conflict, and whatever else has a row for each token.
 
     Args:
         workspace: The repository and its store, to which the aligned values are written.
         model: The model.
+        source: Whose tokens the merged model has: ``union``, ``base``, or the name of a side.
 
     Raises:
-        UsageError: A side has no tokenizer, or no conflict is about rows of tokens.
+        UsageError: A side has no tokenizer, there is no such source, or no conflict is about rows of tokens.
         FormatError: A tokenizer cannot be read, or they cannot be united.
         MissingError: Values are neither here nor on a remote.
     """
-    path = _beside(model.path)
-    base, sides = _tokenizers(workspace.repo, path)
-    vocabularies = _Vocabularies(base, sides, united(sides[0], sides[1:]))
-    specs = {}
-    for conflict in model.manifest.conflicts:
-        if (spec := vocabularies.merged_spec(conflict)) is not None:
-            specs[conflict.name] = spec
+    found = vocabularies(workspace.repo, model.chosen[0].path, source)
+    specs = _specs(found, model.manifest)
     if not specs:
         raise UsageError("no conflict is about rows of tokens", hint="git theta resolve PATH lists the conflicts")
     chosen = [conflict for conflict in model.manifest.conflicts if conflict.name in specs]
     digests = {each.digest for conflict in chosen for each in conflict.candidates.values() if each is not None}
     ensure_digests(workspace, digests)
     results = Batches(workspace.store)
-    aligned = {each.name: vocabularies.aligned(each, specs[each.name], workspace.store, results) for each in chosen}
+    aligned = {each.name: _aligned(found, each, specs[each.name], workspace.store, results) for each in chosen}
     results.flush()
     # Without the content, no record says that the method merged the values of the sides as they were.
     files = tuple(replace(file, manifest=_with(file.manifest, aligned), content=None) for file in model.chosen)
     count = max(spec.shape[0] for spec in specs.values())
-    return AlignedModel(replace(model, chosen=files), tuple(specs), path, vocabularies.merged, count)
+    path = tokenizer_beside(model.path)
+    return AlignedModel(replace(model, chosen=files), tuple(specs), path, found.merged, count, tuple(found.dropped))
 
 
-@dataclass(frozen=True)
-class _Vocabularies:
-    """The tokenizers of the common ancestor, None if it has none, and of the sides, and their union."""
-
-    base: Tokenizer | None
-    sides: Sequence[Tokenizer]
-    merged: Tokenizer
-
-    @property
-    def _ids(self) -> list[Mapping[str, int]]:
-        return [{} if self.base is None else self.base.ids, *(side.ids for side in self.sides)]
-
-    def merged_spec(self, conflict: Conflict) -> TensorSpec | None:
-        """Return the spec of the merged tensor; None if the conflict is not about rows of tokens."""
-        if len(conflict.sides) != len(self.sides):
-            return None
-        sizes = [0 if self.base is None else self.base.size, *(side.size for side in self.sides)]
-        specs = [None if each is None else each.spec for each in (conflict.base, *conflict.sides)]
-        return merged_spec(specs, sizes, self.merged.size)
-
-    def aligned(self, conflict: Conflict, spec: TensorSpec, store: Store, results: Batches) -> Conflict:
-        """Return a conflict whose candidates have the rows of the merged tensor."""
-        candidates = (conflict.base, *conflict.sides)
-        specs = [None if each is None else each.spec for each in candidates]
-        values = [None if each is None else store.read(each.digest, each.spec) for each in candidates]
-        places = [
-            places_of(ids, 0 if own is None else own.shape[0], self.merged.ids, spec.shape[0])
-            for ids, own in zip(self._ids, specs, strict=True)
-        ]
-        made = [results.add(spec, data) for data in aligned_rows(values, specs, places)]
-        has_base = conflict.base is not None
-        return replace(conflict, base=made[0] if has_base else None, sides=tuple(made[has_base:]))
+def _specs(found: Vocabularies, manifest: Manifest) -> dict[str, TensorSpec]:
+    """Return the specs of the merged tensors whose rows are those of tokens."""
+    specs = {conflict.name: _merged_spec(found, conflict) for conflict in manifest.conflicts}
+    return {name: spec for name, spec in specs.items() if spec is not None}
 
 
-def _beside(path: str) -> str:
-    return posixpath.join(posixpath.dirname(path), _TOKENIZER)
+def _merged_spec(vocabularies: Vocabularies, conflict: Conflict) -> TensorSpec | None:
+    """Return the spec of the merged tensor; None if the conflict is not about rows of tokens."""
+    if len(conflict.sides) != len(vocabularies.sides):
+        return None
+    sizes = [0 if each is None else each.size for each in vocabularies.versions]
+    specs = [None if each is None else each.spec for each in (conflict.base, *conflict.sides)]
+    return merged_spec(specs, sizes, vocabularies.merged.size, vocabularies.source)
+
+
+def _aligned(
+    vocabularies: Vocabularies, conflict: Conflict, spec: TensorSpec, store: Store, results: Batches
+) -> Conflict:
+    """Return a conflict whose candidates have the rows of the merged tensor."""
+    candidates = (conflict.base, *conflict.sides)
+    specs = [None if each is None else each.spec for each in candidates]
+    values = [None if each is None else store.read(each.digest, each.spec) for each in candidates]
+    places = [
+        places_of(ids, 0 if own is None else own.shape[0], vocabularies.merged.ids, spec.shape[0])
+        for ids, own in zip(vocabularies.ids, specs, strict=True)
+    ]
+    made = [results.add(spec, data) for data in aligned_rows(values, specs, places)]
+    has_base = conflict.base is not None
+    return replace(conflict, base=made[0] if has_base else None, sides=tuple(made[has_base:]))
 
 
 def _may_have_tokens(conflict: Conflict) -> bool:
@@ -148,7 +159,7 @@ def _with(manifest: Manifest, conflicts: Mapping[str, Conflict]) -> Manifest:
 
 
 def write_tokenizer(workspace: Workspace, aligned: AlignedModel) -> list[str]:
-    """Write and stage the united tokenizer and the size of the vocabulary, and return their paths.
+    """Write and stage the merged tokenizer and the size of the vocabulary, and return their paths.
 
     Raises:
         StoreError: A file cannot be written.
@@ -174,37 +185,6 @@ def write_tokenizer(workspace: Workspace, aligned: AlignedModel) -> list[str]:
             f"tokens may also be listed in {shortlist(others)}, which are left as git merged them"
         )
     return list(contents)
-
-
-def _tokenizers(repo: Repository, path: str) -> tuple[Tokenizer | None, list[Tokenizer]]:
-    """Return the tokenizers of the ancestor, None if it has none, and of the sides."""
-    stages = unmerged(repo).get(path)
-    heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]
-    if stages is not None and len(heads) <= 2:  # noqa: PLR2004 - the index has two sides
-        oids = [stages.get(stage) for stage in (1, 2, 3)]
-    elif len(heads) > 1:
-        commits = [next(iter(merge_bases(repo, heads)), None), *heads]
-        entries = [None if commit is None else repo.entry(commit, path) for commit in commits]
-        oids = [None if entry is None else entry.oid for entry in entries]
-    else:
-        raise UsageError(
-            f"git does not say which versions of {repo.relative(path)} are merged",
-            hint=f"git checkout --merge {repo.argument(path)} brings them back if it was in conflict",
-        )
-    contents = dict(read_objects(repo, dict.fromkeys(oid for oid in oids if oid is not None)))
-    names = ["the common ancestor", "ours", *(f"theirs{n}" for n in range(1, len(oids) - 1))]
-    found = [
-        None if oid is None else Tokenizer.parse(contents[oid], f"{repo.relative(path)} of {name}")
-        for oid, name in zip(oids, names, strict=True)
-    ]
-    sides = [tokenizer for tokenizer in found[1:] if tokenizer is not None]
-    if len(sides) < len(found) - 1:
-        without = [name for name, tokenizer in zip(names[1:], found[1:], strict=True) if tokenizer is None]
-        raise UsageError(
-            f"not every side has {repo.relative(path)}: {shortlist(without)} has none",
-            hint=f"git log --all -- {repo.argument(path)} finds it; commit it on that side, and merge again",
-        )
-    return found[0], sides
 
 
 def _sized(repo: Repository, path: str, rows: int) -> bytes | None:
