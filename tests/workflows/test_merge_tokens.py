@@ -139,7 +139,7 @@ def test_list_of_conflicts_names_the_command_that_aligns_tokens(repo: Repo) -> N
 @pytest.mark.parametrize(
     ("source", "expected", "dropped"),
     [
-        ("base", [3.0, 3.0, 3.0], "dropped the rows of 3 tokens that base lacks: <ours>, <both> and <theirs>"),
+        ("base", [3.0, 3.0, 3.0], "dropped the rows of 3 tokens that base lacks: <ours>, <both>, <theirs>"),
         ("ours", [3.0, 3.0, 3.0, 30.0, 11.0], "dropped the rows of 1 token that ours lacks: <theirs>"),
         ("theirs", [3.0, 3.0, 3.0, 11.0, 20.0], "dropped the rows of 1 token that theirs lacks: <ours>"),
     ],
