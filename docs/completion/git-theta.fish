@@ -274,6 +274,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from resolve' -s m -l method -x
 complete -c git-theta -n '__fish_seen_subcommand_from resolve' -s o -l option -x -d 'option of the method; may be repeated'
 complete -c git-theta -n '__fish_seen_subcommand_from resolve' -l tokens -d 'align rows of embeddings by the tokenizer.json of each side, unite these, and merge by METHOD or average'
 complete -c git-theta -n '__fish_seen_subcommand_from resolve' -l tokenizer-source -x -d '--tokens, but with the tokens of base, ours or theirs instead of those of all (union); rows of others are dropped'
+complete -c git-theta -n '__fish_seen_subcommand_from resolve' -l renamed-to -x -a '(__git_theta_versions)' -d 'PATH, which one side changed, was renamed to NEW by the other side: merge both as NEW'
 complete -c git-theta -n '__fish_seen_subcommand_from resolve' -a '(__fish_complete_path (commandline -ct))'
 complete -c git-theta -n __fish_use_subcommand -a stack -d 'Make a model of the layers of other versions: layers of several models stacked, or merged slice by slice'
 complete -c git-theta -n '__fish_seen_subcommand_from stack' -s h -l help -d 'explain the command'

@@ -7,6 +7,7 @@ name no file are names or patterns of parameters.
 from __future__ import annotations
 
 import glob
+import os
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
@@ -21,6 +22,7 @@ from git_theta_ext.operations.merge.conflict_values import methods_for
 from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.merged_tokenizers import UNION
 from git_theta_ext.operations.merge.model_resolve import finish_models
+from git_theta_ext.operations.merge.renamed import merge_renamed, renames
 from git_theta_ext.operations.merge.token_alignment import align, can_align, must_align, write_tokenizer
 from git_theta_ext.records import replace
 from git_theta_ext.util.text import shortlist
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.operations.merge.conflicted_checkpoint import ConflictedCheckpoint
     from git_theta_ext.operations.merge.conflicted_model import ConflictedModel
+    from git_theta_ext.operations.merge.model_resolve import FinishedModel
     from git_theta_ext.operations.merge.token_alignment import AlignedModel
     from git_theta_ext.operations.workspace import Workspace
 
@@ -81,13 +84,22 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="--tokens, but with the tokens of base, ours or theirs instead of those of all (union); rows of others"
         " are dropped",
     )
+    parser.add_argument(
+        "--renamed-to",
+        metavar="NEW",
+        help="PATH, which one side changed, was renamed to NEW by the other side: merge both as NEW",
+    )
     add_options(parser)
 
 
 @in_workspace
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Resolve conflicts."""
-    paths, patterns = _selected(workspace.repo, args.words)
+    renamed = [] if args.renamed_to is None else _merge_renamed(workspace, args.words, args.renamed_to)
+    if args.renamed_to is None:
+        paths, patterns = _selected(workspace.repo, args.words)
+    else:
+        paths, patterns = [path for model in renamed for path in model.conflicted], []
     patterns = [*patterns, *args.patterns]
     source = args.tokenizer_source or (UNION if args.tokens else None)
     asked = args.method or (None if source is None else DEFAULT_METHOD)
@@ -96,7 +108,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     data: list[dict[str, object]] = []
     lines: list[str] = []
     shown = workspace.repo.relative
-    models = finish_models(workspace, paths)
+    models = [*renamed, *finish_models(workspace, paths)]
     for model in models:
         lines += [f"resolved {shown(path)}" for path in model.resolved]
         lines += [f"removed {shown(path)}" for path in model.removed]
@@ -121,6 +133,15 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     data += [{"path": path, "layout": None, "conflicts": []} for path in sorted(done)]
     output.result({"checkpoints": data}, lines)
     return int(left > 0)
+
+
+def _merge_renamed(workspace: Workspace, words: Sequence[str], new: str) -> list[FinishedModel]:
+    """Merge the checkpoints at a path, or below a directory, that one side renamed."""
+    repo = workspace.repo
+    if len(words) != 1:
+        raise UsageError("--renamed-to takes one path in conflict", hint="git theta resolve --renamed-to NEW OLD")
+    before, after = (os.path.normpath(repo.prefix + word) for word in (words[0], new))
+    return [merge_renamed(workspace, *pair) for pair in renames(repo, before, after).items()]
 
 
 def _selected(repo: Repository, words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -49,7 +49,10 @@ EXAMPLE = "git theta status models/"
 
 _LISTS = (
     ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
-    ("one_sided", "Deleted by one side, or renamed (git add PATH keeps it, git rm PATH deletes it):"),
+    (
+        "one_sided",
+        "Deleted by one side, or renamed (git theta resolve PATH finds out; git add PATH keeps it, git rm PATH deletes):",
+    ),
     ("pending", "Pending, still manifests (git theta checkout):"),
     (
         "not_fetched",

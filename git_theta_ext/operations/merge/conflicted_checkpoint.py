@@ -28,6 +28,7 @@ from git_theta_ext.operations.merge.conflicted_files import together
 from git_theta_ext.operations.merge.index_resolution import update_index
 from git_theta_ext.operations.merge.inputs import adapter_files, config_in_worktree, fetch_values, gather_resolution
 from git_theta_ext.operations.merge.record import note_step
+from git_theta_ext.operations.merge.renamed import command_for, renamed_to
 from git_theta_ext.operations.merge.resolve import resolve_together, skeletons_to_read, values_to_read
 from git_theta_ext.operations.staging.stage import Staged, stage_manifests
 from git_theta_ext.operations.sync.fetch import ensure_digests, ensure_local
@@ -102,6 +103,11 @@ def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
     sides = [manifests.get(stages.get(stage, "")) for stage in (1, 2, 3)]
     if len({2, 3} & set(stages)) == 1:
         deleter = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
+        if (new := renamed_to(repo, path)) is not None:
+            raise UsageError(
+                f"{repo.relative(path)} was renamed to {repo.relative(new)} {deleter}, and both changed it",
+                hint=command_for(repo, path, new),
+            )
         raise UsageError(
             f"{repo.relative(path)} was deleted or renamed {deleter}: decide whether to keep the file",
             hint=f"git add {repo.argument(path)} keeps it, git rm {repo.argument(path)} deletes it",

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
 
+_STOPPED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD")
+"""Files in ``$GIT_DIR`` while a merge or a replay is stopped by conflicts."""
+
 
 def warn_of_models(workspace: Workspace, written: Iterable[str], *, merges: bool) -> None:
-    """Report models of several files that git did not merge as one. Nothing is imported for checkpoints of one file.
+    """Report models that git did not merge as one: those of several files, and renamed ones.
+
+    Nothing is imported for checkpoints of one file, unless an operation of git is in progress.
 
     Args:
         workspace: The repository and its store.
@@ -25,6 +30,11 @@ def warn_of_models(workspace: Workspace, written: Iterable[str], *, merges: bool
     Raises:
         ThetaError: A version is broken, or git cannot read a commit.
     """
+    written = list(written)
+    if written and any((workspace.repo.git_dir / name).exists() for name in _STOPPED):
+        from git_theta_ext.operations.merge.renamed import warn_of_renamed
+
+        warn_of_renamed(workspace)
     shards = [path for path in written if model_name(path) != path]
     if not shards:
         return
