@@ -42,13 +42,16 @@ class Index:
         path: Path of the database. If it cannot be written, the index is in memory and rebuilt for each process. If it
             is damaged or has another version, it is replaced by an empty one.
         warn: Called with a message if the database was damaged.
+        own: Root of the store that the database is in. It is recorded as empty, so that a repository which is moved or
+            copied keeps its verdicts.
 
     Attributes:
         renewed: How often a damaged database was replaced by an empty one.
     """
 
-    def __init__(self, path: Path, warn: Callable[[str], None] = no_warning) -> None:
+    def __init__(self, path: Path, warn: Callable[[str], None] = no_warning, own: str = "") -> None:
         self.renewed = 0
+        self._own = own
         self._path = path
         self._warn = warn
         self._lock = threading.RLock()
@@ -60,7 +63,7 @@ class Index:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                return prepare(self._connect_file())
+                return self._with_own_root(prepare(self._connect_file()))
             except OtherVersionError:
                 self._discard()
             except sqlite3.Error as error:
@@ -70,6 +73,26 @@ class Index:
             return prepare(self._connect_file())
         except (sqlite3.Error, OSError):  # read-only, no space, or locked for too long: do without the file
             return prepare(self._connect(":memory:"))
+
+    def _with_own_root(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """Record as empty what earlier versions recorded by the path of the store, as in every place but this one."""
+        own = as_text(self._own)
+        if own and db.execute("SELECT EXISTS (SELECT 1 FROM packs WHERE root = ?)", (own,)).fetchone()[0]:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("UPDATE OR IGNORE packs SET root = '' WHERE root = ?", (own,))
+            db.execute("DELETE FROM blobs WHERE pack IN (SELECT id FROM packs WHERE root = ?)", (own,))
+            db.execute("DELETE FROM packs WHERE root = ?", (own,))  # what a process of each version recorded
+            db.execute("COMMIT")
+        return db
+
+    def key(self, root: str) -> str | bytes:
+        """Return how the tables name the root of a store."""
+        return "" if root == self._own else as_text(root)
+
+    def _root(self, key: str | bytes) -> str:
+        if not key:
+            return self._own
+        return key if isinstance(key, str) else os.fsdecode(key)
 
     def _connect_file(self) -> sqlite3.Connection:
         # SQLite creates a file that only its owner may write, whatever the umask is.
@@ -142,7 +165,7 @@ class Index:
             before = self._known_at
             with self.transaction() as db:
                 alone = before is not None and db.execute("PRAGMA data_version").fetchone()[0] == before[0]
-                self._insert(db, (as_text(root), name), rows, loose=loose, verified=verified)
+                self._insert(db, (self.key(root), name), rows, loose=loose, verified=verified)
             if before is not None and alone and self._known_at is before:
                 self._add_known(root, name, entries, verified=verified)
                 self._known_at = before[0], self._db.total_changes
@@ -170,7 +193,7 @@ class Index:
 
     def drop_pack(self, root: str, name: str) -> None:
         """Remove a pack, but remember that it was verified: the same bytes may come back from a remote."""
-        key = as_text(root), name
+        key = self.key(root), name
         with self.transaction() as db:
             sound = "NOT EXISTS (SELECT 1 FROM blobs WHERE pack = id AND verdict <> 1)"
             query = f"INSERT OR IGNORE INTO sound_packs SELECT name FROM packs WHERE root = ? AND name = ? AND {sound}"  # noqa: S608 - ours
@@ -180,11 +203,11 @@ class Index:
 
     def packs(self) -> set[tuple[str, str]]:
         """Return root and name of every recorded pack."""
-        return {(_path(root), name) for root, name in self.rows("SELECT root, name FROM packs")}
+        return {(self._root(root), name) for root, name in self.rows("SELECT root, name FROM packs")}
 
     def pack_names(self, root: str) -> list[str]:
         """Return the names of the packs of a store, in the order in which they were recorded."""
-        return [name for (name,) in self.rows("SELECT name FROM packs WHERE root = ? ORDER BY id", (as_text(root),))]
+        return [name for (name,) in self.rows("SELECT name FROM packs WHERE root = ? ORDER BY id", (self.key(root),))]
 
     def locations(self, digests: Iterable[Digest]) -> Locations:
         """Return all locations of some digests, including bad ones. Digests without locations are left out.
@@ -199,7 +222,7 @@ class Index:
                 batch = todo[start : start + _BATCH]
                 query = f"{_LOCATIONS} WHERE digest IN ({','.join('?' * len(batch))})"
                 known.update(dict.fromkeys(batch, ()))
-                known.update(_grouped(self.rows(query, list(map(bytes.fromhex, batch)))))
+                known.update(_grouped(self.rows(query, list(map(bytes.fromhex, batch))), self._root))
             return {digest: known[digest] for digest in wanted if known[digest]}
 
     def _unchanged(self) -> Locations:
@@ -213,22 +236,22 @@ class Index:
 
     def all_locations(self) -> Locations:
         """Return the locations of all digests, including bad ones."""
-        return _grouped(self.rows(_LOCATIONS))
+        return _grouped(self.rows(_LOCATIONS), self._root)
 
     def loose(self, root: str) -> set[str]:
         """Return the names of packs that recoding may still make smaller."""
-        return {name for (name,) in self.rows("SELECT name FROM packs WHERE loose AND root = ?", (as_text(root),))}
+        return {name for (name,) in self.rows("SELECT name FROM packs WHERE loose AND root = ?", (self.key(root),))}
 
     def loose_bytes(self, root: str) -> int:
         """Return the stored bytes of packs that recoding may still make smaller."""
         query = "SELECT SUM(stored) FROM blobs JOIN packs ON pack = id WHERE loose AND root = ?"
-        return sum(nbytes or 0 for (nbytes,) in self.rows(query, (as_text(root),)))
+        return sum(nbytes or 0 for (nbytes,) in self.rows(query, (self.key(root),)))
 
     def mark_recoded(self, root: str, names: Iterable[str]) -> None:
         """Record that recoding has processed some packs."""
         with self.transaction() as db:
             query = "UPDATE packs SET loose = 0 WHERE root = ? AND name = ?"
-            db.executemany(query, ((as_text(root), name) for name in names))
+            db.executemany(query, ((self.key(root), name) for name in names))
 
     def compact(self) -> None:
         """Reclaim the space of removed records, unless another process uses the database or the disk is nearly full."""
@@ -261,11 +284,9 @@ def as_text(path: str) -> str | bytes:
     return path
 
 
-def _path(text: str | bytes) -> str:
-    return text if isinstance(text, str) else os.fsdecode(text)
-
-
-def _grouped(rows: Iterable[tuple[bytes, str | bytes, str, int, int, bytes, int]]) -> Locations:
+def _grouped(
+    rows: Iterable[tuple[bytes, str | bytes, str, int, int, bytes, int]], root_of: Callable[[str | bytes], str]
+) -> Locations:
     """Return the locations of each digest, given the rows of ``_LOCATIONS``.
 
     There are many rows of each pack. They share the texts that name it, which are hashed and compared often.
@@ -276,7 +297,7 @@ def _grouped(rows: Iterable[tuple[bytes, str | bytes, str, int, int, bytes, int]
     verdicts, unknown, make = _VERDICTS, Verdict.UNKNOWN, tuple.__new__
     for digest, root, name, entry, stored, raw, verdict in rows:
         if root not in roots:
-            roots[root] = _path(root)
+            roots[root] = root_of(root)
         bases = tuple([raw[at : at + 32].hex() for at in range(0, len(raw), 32)]) if raw else ()
         fields = roots[root], names.setdefault(name, name), entry, stored, bases, verdicts.get(verdict, unknown)
         location = make(Location, fields)  # which takes half as long as calling the class

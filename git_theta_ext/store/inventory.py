@@ -44,7 +44,7 @@ class Inventory:
     def __init__(self, root: Path, alternates: Sequence[Path] = (), warn: Callable[[str], None] = no_warning) -> None:
         self.root = root
         self.warn = warn
-        self.index = Index(root / "index.sqlite3", warn)
+        self.index = Index(root / "index.sqlite3", warn, str(root))
         self.verdicts = Verdicts(self.index)
         self.reader = PackReader()
         self._roots = {str(path): path for path in (root, *alternates)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.store.index import as_text
 from git_theta_ext.store.locations import Verdict, only
 
 if TYPE_CHECKING:
@@ -36,7 +35,10 @@ class Verdicts:
         """
         pack = "SELECT id FROM packs WHERE root = ? AND name = ?"
         query = f"UPDATE blobs SET verdict = ? WHERE digest = ? AND pack = ({pack})"  # noqa: S608 - ours
-        rows = [(verdict, bytes.fromhex(digest), as_text(location.root), location.pack) for digest, location in copies]
+        rows = [
+            (verdict, bytes.fromhex(digest), self._index.key(location.root), location.pack)
+            for digest, location in copies
+        ]
         with self._index.transaction() as db:
             db.executemany(query, rows)
 
@@ -48,7 +50,7 @@ class Verdicts:
         """
         pack = "SELECT id FROM packs WHERE root = ? AND name = ?"
         with self._index.transaction() as db:
-            db.execute(f"UPDATE blobs SET verdict = 0 WHERE pack = ({pack})", (as_text(root), name))  # noqa: S608 - ours
+            db.execute(f"UPDATE blobs SET verdict = 0 WHERE pack = ({pack})", (self._index.key(root), name))  # noqa: S608 - ours
 
     def any_unknown(self) -> bool:
         """Return whether any entry was not decoded yet."""
@@ -99,7 +101,7 @@ class Verdicts:
             WHERE verdict <> 1 AND verdict = 2 AND root = ?
             AND NOT EXISTS (SELECT 1 FROM bad_entries AS bad WHERE bad.name = packs.name AND bad.digest = blobs.digest)
         """
-        return {name for (name,) in self._index.rows(query, (as_text(root),))}
+        return {name for (name,) in self._index.rows(query, (self._index.key(root),))}
 
     def bad_here(self) -> Locations:
         """Return the bad locations in the index."""

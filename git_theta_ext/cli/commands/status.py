@@ -51,7 +51,7 @@ _LISTS = (
     ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
     (
         "one_sided",
-        "Deleted or renamed by one side (git theta resolve PATH finds out; git add PATH keeps it, git rm PATH deletes it):",
+        "Deleted or renamed by one side (git theta resolve PATH; git add PATH keeps it, git rm PATH deletes it):",
     ),
     ("pending", "Pending, still manifests (git theta checkout):"),
     (

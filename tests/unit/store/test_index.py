@@ -292,3 +292,27 @@ def test_a_process_that_makes_the_database_just_now_is_waited_for(tmp_path, monk
     assert len(waits) == 1
     with contextlib.closing(Index(tmp_path / "index.sqlite3")) as index:
         assert set(index.locations([A])) == {A}
+
+
+def test_the_verdicts_of_a_store_follow_it_to_another_place(tmp_path):
+    path = tmp_path / "index.sqlite3"
+    with contextlib.closing(Index(path, own="/before/theta")) as index:
+        index.add_pack("/before/theta", "p", [entry(A)], loose=False, verified=True)
+        index.add_pack("/alternate", "q", [entry(B)], loose=False, verified=True)
+    with contextlib.closing(Index(path, own="/after/theta")) as index:
+        assert index.packs() == {("/after/theta", "p"), ("/alternate", "q")}
+        assert index.locations([A]) == {A: (Location("/after/theta", "p", 0, 8, (), Verdict.SOUND),)}
+
+
+def test_what_earlier_versions_recorded_by_the_path_of_the_store_is_kept(tmp_path):
+    path = tmp_path / "index.sqlite3"
+    with contextlib.closing(Index(path)) as earlier:
+        earlier.add_pack("/s/theta", "p", [entry(A)], loose=False, verified=True)
+        earlier.add_pack("/s/theta", "q", [entry(B)], loose=False, verified=True)
+    with contextlib.closing(Index(path, own="/s/theta")) as index:
+        assert index.locations([A, B]).keys() == {A, B}
+        index.drop_pack("/s/theta", "q")
+    with contextlib.closing(Index(path)) as earlier:  # another process of it goes on
+        earlier.add_pack("/s/theta", "p", [entry(A)], loose=False)
+    with contextlib.closing(Index(path, own="/s/theta")) as index:
+        assert index.all_locations() == {A: (Location("/s/theta", "p", 0, 8, (), Verdict.SOUND),)}
