@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
+import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -164,6 +167,54 @@ def test_a_killed_search_goes_on(with_history: WithHistory, tmp_path: Path) -> N
     assert [row["known"] for row in found["candidates"]] == [True, False, False, False, False]
     assert searches.repo.read() == tensors(50), "ties with lambda 0.25 of 200"
     assert not list((searches.repo.path / ".git/theta/tmp").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_search_that_is_ended_ends_its_evaluations(pair: Searches, tmp_path: Path, number: int) -> None:
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    code = "import os, time; open(os.environ['STARTED'], 'w').write(str(os.getpid())); time.sleep(300)"
+    pair.command = shlex.join([sys.executable, "-I", "-S", "-c", code]) + " {checkpoint}"
+    words = ["git-theta", *pair.words(TWO, "one", "three")[1:]]
+    search = subprocess.Popen(
+        words,
+        cwd=pair.repo.path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "STARTED": str(started)},
+    )
+    evaluation = int(started.read_text())
+    search.send_signal(number)
+    assert search.wait(60) == 128 + number
+    with pytest.raises(ProcessLookupError):  # the search has waited for it
+        os.kill(evaluation, 0)
+    assert not list((pair.repo.path / ".git/theta/tmp").iterdir())
+
+
+NVIDIA_SMI = """#!/bin/sh
+case "$*" in
+*loop*) echo "0, 600"; echo "1, 1000"; touch "$MEASURED"; exec sleep 300 ;;
+*) echo "0, 1000"; echo "1, 1000" ;;
+esac
+"""
+
+
+def test_no_more_evaluations_run_than_fit_in_the_memory_of_a_gpu(pair: Searches, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(NVIDIA_SMI)
+    program.chmod(0o755)
+    env = {
+        **os.environ,
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+        "MEASURED": str(tmp_path / "measured"),
+    }
+    wait = 'while [ ! -e "$MEASURED" ]; do sleep 0.01; done; exec "$@"'
+    pair.command = f"sh -c {shlex.quote(wait)} sh {pair.command}"
+    words = [word for word in pair.words(TWO, "--jobs", "4", "one", "three") if word != "--json"]
+    done = pair.repo.run(*words, env=env)
+    said = "an evaluation takes 419 MB of memory of a GPU, and 1.05 GB are available: at most 2 run at the same time"
+    assert said in done.stderr
 
 
 def test_failures_are_recorded_and_the_search_goes_on(with_history: WithHistory, tmp_path: Path) -> None:

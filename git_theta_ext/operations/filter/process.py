@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
 from shlex import quote
@@ -33,6 +32,7 @@ from git_theta_ext.protocol.filter import (
     Request,
     Welcome,
 )
+from git_theta_ext.util.signals import unwinding_signals
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -278,17 +278,12 @@ def main(reporter: Reporter) -> int:
     Args:
         reporter: Receives notes, warnings and errors for the user.
     """
-
-    # Git ends filters with SIGTERM if it fails, and closing a terminal ends them with SIGHUP. Unwinding removes
-    # unfinished files, and records finished ones in the index.
-    def stop(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
     close_inherited()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
     try:
-        return FilterProcess(reporter).run()
+        # Git ends filters with SIGTERM if it fails, and closing a terminal ends them with SIGHUP. Unwinding removes
+        # unfinished files, and records finished ones in the index.
+        with unwinding_signals():
+            return FilterProcess(reporter).run()
     except ProtocolError as error:
         reporter.error(error)
         return error.exit_code

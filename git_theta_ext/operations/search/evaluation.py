@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import IO, TYPE_CHECKING, Any
 
 from git_theta_ext.model.bounded_json import read_json
@@ -54,6 +55,7 @@ class Evaluation:
     key: str = "score"
     timeout: float | None = None
     _running: set[int] = field(default_factory=set, compare=False)
+    _stopped: Event = field(default_factory=Event, compare=False)
 
     def identity(self) -> Mapping[str, Any]:
         """Return what a score depends on besides the candidate: the command, and the script that it runs.
@@ -84,6 +86,8 @@ class Evaluation:
             except OSError as error:
                 return Evaluated(None, f"cannot start {words[0]}: {error.strerror}")
             self._running.add(process.pid)
+            if self._stopped.is_set():  # while it was started
+                _end(process.pid)
             try:
                 code = process.wait(self.timeout)
             except subprocess.TimeoutExpired:
@@ -101,7 +105,8 @@ class Evaluation:
             return Evaluated(score, wrong, seconds)
 
     def stop(self) -> None:
-        """End all commands that are running."""
+        """End all commands that are running, and those that are about to."""
+        self._stopped.set()
         for process in list(self._running):
             _end(process)
 

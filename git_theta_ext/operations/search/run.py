@@ -9,6 +9,7 @@ from git_theta_ext.merging.search.strategies import candidates
 from git_theta_ext.operations.search.scores import Scores
 from git_theta_ext.operations.search.trials import Evaluations, Tried
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.signals import unwinding_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +54,7 @@ def search(workspace: Workspace, request: Request) -> SearchResult:
     scores = Scores(workspace.repo.git_dir / "theta" / "search" / "scores.jsonl", fresh=request.fresh)
     tried: dict[Candidate, Tried] = {}
     with (
+        unwinding_signals(),  # otherwise evaluations would run on
         workspace.reporter.progress("candidates", counted=True) as advance,
         Evaluations(workspace, request, scores) as run,
     ):

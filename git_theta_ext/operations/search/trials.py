@@ -15,6 +15,7 @@ from git_theta_ext.merging.planning.plan import conflicts
 from git_theta_ext.operations.merge.branches import merge_of_branches
 from git_theta_ext.operations.merge.trial import trials_of
 from git_theta_ext.operations.search.evaluation import Evaluated
+from git_theta_ext.operations.search.gpu_memory import free_memory, measured_use
 from git_theta_ext.operations.search.target import write_model
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import reporting_os_errors
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.search.space import Candidate
     from git_theta_ext.operations.merge.branches import BranchMerge
+    from git_theta_ext.operations.search.gpu_memory import GpuUse
     from git_theta_ext.operations.search.request import Request
     from git_theta_ext.operations.search.scores import Scores
     from git_theta_ext.operations.workspace import Workspace
@@ -58,6 +60,7 @@ class Evaluations:
         self._request = request
         self._scores = scores
         self._merges: dict[tuple[str, ...], BranchMerge] = {}
+        self._gpu_use: GpuUse | None = None
         self._executor = ThreadPoolExecutor(request.jobs)
 
     def __enter__(self) -> Self:
@@ -70,7 +73,19 @@ class Evaluations:
 
     def batch(self, batch: Sequence[Candidate], advance: Callable[[int], None]) -> dict[Candidate, Tried]:
         """Evaluate candidates, and return their results in the same order."""
-        slots = BoundedSemaphore(self._allowed())
+        results: dict[Candidate, Tried] = {}
+        first = next((one for one in batch if self._scores.get(self._request.digest(one)) is None), None)
+        if self._request.jobs > 1 and self._gpu_use is None and first is not None and free_memory():
+            with measured_use() as self._gpu_use:  # of one evaluation by itself
+                results = self._evaluate([first], advance, 1)
+        rest = [candidate for candidate in batch if candidate not in results]
+        results |= self._evaluate(rest, advance, self._allowed())
+        return {candidate: results[candidate] for candidate in batch}
+
+    def _evaluate(
+        self, batch: Sequence[Candidate], advance: Callable[[int], None], jobs: int
+    ) -> dict[Candidate, Tried]:
+        slots = BoundedSemaphore(jobs)
         running: dict[Candidate, Future[Tried]] = {}
 
         def done(_: Future[Tried]) -> None:
@@ -137,13 +152,20 @@ class Evaluations:
 
     def _allowed(self) -> int:
         """Return how many evaluations may run at the same time, judging by the memory that the earlier ones took."""
+        jobs = self._request.jobs
+        if jobs == 1:
+            return 1
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _KIB
         available = _available_memory()
-        if available is None or self._request.jobs * peak <= available:
-            return self._request.jobs
-        allowed = max(1, available // peak)
+        bounds = [] if available is None or not peak else [(available // peak, peak, available, "memory")]
+        if self._gpu_use is not None and (gpu := self._gpu_use.allowed()) is not None:
+            bounds.append((*gpu, "memory of a GPU"))
+        allowed, taken, free, kind = min(bounds, default=(jobs, 0, 0, ""))
+        if allowed >= jobs:
+            return jobs
+        allowed = max(1, allowed)
         self._workspace.reporter.note(
-            f"an evaluation takes {human_bytes(peak)} of memory, and {human_bytes(available)} are available: at most"
+            f"an evaluation takes {human_bytes(taken)} of {kind}, and {human_bytes(free)} are available: at most"
             f" {allowed} run at the same time"
         )
         return allowed
