@@ -21,13 +21,13 @@ from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.process import FINISHED_LATER, MERGE_OPTIONS
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.git.revisions import commit_id, head_of
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.operations.merge.merged_trees import MergedTrees
 from git_theta_ext.operations.merge.model_resolve import finish_divided, finish_models
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.strategy import CANNOT, CONFLICTS, MERGED, run
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.records import dataclass, field
 

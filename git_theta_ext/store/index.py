@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from git_theta_ext.errors import StoreError
 from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
-from git_theta_ext.store.index_schema import BUSY_SECONDS, prepare
+from git_theta_ext.store.index_schema import BUSY_SECONDS, as_text, prepare, with_own_root
 from git_theta_ext.store.locations import Location, Verdict
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Index:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                return self._with_own_root(prepare(self._connect_file()))
+                return with_own_root(prepare(self._connect_file()), as_text(self._own))
             except OtherVersionError:
                 self._discard()
             except sqlite3.Error as error:
@@ -73,17 +73,6 @@ class Index:
             return prepare(self._connect_file())
         except (sqlite3.Error, OSError):  # read-only, no space, or locked for too long: do without the file
             return prepare(self._connect(":memory:"))
-
-    def _with_own_root(self, db: sqlite3.Connection) -> sqlite3.Connection:
-        """Record as empty what earlier versions recorded by the path of the store, as in every place but this one."""
-        own = as_text(self._own)
-        if own and db.execute("SELECT EXISTS (SELECT 1 FROM packs WHERE root = ?)", (own,)).fetchone()[0]:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("UPDATE OR IGNORE packs SET root = '' WHERE root = ?", (own,))
-            db.execute("DELETE FROM blobs WHERE pack IN (SELECT id FROM packs WHERE root = ?)", (own,))
-            db.execute("DELETE FROM packs WHERE root = ?", (own,))  # what a process of each version recorded
-            db.execute("COMMIT")
-        return db
 
     def key(self, root: str) -> str | bytes:
         """Return how the tables name the root of a store."""
@@ -273,15 +262,6 @@ class Index:
         """Close the database."""
         with self._lock:
             self._db.close()
-
-
-def as_text(path: str) -> str | bytes:
-    """Return a path as text, or as bytes if it is not valid UTF-8, which SQLite needs for text."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-    return path
 
 
 def _grouped(

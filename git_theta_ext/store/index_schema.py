@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 
@@ -47,6 +48,34 @@ def prepare(db: sqlite3.Connection) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def with_own_root(db: sqlite3.Connection, own: str | bytes) -> sqlite3.Connection:
+    """Record as empty the root of the store that the database is in; earlier versions recorded its path.
+
+    Args:
+        db: The database.
+        own: The path of the store; empty if the database belongs to none.
+
+    Returns:
+        The database.
+    """
+    if own and db.execute("SELECT EXISTS (SELECT 1 FROM packs WHERE root = ?)", (own,)).fetchone()[0]:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("UPDATE OR IGNORE packs SET root = '' WHERE root = ?", (own,))
+        db.execute("DELETE FROM blobs WHERE pack IN (SELECT id FROM packs WHERE root = ?)", (own,))
+        db.execute("DELETE FROM packs WHERE root = ?", (own,))  # what a process of each version recorded
+        db.execute("COMMIT")
+    return db
+
+
+def as_text(path: str) -> str | bytes:
+    """Return a path as text, or as bytes if it is not valid UTF-8, which SQLite needs for text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

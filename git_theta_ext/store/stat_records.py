@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from git_theta_ext.store.index import as_text
+from git_theta_ext.store.index_schema import as_text
 
 if TYPE_CHECKING:
     from git_theta_ext.store.index import Index

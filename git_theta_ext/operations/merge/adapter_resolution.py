@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.merging.planning.adapter_config import canonical, read_object, taken_config
 from git_theta_ext.merging.planning.adapter_meaning import differing_meaning
 from git_theta_ext.merging.planning.adapters import scaled_pairs
@@ -16,7 +17,6 @@ from git_theta_ext.model.lora_names import module_of
 from git_theta_ext.model.shards import CONFIG
 from git_theta_ext.operations.merge.merged_trees import trees_in_progress
 from git_theta_ext.operations.merge.model_directories import directories_of
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.git.pathspecs import tracked_paths
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.model.shards import is_text, models_of
 from git_theta_ext.operations.merge.conflicted_checkpoint import find_conflicts, resolve_conflicts, stage_resolved
 from git_theta_ext.operations.merge.conflicted_files import together
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.models import indexes_in_worktree
 from git_theta_ext.records import dataclass, replace
 

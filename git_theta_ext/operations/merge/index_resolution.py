@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import FormatError, RepositoryError
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:

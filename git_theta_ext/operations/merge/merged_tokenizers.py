@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.objects import read_objects
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.tokenizers import Tokenizer, united
 from git_theta_ext.operations.merge.merged_trees import trees_in_progress
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import shortlist
 

@@ -11,6 +11,7 @@ from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.objects import blob_id, write_blob
 from git_theta_ext.git.operation import MERGE, current_operation, operation_in_progress
 from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.model.manifest import Manifest, is_manifest
 from git_theta_ext.model.shards import is_text
@@ -21,7 +22,6 @@ from git_theta_ext.operations.merge.model_directories import MergedModel, direct
 from git_theta_ext.operations.merge.result import remember, report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 

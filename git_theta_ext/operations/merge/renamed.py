@@ -17,9 +17,9 @@ from git_theta_ext.git.objects import read_manifests, read_objects, write_blob
 from git_theta_ext.git.operation import MERGE, operation_in_progress
 from git_theta_ext.git.pathspecs import is_within, worktree_of
 from git_theta_ext.git.revisions import check_two_sides, head_of, merge_heads
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.operations.merge.merged_trees import trees_in_progress
 from git_theta_ext.operations.merge.model_resolve import FinishedModel
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 

@@ -8,6 +8,7 @@ from git_theta_ext.checkpoint.external_data import in_chunks_again
 from git_theta_ext.errors import MergeError
 from git_theta_ext.git.objects import manifest_blobs
 from git_theta_ext.git.revisions import commit_id, head_of, merge_heads, parents_of
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.reporting.report import rows, several
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
@@ -20,7 +21,6 @@ from git_theta_ext.operations.merge.record import records_of
 from git_theta_ext.operations.merge.recorded_merge import RecordedMerge, Replayed
 from git_theta_ext.operations.merge.recorded_versions import check_record, inexact_methods, recorded_objects
 from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.operations.sync.fetch import ensure_digests
 

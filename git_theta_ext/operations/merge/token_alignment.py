@@ -11,10 +11,10 @@ from git_theta_ext.errors import RepositoryError, ThetaError, UsageError
 from git_theta_ext.git.objects import read_objects
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import find_object
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.merging.token_rows import aligned_rows, may_have_tokens, merged_spec, places_of
 from git_theta_ext.model.json_text import written_like
 from git_theta_ext.operations.merge.merged_tokenizers import UNION, tokenizer_beside, vocabularies
-from git_theta_ext.operations.merge.unfinished_models import unmerged
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.batches import Batches

@@ -5,12 +5,12 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.model.shards import model_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
 
 _STOPPED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD")
@@ -63,12 +63,3 @@ def warn_of_unfinished(workspace: Workspace, written: Iterable[str]) -> None:
                 f"{model_name(path)}: one side divided the model into other files, and git merges files one by one",
                 f"git theta resolve {repo.argument(posixpath.dirname(path))}",
             )
-
-
-def unmerged(repo: Repository) -> dict[str, dict[int, str]]:
-    """Return the object ids of the stages of each path in conflict."""
-    stages: dict[str, dict[int, str]] = {}
-    for entry in repo.entries(None):
-        if entry.stage:
-            stages.setdefault(entry.path, {})[entry.stage] = entry.oid
-    return stages
