@@ -48,7 +48,7 @@ class SharedDirectory:
         """What it is."""
         return f"the store in {self.path}"
 
-    hint = "put the repository on a file system that all machines mount at the same path, or set theta.clusterRemote"
+    hint = "put the repository where all machines mount it at the same path, or git config theta.clusterRemote REMOTE"
 
     @contextmanager
     def checked(self) -> Iterator[Callable[[], str]]:

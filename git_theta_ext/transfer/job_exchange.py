@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import contextmanager
 from functools import partial
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import ConfigError, MissingError, RemoteError, ThetaError
@@ -78,7 +79,7 @@ class RemoteInputs:
             if head is None:
                 raise RemoteError(
                     f"{remote.url} has a different file under the name of pack {name}",
-                    hint=f"remove {pack_key(name)} on the remote, and merge again",
+                    hint=f"remove {pack_key(name)} on the remote, then git merge",
                 )
             entries[index_key(name)] = path.with_suffix(".head")
             entries[index_key(name)].write_bytes(head)
@@ -163,7 +164,7 @@ class RemoteExchange:
             RemoteError: One is gone, or the remote cannot be reached.
         """
         if gone := self._made - keep(self._remote, self._made):
-            raise RemoteError(f"{self._place.shown} removed pack {min(gone)} during the merge", hint="merge again")
+            raise RemoteError(f"{self._place.shown} removed pack {min(gone)} during the merge", hint="repeat git merge")
 
 
 @dataclass(frozen=True)
@@ -203,5 +204,5 @@ def check_for_jobs(place: RemotePlace) -> None:
     if not place.plugin().schemes or not place.scheme:
         raise ConfigError(
             f"theta.clusterRemote {place.name}: jobs cannot use {place.shown}, which is no object store",
-            hint=f"git config theta.remote.{place.name}.url s3://BUCKET/PREFIX",
+            hint=f"git config theta.remote.{quote(place.name)}.url s3://BUCKET/PREFIX",
         )

@@ -236,7 +236,6 @@ _NOTHING_TO_TYPE = {
     "installed are X; other packages may provide more",
     "kinds are X",
     "leave it out",
-    "put the repository on a file system that all machines mount at the same path",
     "pass one for each model, in the same order",
     "read it whole: get_tensor",
     "remove it there",
