@@ -206,7 +206,7 @@ class Index:
         wanted = list(digests)
         with self._lock:
             known = self._unchanged()
-            todo = [digest for digest in wanted if digest not in known]
+            todo = sorted([digest for digest in wanted if digest not in known])  # neighbours are on the same pages
             for start in range(0, len(todo), _BATCH):
                 batch = todo[start : start + _BATCH]
                 query = f"{_LOCATIONS} WHERE digest IN ({','.join('?' * len(batch))})"

@@ -105,11 +105,20 @@ def flattened(locations: Mapping[Digest, Iterable[Location]]) -> Iterator[Copy]:
 
 def pack_ids(locations: Mapping[Digest, Iterable[Location]]) -> set[tuple[str, str]]:
     """Return root and name of the packs that some locations are in."""
-    return {(location.root, location.pack) for several in locations.values() for location in several}
+    packs: set[tuple[str, str]] = set()
+    root = pack = None
+    for several in locations.values():
+        for location in several:
+            if location.pack is not pack or location.root is not root:  # neighbours are often in the same pack
+                root, pack = location.root, location.pack
+                packs.add((root, pack))
+    return packs
 
 
 def only(locations: Locations, *verdicts: Verdict) -> Locations:
     """Return the locations that have one of some verdicts."""
+    if {location.verdict for several in locations.values() for location in several} <= {*verdicts}:
+        return locations
     kept: Locations = {}
     for digest, several in locations.items():
         chosen = several

@@ -69,13 +69,11 @@ class FinalPacks:
         self._settled |= fresh
         held = starting_within(sound(self._store.locations(fresh)), self.lacking, self.there)
         chosen = {digest: location for digest, location in smallest(held).items() if digest not in self.there}
-        needed = [digest for digest in ancestors(fresh & set(chosen), chosen) if digest not in self.there]
-        self._chosen |= {digest: chosen[digest] for digest in needed if digest in chosen and self._is_settled(digest)}
+        needed = ancestors(fresh & chosen.keys(), chosen) & chosen.keys()
+        waiting = (needed & self.lacking) - self._settled  # the others are settled, or factors of deltas
+        self._chosen |= {digest: chosen[digest] for digest in needed - waiting}
         for name in sorted({chosen[digest].pack for digest in fresh & set(chosen)} - self._known):
             entries = self._store.reader.header(self._store.path_of(name)).entries
             places = (self._chosen.get(entry.digest) for entry in entries)
             if all(place is not None and place.pack == name for place in places):
                 yield name
-
-    def _is_settled(self, digest: Digest) -> bool:
-        return digest in self._settled or digest not in self.lacking  # the latter: a factor of a delta
