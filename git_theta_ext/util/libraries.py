@@ -14,6 +14,7 @@ _EXTRAS = {
     "tensorstore": "arrays",
     "ray": "cluster",
     "cma": "search",
+    "tokenizers": "moe",
 }
 """Library to the extra of setup.cfg that installs it."""
 

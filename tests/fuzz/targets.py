@@ -499,6 +499,25 @@ def _slices(data: bytes) -> None:
     assert read_slices(slices.to_bytes(), "slices.yml").to_bytes() == slices.to_bytes()
 
 
+EXPERTS = b"""base_model: main:a
+experts:
+  - {source_model: main:a, positive_prompts: [add, [1, 2]], negative_prompts: [[7]]}
+  - {source_model: side:a, positive_prompts: [write]}
+gate_mode: cheap_embed
+experts_per_token: 1
+merge_method: linear
+weights: [1, [0, 1]]
+dtype: bfloat16
+"""
+
+
+def _experts(data: bytes) -> None:
+    from git_theta_ext.merging.experts.file import read_mixture
+
+    mixture = read_mixture(data, "experts.yml")
+    assert read_mixture(mixture.to_bytes(), "experts.yml").to_bytes() == mixture.to_bytes()
+
+
 def _filter_seeds() -> list[bytes]:
     from git_theta_ext.protocol.pktline import encode_content, encode_list
 
@@ -790,6 +809,7 @@ TARGETS = {
         ],
         _slices,
     ),
+    "experts": Target(lambda: [EXPERTS], _experts),
     "lfs": Target(_lfs_seeds, _lfs),
     "lfs_locks": Target(_lock_seeds, _locks),
     "heads": Target(_heads_seeds, _heads),

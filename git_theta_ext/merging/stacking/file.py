@@ -127,14 +127,11 @@ class _Reader:
                 raise file.error(entry, f"the slice has {len(sources)} sources, and the first one {len(slices[0])}")
         if sum(len(sources[0].layers) for sources in slices) > _MOST_LAYERS:
             raise file.error(top["slices"], f"the slices have more than {_MOST_LAYERS} layers")
-        method = self._text(top, "merge_method") or PASSTHROUGH
-        dtype = self._text(top, "dtype")
-        if dtype is not None and dtype not in DTYPES:
-            raise file.error(top["dtype"], f"unknown type {dtype!r}; the types are {', '.join(DTYPES)}")
+        method = read_text(file, top, "merge_method") or PASSTHROUGH
         written = {key: file.value(value) for key, value in top.items() if key not in {"slices", "base_model"}}
         chosen = self._choice(top, method, len(slices[0]))
-        base_model = self._text(top, "base_model")
-        return Slices(slices, chosen, base_model, None if dtype is None else DTYPES[dtype], written)
+        base_model = read_text(file, top, "base_model")
+        return Slices(slices, chosen, base_model, read_dtype(file, top), written)
 
     def _slice(self, node: yaml.Node) -> tuple[Source, ...]:
         file, keys = self._file, self._file.mapping(node, _SLICE)
@@ -148,7 +145,7 @@ class _Reader:
 
     def _source(self, node: yaml.Node) -> Source:
         file, keys = self._file, self._file.mapping(node, _SOURCE)
-        model = self._text(keys, "model")
+        model = read_text(file, keys, "model")
         if model is None:
             raise file.error(node, "the source has no key 'model'")
         place = keys.get("layer_range", node)
@@ -160,32 +157,63 @@ class _Reader:
         return Source(model, range(*ends))
 
     def _choice(self, top: Mapping[str, yaml.Node], method: str, sources: int) -> Choice | None:
-        file = self._file
-        origin = file.place(top.get("merge_method", top["slices"]))
-        options = file.value(top["parameters"]) if "parameters" in top else {}
-        weights = file.value(top["weights"]) if "weights" in top else []
-        if not isinstance(options, AbstractMapping):
-            raise file.error(top["parameters"], "'parameters' must be a mapping of the method's options")
-        if not isinstance(weights, list):
-            raise file.error(top["weights"], "'weights' must be a list of numbers")
+        file, place = self._file, top.get("merge_method", top["slices"])
         if method == PASSTHROUGH:
-            if options or weights:
-                raise file.error(top.get("parameters", top.get("weights")), f"{PASSTHROUGH} takes no options")
+            if stray := [key for key in ("parameters", "weights") if key in top and file.value(top[key])]:
+                raise file.error(top[stray[0]], f"{PASSTHROUGH} takes no options")
             if sources > 1:
-                raise MergeError(
-                    f"{origin}: the slices have {sources} sources, and {PASSTHROUGH} takes one:"
-                    " name another merge_method, such as slerp",
-                    hint=file.hint,
-                )
+                what = f"the slices have {sources} sources, and {PASSTHROUGH} takes one"
+                raise file.error(place, f"{what}: name another merge_method, such as slerp")
             return None
-        if is_fixed(method) or method in {APPLY, GROW}:
-            raise MergeError(f"{origin}: {method!r} does not merge the sources of a slice", hint=file.hint)
+        chosen = read_choice(file, top, method, "merge the sources of a slice")
         if sources == 1:
-            raise MergeError(f"{origin}: {method!r} needs at least two sources in each slice", hint=file.hint)
-        return replace(choice(method, options, weights, origin=origin), every_side=True)
+            raise file.error(place, f"{method!r} needs at least two sources in each slice")
+        return chosen
 
-    def _text(self, keys: Mapping[str, yaml.Node], key: str) -> str | None:
-        value = self._file.value(keys[key]) if key in keys else None
-        if value is not None and not isinstance(value, str):
-            raise self._file.error(keys[key], f"{key!r} must be text")
-        return value
+
+def read_choice(file: YamlFile, top: Mapping[str, yaml.Node], method: str, work: str) -> Choice:
+    """Return how values are merged: all of them, also those that only one side changed.
+
+    Args:
+        file: The file.
+        top: Its nodes by key: ``merge_method``, ``parameters`` and ``weights``.
+        method: The method.
+        work: What the method must be able to do, for errors.
+
+    Raises:
+        MergeError: The method does not merge values, or takes no such options.
+        PluginError: The method is not installed.
+    """
+    options = file.value(top["parameters"]) if "parameters" in top else {}
+    weights = file.value(top["weights"]) if "weights" in top else []
+    if not isinstance(options, AbstractMapping):
+        raise file.error(top["parameters"], "'parameters' must be a mapping of the method's options")
+    if not isinstance(weights, list):
+        raise file.error(top["weights"], "'weights' must be a list of numbers")
+    if is_fixed(method) or method in {APPLY, GROW}:
+        raise file.error(top["merge_method"], f"{method!r} does not {work}")
+    return replace(choice(method, options, weights, origin=file.place(top["merge_method"])), every_side=True)
+
+
+def read_dtype(file: YamlFile, top: Mapping[str, yaml.Node]) -> str | None:
+    """Return the element type under ``dtype``, as a manifest names it.
+
+    Raises:
+        MergeError: It is not one of DTYPES.
+    """
+    dtype = read_text(file, top, "dtype")
+    if dtype is not None and dtype not in DTYPES:
+        raise file.error(top["dtype"], f"unknown type {dtype!r}; the types are {', '.join(DTYPES)}")
+    return None if dtype is None else DTYPES[dtype]
+
+
+def read_text(file: YamlFile, keys: Mapping[str, yaml.Node], key: str) -> str | None:
+    """Return the text under a key; None if the key is absent.
+
+    Raises:
+        MergeError: It is not text.
+    """
+    value = file.value(keys[key]) if key in keys else None
+    if value is not None and not isinstance(value, str):
+        raise file.error(keys[key], f"{key!r} must be text")
+    return value

@@ -1,0 +1,1 @@
+"""Make a mixture of experts from dense models: layout, configuration and routers, without reading an expert."""

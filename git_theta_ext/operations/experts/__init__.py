@@ -1,0 +1,1 @@
+"""Find the models that become experts, and decide which parameters their mixture has."""
