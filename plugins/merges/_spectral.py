@@ -101,6 +101,11 @@ def rank(s: Array, shape: tuple[int, ...], least: float = 0.0) -> int:
     return int((s > s[:1] * max(least, max(shape) * _EPSILON)).sum())
 
 
+def leading(u: Array, s: Array, vt: Array, number: int) -> tuple[Array, Array, Array]:
+    """Return the first components of a decomposition, as copies that do not keep the others in memory."""
+    return astype(u[:, :number], u.dtype), astype(s[:number], s.dtype), astype(vt[:number], vt.dtype)
+
+
 def noise(s: Array, shape: tuple[int, ...]) -> Array:
     """Return the largest rounding error of elements of singular vectors that should be zero.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import MergeContract, Option, array_namespace, astype
 
-from ._spectral import factors, is_matrix, orthogonal, rank, scratch, svd
+from ._spectral import factors, is_matrix, leading, orthogonal, rank, scratch, svd
 from ._vectors import added, mean_change, task_vectors
 
 if TYPE_CHECKING:
@@ -49,10 +49,8 @@ class TaskSingularVectors:
 
 
 def _leading(matrix: Array, most: int) -> tuple[Array, Array, Array]:
-    """Return the first components of a decomposition, as copies that do not keep the others in memory."""
     u, s, vt = svd(matrix)
-    number = min(most, rank(s, matrix.shape))
-    return astype(u[:, :number], u.dtype), astype(s[:number], s.dtype), astype(vt[:number], vt.dtype)
+    return leading(u, s, vt, min(most, rank(s, matrix.shape)))
 
 
 METHOD = TaskSingularVectors()

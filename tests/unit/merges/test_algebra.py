@@ -16,7 +16,7 @@ ITERATE = ("mats", "wudi")
 METHODS = [
     name for name in built_in("merges") if find_merge(name).contract.granularity != "pair" and name not in ITERATE
 ]
-DECOMPOSE = ("tsv_m", "iso_c", "knots", "actmat", "regmean")
+DECOMPOSE = ("tsv_m", "iso_c", "iso_cts", "knots", "actmat", "regmean")
 SIDED = ("arcee_fusion", "nearswap")
 ARCS = ("slerp", "nuslerp", "model_stock")
 PLAIN = ["normal", "bfloat16", "few", "denormal", "huge", "spread"]

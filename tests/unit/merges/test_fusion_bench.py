@@ -77,6 +77,22 @@ class TestDecompositions:
                 expected = within(u[:, there], vt[there], expected)
             assert ulps(ours("iso_c", base, branches), base + expected, largest(base, *branches)) <= 1
 
+    def test_iso_cts(self, kind):
+        oracle = module("fusion_bench.method.isotropic_merging.iso_utils")
+        # Among equals and in place of what no branch changed, theirs has vectors that are arbitrary.
+        shapes = [
+            (40,),
+            (2, 3, 4),
+            *([(24, 17), (5, 60), (60, 2)] if kind not in ("equal", "opposed", "untouched") else []),
+        ]
+        for base, branches in cases(kind, shapes):
+            if len(branches) <= min(base.shape):  # theirs has a negative number of common directions otherwise
+                for common in (0.8, 0.5):
+                    wide = [{"w": branch["w"].double()} for branch in vectors(base, branches)]
+                    expected = oracle.iso_cts(wide, common, accelerator="cpu")["w"].float()
+                    found = ours("iso_cts", base, branches, common=common)
+                    assert ulps(found, base + expected, largest(base, *branches)) <= 1
+
     def test_tsv_m(self, kind):
         oracle = module("fusion_bench.method.task_singular_vector.utils.TSVM_utils")
         # It keeps nothing of more branches than ranks, and of a branch that changed nothing arbitrary vectors.
