@@ -17,9 +17,14 @@ class ThetaError(Exception):
     Args:
         message: What is wrong, naming the file and the parameter.
         hint: The command or edit that solves it, without a full stop.
+
+    Attributes:
+        exit_code: That of a command that ends with the error.
+        topic: The page that explains errors of the class, as ``git theta help`` takes it; None if there is none.
     """
 
     exit_code = 1
+    topic: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -46,12 +51,14 @@ class FormatError(ThetaError):
     """A checkpoint does not follow its format."""
 
     exit_code = 4
+    topic = "formats"
 
 
 class ManifestError(ThetaError):
     """A manifest is not valid, or has conflicts."""
 
     exit_code = 5
+    topic = "manifest"
 
 
 class CorruptError(ThetaError):
@@ -64,6 +71,7 @@ class CorruptError(ThetaError):
     """
 
     exit_code = 6
+    topic = "maintenance"
 
     def __init__(self, message: str, *, hint: str | None = None, pack: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -80,6 +88,7 @@ class MissingError(ThetaError):
     """
 
     exit_code = 7
+    topic = "maintenance"
 
     def __init__(self, message: str, *, hint: str | None = None, pack: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -96,6 +105,7 @@ class RemoteError(ThetaError):
     """A remote cannot be reached, or refused a request."""
 
     exit_code = 9
+    topic = "remotes"
 
 
 class RemoteTimeoutError(RemoteError):
@@ -106,18 +116,21 @@ class MergeError(ThetaError):
     """A merge cannot be done as requested."""
 
     exit_code = 10
+    topic = "merging"
 
 
 class ConfigError(ThetaError):
     """A setting is not valid."""
 
     exit_code = 11
+    topic = "settings"
 
 
 class PluginError(ThetaError):
     """A plug-in is not installed, or breaks its contract."""
 
     exit_code = 12
+    topic = "plugins"
 
 
 class ProtocolError(ThetaError):
@@ -155,24 +168,28 @@ class LibraryError(ThetaError):
     """An optional library that a command needs is not installed."""
 
     exit_code = 15
+    topic = "getting-started"
 
 
 class LockedError(ThetaError):
     """A file is locked by another user, or locks that must be checked cannot be checked."""
 
     exit_code = 16
+    topic = "collaboration"
 
 
 class LimitError(ThetaError):
     """A change between two versions exceeds a limit that was given."""
 
     exit_code = 17
+    topic = "ci"
 
 
 class ClusterError(ThetaError):
     """A cluster cannot be reached, or its machines cannot run a job."""
 
     exit_code = 18
+    topic = "scale"
 
 
 class CrashError(ThetaError):

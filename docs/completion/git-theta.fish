@@ -20,6 +20,11 @@ complete -c git-theta -f
 complete -c git-theta -n __fish_use_subcommand -s h -l help -d 'list the commands'
 complete -c git-theta -n __fish_use_subcommand -l version -d 'print the version'
 
+complete -c git-theta -n __fish_use_subcommand -a help -d 'Show a page of the documentation, or the help of a command'
+complete -c git-theta -n '__fish_seen_subcommand_from help' -s h -l help -d 'explain the command'
+complete -c git-theta -n '__fish_seen_subcommand_from help' -l json -d 'print the result as JSON'
+complete -c git-theta -n '__fish_seen_subcommand_from help' -s q -l quiet -d 'print errors only'
+complete -c git-theta -n '__fish_seen_subcommand_from help' -a 'benchmarks ci collaboration commands comparison conversion diff formats from-python getting-started git history maintenance manifest merge-record merge-rules merging migration mixtures models plugins remotes scale search settings stacking statistics store updates add blame cat checkout compress diff drift du env export extract fetch fsck gc help import install lock locks log ls-files merge mergetool migrate moe prune pull push resolve show stack stats status track uninstall unlock untrack'
 complete -c git-theta -n __fish_use_subcommand -a install -d 'Configure git to use git theta'
 complete -c git-theta -n '__fish_seen_subcommand_from install' -s h -l help -d 'explain the command'
 complete -c git-theta -n '__fish_seen_subcommand_from install' -l json -d 'print the result as JSON'

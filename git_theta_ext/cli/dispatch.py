@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TRACEBACK = "GIT_THETA_TRACEBACK"
 """Environment variable that enables the traceback of a bug."""
 
+_WIDTH = 100
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
@@ -67,11 +68,11 @@ def _output(arguments: Sequence[str]) -> Output:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments[:1] == ["help"] and len(arguments) > 1:
+    if arguments[:1] == ["help"] and {*arguments[1:2]} & {*command_names(), *internal_names(), *SYNONYMS}:
         arguments = [arguments[1], "-h"]
     arguments = [SYNONYMS.get(word, word) for word in arguments[:1]] + arguments[1:]
     name = arguments[0] if arguments else "--help"
-    if name in ("-h", "--help", "help"):
+    if name in ("-h", "--help") or arguments == ["help"]:
         Output("human").text(_overview())
         return 0
     if name in ("--version", "version"):
@@ -100,6 +101,10 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _overview() -> Iterator[str]:
+    from textwrap import wrap  # other commands start without it
+
+    from git_theta_ext.cli.topics import topics
+
     commands = descriptions()
     width = max(len(command.name) for command in commands)
     yield "usage: git theta COMMAND [ARGUMENTS]"
@@ -110,7 +115,8 @@ def _overview() -> Iterator[str]:
         yield GROUPS[group]
         yield from (f"  {command.name:{width}}  {command.summary}" for command in members)
     yield ""
-    yield "git theta COMMAND -h explains a command."
+    yield "git theta COMMAND -h explains a command. git theta help TOPIC shows a page about:"
+    yield from wrap(", ".join(topics()), _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     yield ""
     yield "example:"
     yield "  git theta install && git theta track '*.safetensors' && git add model.safetensors"

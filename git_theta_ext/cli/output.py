@@ -78,13 +78,14 @@ class Output:
         self._report(self.styled("warning:", "yellow") + " ", message, hint)
 
     def error(self, error: ThetaError) -> None:
-        """Print an error and its hint."""
+        """Print an error, its hint, and the command that shows the page about such errors."""
+        more = None if error.topic is None else f"git theta help {error.topic}"
         if self.mode == "json":
             hint = None if error.hint is None else redacted(error.hint)
-            data = {"schema": 1, "error": redacted(error.message), "hint": hint, "exit_code": error.exit_code}
-            self.say(json.dumps(data))
+            data = {"schema": 1, "error": redacted(error.message), "hint": hint, "help": more}
+            self.say(json.dumps(data | {"exit_code": error.exit_code}))
             return
-        self._complain(self.styled("error:", "red") + " ", error.message, error.hint)
+        self._complain(self.styled("error:", "red") + " ", error.message, error.hint, more)
 
     def progress(self, label: str, total: int = 0, *, counted: bool = False) -> AbstractContextManager[Progress]:
         """Show the progress of some work to people, as ``cli.progress`` does."""
@@ -102,10 +103,12 @@ class Output:
             self._reported.add(message)
             self._complain(label, message, hint)
 
-    def _complain(self, label: str, message: str, hint: str | None) -> None:
+    def _complain(self, label: str, message: str, hint: str | None, more: str | None = None) -> None:
         lines = [f"{self.prefix}{label}{indented(message)}"]
         if hint:
             lines.append(f"{self.prefix}hint: {indented(hint)}")
+        if more:
+            lines.append(f"{self.prefix}more: {more}")
         self.say("\n".join(lines))
 
     def styled(self, text: str, style: Style) -> str:

@@ -8,8 +8,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext import registry
-from git_theta_ext.cli.discovery import GROUPS, descriptions, load
+from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, load
 from git_theta_ext.cli.parser import parser_of
+from git_theta_ext.cli.topics import topics
 from git_theta_ext.errors import PluginError
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ def _words(metavar: str) -> Sequence[str]:
         return ("ours", "theirs", "base", *registry.built_in("merges"))
     if metavar == "KIND=FILE":
         return tuple(f"{kind}=" for kind in registry.built_in("updates"))
+    if metavar == "TOPIC":
+        return (*topics(), *command_names())
     return registry.built_in("statistics") if metavar == "KIND,KIND" else ()
 
 

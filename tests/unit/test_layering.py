@@ -181,7 +181,8 @@ def test_every_package_is_declared() -> None:
     setup.read(PROJECT / "setup.cfg")
     there = {".".join(path.parent.relative_to(PROJECT).parts) for path in sources("git_theta_ext", "plugins", "hooks")}
     there = {name.replace("plugins", "git_theta_plugins").replace("hooks", "git_theta_ext.hooks") for name in there}
-    assert there == set(setup["options"]["packages"].split())
+    pages = "git_theta_ext.docs"
+    assert {*there, pages} == set(setup["options"]["packages"].split())
 
 
 def test_modules_are_short_enough_to_read() -> None:

@@ -62,6 +62,7 @@ def test_wheel_holds_code_plugins_hooks_and_type_marker(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "git_theta_ext/cli/main.py",
+        "git_theta_ext/docs/merging.md",
         "git_theta_ext/py.typed",
         "git_theta_ext/hooks/pre-push",
         "git_theta_plugins/formats/safetensors.py",
@@ -96,7 +97,9 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"git_theta_ext", "git_theta_plugins"}
 
 
-@pytest.mark.parametrize("name", ["demo", "test", "check", "bench", "docs", "docs-site", "smoke", "release"])
+@pytest.mark.parametrize(
+    "name", ["demo", "test", "check", "bench", "docs", "docs-site", "pictures", "smoke", "release"]
+)
 def test_script_is_executable_and_parses(name: str) -> None:
     script = PROJECT / "scripts" / name
     assert script.stat().st_mode & stat.S_IXUSR

@@ -56,7 +56,7 @@ def test_errors_have_their_hint_and_no_empty_one(capsys):
     Output("json").error(UsageError("wrong"))
     first, second, third, last = capsys.readouterr().err.splitlines()
     assert (first, second, third) == ("error: wrong", "hint: right", "error: wrong")
-    assert json.loads(last) == {"schema": 1, "error": "wrong", "hint": None, "exit_code": 2}
+    assert json.loads(last) == {"schema": 1, "error": "wrong", "hint": None, "help": None, "exit_code": 2}
 
 
 @pytest.mark.parametrize(
