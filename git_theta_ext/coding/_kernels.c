@@ -123,64 +123,6 @@ KERNEL void collect_8(const uint8_t *const *planes, Py_ssize_t count, uint8_t *r
     }
 }
 
-/* Count each byte; four tables, because a processor waits for a count that it has just written. */
-static void count_keys(const uint8_t *keys, Py_ssize_t count, Py_ssize_t *counts) {
-    Py_ssize_t tables[4][256];
-    Py_ssize_t i = 0;
-    memset(tables, 0, sizeof tables);
-    for (; i + 4 <= count; i += 4) {
-        tables[0][keys[i]]++;
-        tables[1][keys[i + 1]]++;
-        tables[2][keys[i + 2]]++;
-        tables[3][keys[i + 3]]++;
-    }
-    for (; i < count; i++)
-        tables[0][keys[i]]++;
-    for (int key = 0; key < 256; key++)
-        counts[key] = tables[0][key] + tables[1][key] + tables[2][key] + tables[3][key];
-}
-
-/* The position of the first element of each key. Counted up, these stay within the array unless another thread changes the
-   keys meanwhile, which no caller does; the loops below stop in that case. */
-static void first_positions(const uint8_t *keys, Py_ssize_t count, Py_ssize_t *next) {
-    Py_ssize_t start = 0;
-    count_keys(keys, count, next);
-    for (int key = 0; key < 256; key++) {
-        Py_ssize_t here = next[key];
-        next[key] = start;
-        start += here;
-    }
-}
-
-#define GROUPING(bits) \
-    static void group_##bits(const void *values, const uint8_t *keys, Py_ssize_t count, char *restrict out) { \
-        Py_ssize_t next[256]; \
-        first_positions(keys, count, next); \
-        for (Py_ssize_t i = 0; i < count; i++) { \
-            LOAD(uint##bits##_t, value, values, i); \
-            Py_ssize_t at = next[keys[i]]++; \
-            if (at >= count) \
-                return; \
-            STORE(out, at, value); \
-        } \
-    } \
-    static void ungroup_##bits(const void *values, const uint8_t *keys, Py_ssize_t count, char *restrict out) { \
-        Py_ssize_t next[256]; \
-        first_positions(keys, count, next); \
-        for (Py_ssize_t i = 0; i < count; i++) { \
-            Py_ssize_t at = next[keys[i]]++; \
-            if (at >= count) \
-                return; \
-            LOAD(uint##bits##_t, value, values, at); \
-            STORE(out, i, value); \
-        } \
-    }
-
-GROUPING(8)
-GROUPING(16)
-GROUPING(32)
-GROUPING(64)
-
 static void release(Py_buffer *buffers, int count) {
     for (int i = 0; i < count; i++) {
         if (buffers[i].obj != NULL)
@@ -317,61 +259,6 @@ static PyObject *join(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static int fitting(Py_buffer *b, Py_ssize_t count, Py_ssize_t width) {
-    return (width == 1 || width == 2 || width == 4 || width == 8) && b[0].len / width == count &&
-           b[0].len % width == 0 && b[2].len == b[0].len;
-}
-
-typedef void (*grouping)(const void *values, const uint8_t *keys, Py_ssize_t count, char *out);
-
-/* Run one of the functions for elements of 1, 2, 4 and 8 bytes. */
-static PyObject *by_width(PyObject *args, const grouping functions[4]) {
-    Py_buffer b[3] = {{0}};
-    if (!PyArg_ParseTuple(args, "y*y*w*", &b[0], &b[1], &b[2])) {
-        release(b, 3);
-        return NULL;
-    }
-    Py_ssize_t count = b[1].len, width = count ? b[0].len / count : 1;
-    if (!fitting(b, count, width))
-        return bad_sizes(b, 3);
-    grouping function = functions[width == 8 ? 3 : width / 2];
-    Py_BEGIN_ALLOW_THREADS
-    function(b[0].buf, b[1].buf, count, b[2].buf);
-    Py_END_ALLOW_THREADS
-    release(b, 3);
-    Py_RETURN_NONE;
-}
-
-static PyObject *group(PyObject *module, PyObject *args) {
-    static const grouping functions[4] = {group_8, group_16, group_32, group_64};
-    return by_width(args, functions);
-}
-
-static PyObject *ungroup(PyObject *module, PyObject *args) {
-    static const grouping functions[4] = {ungroup_8, ungroup_16, ungroup_32, ungroup_64};
-    return by_width(args, functions);
-}
-
-static PyObject *count(PyObject *module, PyObject *args) {
-    Py_buffer b[2] = {{0}};
-    Py_ssize_t counts[256];
-    if (!PyArg_ParseTuple(args, "y*w*", &b[0], &b[1])) {
-        release(b, 2);
-        return NULL;
-    }
-    if (b[1].len != (Py_ssize_t)(256 * sizeof(int64_t)))
-        return bad_sizes(b, 2);
-    Py_BEGIN_ALLOW_THREADS
-    count_keys(b[0].buf, b[0].len, counts);
-    for (int key = 0; key < 256; key++) {
-        int64_t here = counts[key];
-        STORE(b[1].buf, key, here);
-    }
-    Py_END_ALLOW_THREADS
-    release(b, 2);
-    Py_RETURN_NONE;
-}
-
 /* Sum a weight for each byte by how often it occurs in evenly spaced runs of a plane: weights[n] if it occurs n times. */
 static PyObject *weigh(PyObject *module, PyObject *args) {
     Py_buffer b[2] = {{0}};
@@ -402,15 +289,12 @@ static PyMethodDef methods[] = {
     {"join", join, METH_VARARGS, "join(exponent, top, low, out)"},
     {"split_bytes", split_bytes, METH_VARARGS, "split_bytes(data, width)"},
     {"join_bytes", join_bytes, METH_VARARGS, "join_bytes(planes, out)"},
-    {"count", count, METH_VARARGS, "count(keys, counts)"},
     {"weigh", weigh, METH_VARARGS, "weigh(plane, runs, size, weights)"},
-    {"group", group, METH_VARARGS, "group(values, keys, out)"},
-    {"ungroup", ungroup, METH_VARARGS, "ungroup(values, keys, out)"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 3); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
 

@@ -1,8 +1,11 @@
-/* The code of residuals in single passes. A tensor of a few kilobytes takes a hundred calls of numpy, each of which costs
-   more than its arithmetic. residual.py, stripe_plan.py and stripes.py have the same in numpy, with the same bits.
+/* The code of residuals, but for the compression of planes: one call before it, one before it is undone, and one after.
+   A tensor of a few kilobytes takes a hundred calls of numpy, each of which costs more than its arithmetic, and threads
+   wait for each other at the interpreter lock between calls. residual.py, stripe_plan.py and stripes.py have the same in
+   numpy, with the same bits.
 
    Integers are little-endian and may begin at any address, so they are read and written by memcpy. Every function checks
-   the sizes of its buffers, and runs without the interpreter lock. */
+   the sizes of its buffers, and runs without the interpreter lock. What is read twice, such as the keys of elements, is
+   read from memory that no other thread can write to. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -15,6 +18,13 @@
 #error "the kernels are for little-endian machines"
 #endif
 
+/* Vector instructions of newer processors are used if the processor has them. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define KERNEL __attribute__((target_clones("avx2", "default"), optimize("O3"))) static
+#else
+#define KERNEL static
+#endif
+
 #define LOAD(type, name, from, at) \
     type name; \
     memcpy(&name, (const char *)(from) + (at) * (Py_ssize_t)sizeof name, sizeof name)
@@ -23,6 +33,10 @@
 #define RUN 64
 #define SIZES 4     /* numbers of bits of a symbol */
 #define VALUES 256  /* values of a byte */
+#define RECORD 8    /* bytes of a stripe in a payload */
+#define GAPS 0x80
+#define BLOCK 128   /* elements that are counted in a byte */
+#define STREAMS 4   /* parts of the elements that are grouped at the same time: each addition waits for the one before */
 
 static const int SYMBOL_BITS[SIZES] = {1, 2, 4, 8};
 static const int TOPS[SIZES] = {1, 3, 15, 255};
@@ -32,9 +46,104 @@ typedef struct {
     Py_ssize_t start, end, excesses;
 } stripe;
 
+/* How the key of an element follows from its prediction: bits of it, or its position in a block of so many bytes. */
+typedef struct {
+    int width, mantissa, mask, block;
+} kind;
+
+#define EACH_BYTE 0x0101010101010101u
+
+/* Return whether any of eight bytes has a value. */
+static int any_byte(const uint8_t *bytes, uint8_t value) {
+    LOAD(uint64_t, word, bytes, 0);
+    word ^= EACH_BYTE * value;
+    return ((word - EACH_BYTE) & ~word & EACH_BYTE << 7) != 0;
+}
+
+/* Pack eight symbols, one in a byte, into so many bytes as a symbol has bits. */
+static inline uint64_t packed_word(uint64_t word, const int bits) {
+    if (bits == 1) /* bit 8 i moves to 56 + i, and no other two meet */
+        return word * 0x0102040810204080u >> 56;
+    /* Bytes halve their distance to the lowest byte, then bits do. */
+    if (bits == 2) {
+        word = (word | word >> 6) & 0x000F000F000F000Fu;
+        word = (word | word >> 12) & 0x000000FF000000FFu;
+        return (word | word >> 24) & 0xFFFF;
+    }
+    word = (word | word >> 4) & 0x00FF00FF00FF00FFu;
+    word = (word | word >> 8) & 0x0000FFFF0000FFFFu;
+    return (word | word >> 16) & 0xFFFFFFFF;
+}
+
+/* Undo packed_word. */
+static inline uint64_t unpacked_word(uint64_t word, const int bits) {
+    if (bits == 1)
+        return ((word * EACH_BYTE & 0x8040201008040201u) + 0x7F * EACH_BYTE) >> 7 & EACH_BYTE;
+    if (bits == 2) {
+        word = (word | word << 24) & 0x000000FF000000FFu;
+        word = (word | word << 12) & 0x000F000F000F000Fu;
+        return (word | word << 6) & 0x03 * EACH_BYTE;
+    }
+    word = (word | word << 16) & 0x0000FFFF0000FFFFu;
+    word = (word | word << 8) & 0x00FF00FF00FF00FFu;
+    return (word | word << 4) & 0x0F * EACH_BYTE;
+}
+
+static inline void pack_bits(uint8_t *restrict symbols, Py_ssize_t count, const int bits, uint8_t *restrict out) {
+    Py_ssize_t words = count / 8, size = (count * bits + 7) / 8;
+    for (Py_ssize_t at = 0; at < words; at++) {
+        LOAD(uint64_t, word, symbols, at);
+        word = packed_word(word, bits);
+        memcpy(out + at * bits, &word, (size_t)bits); /* the lower bytes come first */
+    }
+    if (words * bits < size) {
+        memset(symbols + count, 0, 7);
+        LOAD(uint64_t, word, symbols, words);
+        word = packed_word(word, bits);
+        memcpy(out + words * bits, &word, (size_t)(size - words * bits));
+    }
+}
+
+static inline void unpack_bits(const uint8_t *restrict packed, Py_ssize_t count, const int bits, uint8_t *restrict symbols) {
+    Py_ssize_t words = count / 8, size = (count * bits + 7) / 8;
+    for (Py_ssize_t at = 0; at < words; at++) {
+        uint64_t word = 0;
+        memcpy(&word, packed + at * bits, (size_t)bits);
+        word = unpacked_word(word, bits);
+        STORE(symbols, at, word);
+    }
+    if (words * bits < size) {
+        uint64_t word = 0;
+        memcpy(&word, packed + words * bits, (size_t)(size - words * bits));
+        word = unpacked_word(word, bits);
+        STORE(symbols, words, word);
+    }
+}
+
+/* Pack symbols, one in a byte, and return the number of bytes. The seven bytes after the symbols are overwritten. */
+static Py_ssize_t pack_symbols(uint8_t *symbols, Py_ssize_t count, int bits, uint8_t *out) {
+    switch (bits) {
+    case 1: pack_bits(symbols, count, 1, out); break;
+    case 2: pack_bits(symbols, count, 2, out); break;
+    case 4: pack_bits(symbols, count, 4, out); break;
+    default: memcpy(out, symbols, (size_t)count);
+    }
+    return (count * bits + 7) / 8;
+}
+
+/* Undo pack_symbols. */
+static void unpack_symbols(const uint8_t *packed, Py_ssize_t count, int bits, uint8_t *symbols) {
+    switch (bits) {
+    case 1: unpack_bits(packed, count, 1, symbols); break;
+    case 2: unpack_bits(packed, count, 2, symbols); break;
+    case 4: unpack_bits(packed, count, 4, symbols); break;
+    default: memcpy(symbols, packed, (size_t)count);
+    }
+}
+
 /* Functions for integers of 8, 16, 32 and 64 bits. */
 #define OF_WIDTH(N) \
-    static int differences_##N(const void *values, const void *guesses, Py_ssize_t count, char *out) { \
+    KERNEL int differences_##N(const void *values, const void *guesses, Py_ssize_t count, char *out) { \
         uint##N##_t any = 0; \
         for (Py_ssize_t i = 0; i < count; i++) { \
             LOAD(uint##N##_t, value, values, i); \
@@ -47,7 +156,7 @@ typedef struct {
         } \
         return any != 0; \
     } \
-    static void add_differences_##N(const void *missed, const void *guesses, Py_ssize_t count, char *out) { \
+    KERNEL void add_differences_##N(const void *missed, const void *guesses, Py_ssize_t count, char *out) { \
         for (Py_ssize_t i = 0; i < count; i++) { \
             LOAD(uint##N##_t, zigzag, missed, i); \
             LOAD(uint##N##_t, guess, guesses, i); \
@@ -56,7 +165,7 @@ typedef struct {
             STORE(out, i, value); \
         } \
     } \
-    static void keys_##N(const void *guesses, Py_ssize_t count, int mantissa, int mask, uint8_t *out) { \
+    KERNEL void keys_##N(const void *guesses, Py_ssize_t count, int mantissa, int mask, uint8_t *out) { \
         for (Py_ssize_t i = 0; i < count; i++) { \
             LOAD(uint##N##_t, guess, guesses, i); \
             out[i] = (uint8_t)((guess >> mantissa) & mask); \
@@ -73,112 +182,95 @@ typedef struct {
             } \
         } \
     } \
-    static void measure_##N(const void *missed, stripe *one) { \
-        uint##N##_t top = (uint##N##_t)((1 << one->bits) - 1), largest = 0; \
+    KERNEL void measure_##N(const void *missed, stripe *one) { \
+        const uint##N##_t top = (uint##N##_t)((1 << one->bits) - 1); \
+        const int shift = 8 * one->low; \
+        uint##N##_t largest = 0; \
         Py_ssize_t excesses = 0; \
-        for (Py_ssize_t i = one->start; i < one->end; i++) { \
-            LOAD(uint##N##_t, value, missed, i); \
-            value = (uint##N##_t)(value >> 8 * one->low); \
-            excesses += value >= top; \
-            largest = value > largest ? value : largest; \
+        for (Py_ssize_t i = one->start; i < one->end;) { \
+            Py_ssize_t end = one->end - i < BLOCK ? one->end : i + BLOCK; \
+            uint##N##_t some = 0; /* as wide as the elements, so that one instruction adds to several */ \
+            for (; i < end; i++) { \
+                LOAD(uint##N##_t, value, missed, i); \
+                value = (uint##N##_t)(value >> shift); \
+                some = (uint##N##_t)(some + (value >= top)); \
+                largest = value > largest ? value : largest; \
+            } \
+            excesses += (Py_ssize_t)some; \
         } \
         one->excesses = excesses; \
         largest = (uint##N##_t)(excesses ? largest - top : 0); \
         for (one->wide = 0; largest; one->wide++) \
             largest = (uint##N##_t)((uint64_t)largest >> 8); \
     } \
-    static void write_symbols_##N(const void *missed, const stripe *one, const int bits, uint8_t *out) { \
-        const int each = 8 / bits; \
-        const uint##N##_t top = (uint##N##_t)((1 << bits) - 1); \
-        Py_ssize_t i = one->start; \
-        for (; i + each <= one->end; i += each) { \
-            unsigned symbols = 0; \
-            for (int at = 0; at < each; at++) { \
-                LOAD(uint##N##_t, value, missed, i + at); \
-                value = (uint##N##_t)(value >> 8 * one->low); \
-                symbols |= (unsigned)(value < top ? value : top) << at * bits; \
-            } \
-            *out++ = (uint8_t)symbols; \
-        } \
-        if (i < one->end) \
-            *out = 0; \
-        for (int at = 0; i < one->end; i++, at++) { \
-            LOAD(uint##N##_t, value, missed, i); \
-            value = (uint##N##_t)(value >> 8 * one->low); \
-            *out |= (uint8_t)((value < top ? value : top) << at * bits); \
-        } \
-    } \
-    static void write_##N(const void *missed, const stripe *one, uint8_t *out) { \
-        Py_ssize_t count = one->end - one->start, beyond = 0; \
+    /* Write the planes of a stripe. There is a byte for each of its symbols, and seven more. */ \
+    KERNEL void write_##N(const char *restrict missed, const stripe *one, uint8_t *restrict symbols, \
+                          uint8_t *restrict out) { \
+        const Py_ssize_t count = one->end - one->start, excesses = one->excesses; \
+        const int shift = 8 * one->low, wide = one->wide; \
+        Py_ssize_t beyond = 0; \
+        missed += one->start * (N / 8); \
         const uint##N##_t top = (uint##N##_t)((1 << one->bits) - 1); \
         for (int low = 0; low < one->low; low++, out += count) { \
             for (Py_ssize_t i = 0; i < count; i++) { \
-                LOAD(uint##N##_t, value, missed, one->start + i); \
+                LOAD(uint##N##_t, value, missed, i); \
                 out[i] = (uint8_t)(value >> 8 * low); \
             } \
         } \
-        switch (one->bits) { \
-        case 1: write_symbols_##N(missed, one, 1, out); break; \
-        case 2: write_symbols_##N(missed, one, 2, out); break; \
-        case 4: write_symbols_##N(missed, one, 4, out); break; \
-        default: write_symbols_##N(missed, one, 8, out); \
-        } \
-        out += (count * one->bits + 7) / 8; \
-        for (Py_ssize_t i = one->start; one->wide && i < one->end; i++) { \
+        for (Py_ssize_t i = 0; i < count; i++) { \
             LOAD(uint##N##_t, value, missed, i); \
-            value = (uint##N##_t)(value >> 8 * one->low); \
-            if (value >= top) { \
-                uint64_t excess = (uint64_t)(value - top); \
-                for (int at = 0; at < one->wide; at++) \
-                    out[at * one->excesses + beyond] = (uint8_t)(excess >> 8 * (one->wide - 1 - at)); \
-                beyond++; \
+            value = (uint##N##_t)(value >> shift); \
+            symbols[i] = (uint8_t)(value < top ? value : top); \
+        } \
+        out += pack_symbols(symbols, count, one->bits, out); \
+        for (Py_ssize_t i = 0; wide && beyond < excesses;) { \
+            Py_ssize_t end = count - i < 8 ? count : i + 8; \
+            i = end - i == 8 && !any_byte(symbols + i, (uint8_t)top) ? end : i; \
+            /* Without a branch: what is no excess is overwritten by the next one. */ \
+            for (; i < end && beyond < excesses; i++) { \
+                LOAD(uint##N##_t, value, missed, i); \
+                value = (uint##N##_t)(value >> shift); \
+                uint64_t excess = (uint64_t)(uint##N##_t)(value - top); \
+                for (int at = 0; at < wide; at++) \
+                    out[at * excesses + beyond] = (uint8_t)(excess >> 8 * (wide - 1 - at)); \
+                beyond += symbols[i] == top; \
             } \
         } \
     } \
-    static void read_symbols_##N(const uint8_t *from, Py_ssize_t count, const int bits, char *out) { \
-        const int each = 8 / bits; \
-        const unsigned top = (1u << bits) - 1; \
-        Py_ssize_t i = 0; \
-        for (; i + each <= count; i += each) { \
-            unsigned symbols = *from++; \
-            for (int at = 0; at < each; at++) { \
-                uint##N##_t symbol = (uint##N##_t)(symbols >> at * bits & top); \
-                STORE(out, i + at, symbol); \
-            } \
-        } \
-        for (int at = 0; i < count; i++, at++) { \
-            uint##N##_t symbol = (uint##N##_t)((unsigned)*from >> at * bits & top); \
-            STORE(out, i, symbol); \
-        } \
-    } \
-    /* Read the planes of a stripe, and return whether their number of excesses is as stated. */ \
-    static int read_##N(const uint8_t *const *planes, const stripe *one, char *missed) { \
-        Py_ssize_t count = one->end - one->start, beyond = 0; \
-        const uint##N##_t top = (uint##N##_t)((1 << one->bits) - 1); \
+    /* Read the planes of a stripe, and return whether their number of excesses is as stated; symbols as for write. */ \
+    KERNEL int read_##N(const uint8_t *const *planes, const stripe *one, uint8_t *restrict symbols, \
+                        char *restrict missed) { \
+        const Py_ssize_t count = one->end - one->start, number = one->excesses; \
+        const int wide = one->wide; \
+        Py_ssize_t beyond = 0; \
+        const uint8_t top = (uint8_t)((1 << one->bits) - 1); \
         const uint8_t *const *excesses = planes + one->low + 1; \
         missed += one->start * (N / 8); \
-        switch (one->bits) { \
-        case 1: read_symbols_##N(planes[one->low], count, 1, missed); break; \
-        case 2: read_symbols_##N(planes[one->low], count, 2, missed); break; \
-        case 4: read_symbols_##N(planes[one->low], count, 4, missed); break; \
-        default: read_symbols_##N(planes[one->low], count, 8, missed); \
+        unpack_symbols(planes[one->low], count, one->bits, symbols); \
+        for (Py_ssize_t i = 0; i < count;) { \
+            Py_ssize_t end = count - i < BLOCK ? count : i + BLOCK; \
+            uint8_t some = 0; \
+            for (; i < end; i++) { \
+                uint##N##_t symbol = symbols[i]; \
+                STORE(missed, i, symbol); \
+                some = (uint8_t)(some + (symbols[i] == top)); \
+            } \
+            beyond += some; \
         } \
-        for (Py_ssize_t i = 0; i < count; i++) { \
-            LOAD(uint##N##_t, symbol, missed, i); \
-            beyond += symbol == top; \
-        } \
-        if (beyond != one->excesses) \
+        if (beyond != number) \
             return 0; \
         beyond = 0; \
-        for (Py_ssize_t i = 0; one->wide && i < count; i++) { \
-            LOAD(uint##N##_t, value, missed, i); \
-            if (value == top) { \
+        for (Py_ssize_t i = 0; wide && beyond < number;) { \
+            Py_ssize_t end = count - i < 8 ? count : i + 8; \
+            i = end - i == 8 && !any_byte(symbols + i, top) ? end : i; \
+            for (; i < end && beyond < number; i++) { \
                 uint64_t excess = 0; \
-                for (int at = 0; at < one->wide; at++) \
+                for (int at = 0; at < wide; at++) \
                     excess = excess << 8 | excesses[at][beyond]; \
-                value = (uint##N##_t)(value + excess); \
+                int is_excess = symbols[i] == top; \
+                uint##N##_t value = (uint##N##_t)(symbols[i] + (is_excess ? excess : 0)); \
                 STORE(missed, i, value); \
-                beyond++; \
+                beyond += is_excess; \
             } \
         } \
         for (int low = one->low - 1; low >= 0; low--) { \
@@ -190,6 +282,34 @@ typedef struct {
             } \
         } \
         return 1; \
+    } \
+    static void group_##N(const void *values, const uint8_t *keys, Py_ssize_t count, Py_ssize_t next[STREAMS][VALUES], \
+                          char *out) { \
+        Py_ssize_t part = count / STREAMS; \
+        for (Py_ssize_t i = 0; i < part; i++) { \
+            for (int stream = 0; stream < STREAMS; stream++) { \
+                LOAD(uint##N##_t, value, values, stream * part + i); \
+                STORE(out, next[stream][keys[stream * part + i]]++, value); \
+            } \
+        } \
+        for (Py_ssize_t i = STREAMS * part; i < count; i++) { \
+            LOAD(uint##N##_t, value, values, i); \
+            STORE(out, next[STREAMS - 1][keys[i]]++, value); \
+        } \
+    } \
+    static void ungroup_##N(const void *values, const uint8_t *keys, Py_ssize_t count, Py_ssize_t next[STREAMS][VALUES], \
+                            char *out) { \
+        Py_ssize_t part = count / STREAMS; \
+        for (Py_ssize_t i = 0; i < part; i++) { \
+            for (int stream = 0; stream < STREAMS; stream++) { \
+                LOAD(uint##N##_t, value, values, next[stream][keys[stream * part + i]]++); \
+                STORE(out, stream * part + i, value); \
+            } \
+        } \
+        for (Py_ssize_t i = STREAMS * part; i < count; i++) { \
+            LOAD(uint##N##_t, value, values, next[STREAMS - 1][keys[i]]++); \
+            STORE(out, i, value); \
+        } \
     }
 
 OF_WIDTH(8)
@@ -217,81 +337,64 @@ static PyObject *bad_sizes(Py_buffer *buffers, Py_ssize_t count) {
     return NULL;
 }
 
-static PyObject *differences(PyObject *module, PyObject *args) {
+static int differ(int width, const void *values, const void *guesses, Py_ssize_t count, char *out) {
     static int (*const functions[SIZES])(const void *, const void *, Py_ssize_t, char *) = BY_WIDTH(differences);
-    Py_buffer b[3] = {{0}};
-    int width, any;
-    if (!PyArg_ParseTuple(args, "y*y*iw*", &b[0], &b[1], &width, &b[2])) {
-        release(b, 3);
-        return NULL;
-    }
-    if (place(width) < 0 || b[0].len % width || b[1].len != b[0].len || b[2].len != b[0].len)
-        return bad_sizes(b, 3);
-    Py_BEGIN_ALLOW_THREADS
-    any = functions[place(width)](b[0].buf, b[1].buf, b[0].len / width, b[2].buf);
-    Py_END_ALLOW_THREADS
-    release(b, 3);
-    return PyBool_FromLong(any);
+    return functions[place(width)](values, guesses, count, out);
 }
 
-static PyObject *add_differences(PyObject *module, PyObject *args) {
+static void add_differences(int width, const void *missed, const void *guesses, Py_ssize_t count, char *out) {
     static void (*const functions[SIZES])(const void *, const void *, Py_ssize_t, char *) = BY_WIDTH(add_differences);
-    Py_buffer b[3] = {{0}};
-    int width;
-    if (!PyArg_ParseTuple(args, "y*y*iw*", &b[0], &b[1], &width, &b[2])) {
-        release(b, 3);
-        return NULL;
-    }
-    if (place(width) < 0 || b[0].len % width || b[1].len != b[0].len || b[2].len != b[0].len)
-        return bad_sizes(b, 3);
-    Py_BEGIN_ALLOW_THREADS
-    functions[place(width)](b[0].buf, b[1].buf, b[0].len / width, b[2].buf);
-    Py_END_ALLOW_THREADS
-    release(b, 3);
-    Py_RETURN_NONE;
+    functions[place(width)](missed, guesses, count, out);
 }
 
-static PyObject *keys(PyObject *module, PyObject *args) {
+static void make_keys(const kind *how, const void *guesses, Py_ssize_t count, uint8_t *keys) {
     static void (*const functions[SIZES])(const void *, Py_ssize_t, int, int, uint8_t *) = BY_WIDTH(keys);
-    Py_buffer b[2] = {{0}};
-    int width, mantissa, mask;
-    if (!PyArg_ParseTuple(args, "y*iiiw*", &b[0], &width, &mantissa, &mask, &b[1])) {
-        release(b, 2);
-        return NULL;
+    if (how->block) {
+        for (Py_ssize_t i = 0, position = 0; i < count; i++) {
+            keys[i] = (uint8_t)position;
+            position = position + 1 < how->block ? position + 1 : 0;
+        }
+    } else if (how->mask) {
+        functions[place(how->width)](guesses, count, how->mantissa, how->mask, keys);
+    } else {
+        memset(keys, 0, (size_t)count);
     }
-    if (place(width) < 0 || b[0].len % width || b[1].len != b[0].len / width || mantissa < 0 || mantissa >= 8 * width)
-        return bad_sizes(b, 2);
-    Py_BEGIN_ALLOW_THREADS
-    functions[place(width)](b[0].buf, b[1].len, mantissa, mask, b[1].buf);
-    Py_END_ALLOW_THREADS
-    release(b, 2);
-    Py_RETURN_NONE;
 }
 
-/* Note for each complete run whether any of its elements is not zero, and return the number of these runs. */
-static PyObject *runs(PyObject *module, PyObject *args) {
-    Py_buffer b[2] = {{0}};
-    int width;
+static int is_kind(const kind *how) {
+    return place(how->width) >= 0 && how->mantissa >= 0 && how->mantissa < 8 * how->width && how->mask >= 0 &&
+           how->mask < VALUES && how->block >= 0 && how->block < VALUES;
+}
+
+static int in_map(const uint8_t *map, Py_ssize_t run) { return map[run / 8] >> run % 8 & 1; }
+
+/* Note for each complete run in a map of bits whether any of its elements is not zero, and return the number of these. */
+static Py_ssize_t map_runs(const char *missed, int width, Py_ssize_t runs, uint8_t *map) {
     Py_ssize_t some = 0;
-    if (!PyArg_ParseTuple(args, "y*iw*", &b[0], &width, &b[1])) {
-        release(b, 2);
-        return NULL;
-    }
-    if (place(width) < 0 || b[1].len != b[0].len / (RUN * width))
-        return bad_sizes(b, 2);
-    Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t at = 0; at < b[1].len; at++) {
+    memset(map, 0, (size_t)(runs + 7) / 8);
+    for (Py_ssize_t run = 0; run < runs; run++) {
         uint64_t any = 0;
         for (int word = 0; word < RUN / 8 * width; word++) {
-            LOAD(uint64_t, here, b[0].buf, at * (RUN / 8) * width + word);
+            LOAD(uint64_t, here, missed, run * (RUN / 8) * width + word);
             any |= here;
         }
-        ((uint8_t *)b[1].buf)[at] = any != 0;
+        map[run / 8] |= (uint8_t)((any != 0) << run % 8);
         some += any != 0;
     }
-    Py_END_ALLOW_THREADS
-    release(b, 2);
-    return PyLong_FromSsize_t(some);
+    return some;
+}
+
+/* Move the elements of the runs in a map, and those after the last complete run, together; return their number. */
+static Py_ssize_t select_runs(char *values, int width, Py_ssize_t count, const uint8_t *map) {
+    Py_ssize_t kept = 0;
+    for (Py_ssize_t run = 0; run < count / RUN; run++) {
+        if (in_map(map, run)) {
+            memmove(values + kept * width, values + run * RUN * width, (size_t)(RUN * width));
+            kept += RUN;
+        }
+    }
+    memmove(values + kept * width, values + count / RUN * RUN * width, (size_t)(count % RUN * width));
+    return kept + count % RUN;
 }
 
 /* Add numbers in the order in which numpy does. */
@@ -396,383 +499,212 @@ static int choose(int32_t *counts, int lows, int groups, int width, Py_ssize_t s
     return count;
 }
 
-/* Plan the stripes of elements, of which there is at least one, and return their number; -1 without memory. */
-static int plan_stripes(const void *missed, const uint8_t *keys, Py_ssize_t elements, int width, Py_ssize_t step,
-                        const double *logs, double least, double most, stripe *chosen) {
+/* See stripe_plan.py. Return the number of stripes; 0 if there is no memory. */
+static int plan(const char *missed, const uint8_t *keys, Py_ssize_t count, int width, Py_ssize_t sample, const double *logs,
+                double least, double most, stripe *chosen) {
     static void (*const functions[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t, int, const uint8_t *, int,
                                           int32_t *) = BY_WIDTH(histogram);
-    uint8_t seen[VALUES] = {0}, ranks[VALUES], used[VALUES];
-    int groups = 0, count, lows = width > 2 ? width - 1 : 1;
-    for (Py_ssize_t i = 0; i < elements; i += step)
+    uint8_t seen[VALUES] = {0}, ranks[VALUES] = {0}, used[VALUES];
+    Py_ssize_t step = count / sample | 1;
+    int groups = 0, lows = width > 2 ? width - 1 : 1;
+    for (Py_ssize_t i = 0; i < count; i += step)
         seen[keys[i]] = 1;
     for (int value = 0; value < VALUES; value++) {
-        ranks[value] = (uint8_t)groups; /* of keys that no other thread writes meanwhile; else a wrong table is counted */
-        if (seen[value])
+        if (seen[value]) {
+            ranks[value] = (uint8_t)groups;
             used[groups++] = (uint8_t)value;
+        }
     }
-    /* One table more than groups: the rank of a key beyond the last used one. */
-    int32_t *counts = calloc((size_t)(lows * groups + 1) * VALUES, sizeof *counts);
+    int32_t *counts = calloc((size_t)(lows * groups) * VALUES, sizeof *counts);
     if (counts == NULL)
-        return -1;
-    functions[place(width)](missed, keys, elements, step, lows, ranks, groups, counts);
-    count = choose(counts, lows, groups, width, step, logs, least, most, used, chosen);
+        return 0;
+    functions[place(width)](missed, keys, count, step, lows, ranks, groups, counts);
+    int number = choose(counts, lows, groups, width, step, logs, least, most, used, chosen);
     free(counts);
-    return count;
+    return number;
 }
 
-static PyObject *plan(PyObject *module, PyObject *args) {
-    Py_buffer b[3] = {{0}};
-    int width, count;
-    Py_ssize_t step;
-    double least, most;
-    stripe chosen[VALUES];
-    if (!PyArg_ParseTuple(args, "y*y*iny*dd", &b[0], &b[1], &width, &step, &b[2], &least, &most)) {
-        release(b, 3);
-        return NULL;
-    }
-    Py_ssize_t elements = b[1].len;
-    if (place(width) < 0 || !elements || b[0].len % width || b[0].len / width != elements || step < 1 ||
-        b[2].len / (Py_ssize_t)sizeof(double) <= (elements - 1) / step + 1)
-        return bad_sizes(b, 3);
-    Py_BEGIN_ALLOW_THREADS
-    count = plan_stripes(b[0].buf, b[1].buf, elements, width, step, b[2].buf, least, most, chosen);
-    Py_END_ALLOW_THREADS
-    release(b, 3);
-    if (count < 0)
-        return PyErr_NoMemory();
+static Py_ssize_t planes_of(const stripe *one, Py_ssize_t sizes[]) {
+    Py_ssize_t count = one->end - one->start, number = 0;
+    for (int low = 0; low < one->low; low++)
+        sizes[number++] = count;
+    sizes[number++] = (count * one->bits + 7) / 8;
+    for (int at = 0; at < one->wide; at++)
+        sizes[number++] = one->excesses;
+    return number;
+}
+
+static PyObject *sizes_of(const stripe *stripes, int number) {
+    Py_ssize_t sizes[2 * 8 + 1];
     PyObject *list = PyList_New(0);
-    for (int at = 0; list != NULL && at < count; at++) {
-        PyObject *item = Py_BuildValue("(iii)", chosen[at].last, chosen[at].low, chosen[at].bits);
-        if (item == NULL || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
+    for (int at = 0; list != NULL && at < number; at++) {
+        Py_ssize_t planes = planes_of(stripes + at, sizes);
+        for (Py_ssize_t plane = 0; list != NULL && plane < planes; plane++) {
+            PyObject *size = PyLong_FromSsize_t(sizes[plane]);
+            if (size == NULL || PyList_Append(list, size) < 0)
+                Py_CLEAR(list);
+            Py_XDECREF(size);
+        }
     }
     return list;
 }
 
-/* Read the stripes of a list of (end, low, bits, wide, excesses) of so many elements; return NULL after an error. */
-static stripe *stripes_of(PyObject *list, int width, Py_ssize_t elements, Py_ssize_t *count) {
-    *count = PyList_Check(list) ? PyList_Size(list) : 0;
-    stripe *stripes = calloc((size_t)*count + 1, sizeof *stripes);
-    Py_ssize_t start = 0;
-    if (stripes == NULL) {
-        PyErr_NoMemory();
-        return NULL;
+static Py_ssize_t planes_bytes(const stripe *stripes, int number) {
+    Py_ssize_t sizes[2 * 8 + 1], total = 0;
+    for (int at = 0; at < number; at++) {
+        for (Py_ssize_t plane = planes_of(stripes + at, sizes); plane > 0; plane--)
+            total += sizes[plane - 1];
     }
-    for (Py_ssize_t at = 0; at < *count; at++) {
-        stripe *one = stripes + at;
-        if (!PyArg_ParseTuple(PyList_GetItem(list, at), "niiin", &one->end, &one->low, &one->bits, &one->wide,
-                              &one->excesses)) {
-            free(stripes);
-            return NULL;
-        }
-        one->start = start;
-        start = one->end;
-        int known = one->bits == 1 || one->bits == 2 || one->bits == 4 || one->bits == 8;
-        if (!known || one->start > one->end || one->end > elements || one->low < 0 || one->low >= width ||
-            one->wide < 0 || one->wide > width || one->excesses < 0 || one->excesses > one->end - one->start)
-            start = -1;
-        if (start < 0)
-            break;
-    }
-    if (start != elements) {
-        free(stripes);
-        PyErr_SetString(PyExc_ValueError, "the sizes of the stripes do not fit the elements");
-        return NULL;
-    }
-    return stripes;
+    return total;
 }
 
-static Py_ssize_t planes_bytes(const stripe *one) {
-    Py_ssize_t count = one->end - one->start;
-    return one->low * count + (count * one->bits + 7) / 8 + one->wide * one->excesses;
+static PyObject *records_of(const stripe *stripes, int number, int gaps) {
+    uint8_t head[1 + VALUES * RECORD], *out = head + 1;
+    head[0] = (uint8_t)(number | gaps);
+    for (int at = 0; at < number; at++, out += RECORD) {
+        uint32_t excesses = (uint32_t)stripes[at].excesses;
+        out[0] = (uint8_t)stripes[at].last;
+        out[1] = (uint8_t)stripes[at].low;
+        out[2] = (uint8_t)stripes[at].bits;
+        out[3] = (uint8_t)stripes[at].wide;
+        STORE(out + 4, 0, excesses);
+    }
+    return PyBytes_FromStringAndSize((char *)head, 1 + number * RECORD);
 }
 
-/* Return the planes of all stripes, one after another, and (wide, excesses) of each stripe. */
-static PyObject *pack(PyObject *module, PyObject *args) {
-    static void (*const measures[SIZES])(const void *, stripe *) = BY_WIDTH(measure);
-    static void (*const functions[SIZES])(const void *, const stripe *, uint8_t *) = BY_WIDTH(write);
-    Py_buffer b[1] = {{0}};
-    PyObject *list, *counted = NULL, *planes = NULL;
-    int width;
-    Py_ssize_t count, total = 0;
-    if (!PyArg_ParseTuple(args, "y*iO", &b[0], &width, &list)) {
-        release(b, 1);
-        return NULL;
-    }
-    if (place(width) < 0 || b[0].len % width)
-        return bad_sizes(b, 1);
-    stripe *stripes = stripes_of(list, width, b[0].len / width, &count);
-    if (stripes == NULL) {
-        release(b, 1);
-        return NULL;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t at = 0; at < count; at++) {
-        measures[place(width)](b[0].buf, stripes + at);
-        total += planes_bytes(stripes + at);
-    }
-    Py_END_ALLOW_THREADS
-    counted = PyList_New(0);
-    for (Py_ssize_t at = 0; counted != NULL && at < count; at++) {
-        PyObject *item = Py_BuildValue("(in)", stripes[at].wide, stripes[at].excesses);
-        if (item == NULL || PyList_Append(counted, item) < 0)
-            Py_CLEAR(counted);
-        Py_XDECREF(item);
-    }
-    if (counted != NULL)
-        planes = PyBytes_FromStringAndSize(NULL, total);
-    if (planes != NULL) {
-        uint8_t *out = (uint8_t *)PyBytes_AsString(planes);
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t at = 0; at < count; at++) {
-            functions[place(width)](b[0].buf, stripes + at, out);
-            out += planes_bytes(stripes + at);
-        }
-        Py_END_ALLOW_THREADS
-    }
-    free(stripes);
-    release(b, 1);
-    if (planes == NULL) {
-        Py_XDECREF(counted);
-        return NULL;
-    }
-    return Py_BuildValue("(NN)", planes, counted);
-}
-
-/* Get the buffers of a list of planes and compare their sizes with those of the stripes; return whether they fit. */
-static int planes_of(PyObject *list, const stripe *stripes, Py_ssize_t count, Py_buffer *buffers, const uint8_t **data) {
-    Py_ssize_t number = 0, left = PyList_Size(list);
-    for (Py_ssize_t at = 0; at < count; at++) {
-        const stripe *one = stripes + at;
-        Py_ssize_t elements = one->end - one->start;
-        for (int plane = 0; plane < one->low + 1 + one->wide; plane++, number++) {
-            Py_ssize_t size = plane < one->low ? elements
-                              : plane == one->low ? (elements * one->bits + 7) / 8
-                                                  : one->excesses;
-            if (number >= left || PyObject_GetBuffer(PyList_GetItem(list, number), buffers + number, PyBUF_SIMPLE) < 0)
-                return 0;
-            if (buffers[number].len != size)
-                return 0;
-            data[number] = buffers[number].buf;
-        }
-    }
-    return number == left;
-}
-
-static PyObject *unpack(PyObject *module, PyObject *args) {
-    static int (*const functions[SIZES])(const uint8_t *const *, const stripe *, char *) = BY_WIDTH(read);
-    Py_buffer b[1] = {{0}};
-    PyObject *list, *planes;
-    int width, good = 1;
-    Py_ssize_t count;
-    if (!PyArg_ParseTuple(args, "OOiw*", &planes, &list, &width, &b[0])) {
-        release(b, 1);
-        return NULL;
-    }
-    if (place(width) < 0 || b[0].len % width || !PyList_Check(planes))
-        return bad_sizes(b, 1);
-    stripe *stripes = stripes_of(list, width, b[0].len / width, &count);
-    if (stripes == NULL) {
-        release(b, 1);
-        return NULL;
-    }
-    Py_ssize_t number = PyList_Size(planes);
-    Py_buffer *buffers = calloc((size_t)number + 1, sizeof *buffers);
-    const uint8_t **data = calloc((size_t)number + 1, sizeof *data);
-    if (buffers == NULL || data == NULL) {
-        PyErr_NoMemory();
-        good = -1;
-    } else if (!planes_of(planes, stripes, count, buffers, data)) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
-        good = -1;
-    } else {
-        const uint8_t **next = data;
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t at = 0; at < count && good; at++) {
-            good = functions[place(width)](next, stripes + at, b[0].buf);
-            next += stripes[at].low + 1 + stripes[at].wide;
-        }
-        Py_END_ALLOW_THREADS
-    }
-    if (buffers != NULL)
-        release(buffers, number);
-    free(buffers);
-    free(data);
-    free(stripes);
-    release(b, 1);
-    return good < 0 ? NULL : PyBool_FromLong(good);
-}
-
-/* The elements of a small tensor, for which all steps take one call. */
-
-#define RECORD 8 /* bytes of the record of a stripe */
-#define TABLE 5  /* bytes of the codec and the size of a plane */
-#define GAPS 0x80
-
+/* The elements of a chunk that differ from the prediction, grouped. */
 typedef struct {
-    Py_ssize_t count, runs; /* of elements; of complete runs */
-    int width;
-    char *missed, *ordered;
-    uint8_t *keys, *some; /* a flag for each run */
-    Py_ssize_t ends[VALUES]; /* of keys in the order by key */
-} elements;
+    char *missed, *grouped;
+    uint8_t *keys, *map;
+    Py_ssize_t all, count; /* elements of the chunk, and those that are coded */
+    int width, gaps, number, done;
+    Py_ssize_t next[STREAMS][VALUES];
+    stripe stripes[VALUES];
+} residual;
 
-static void free_elements(elements *all) { free(all->missed); }
+#define RESIDUAL "git_theta_ext.coding._residuals.residual"
 
-/* Get memory for elements; return whether there was enough. */
-static int make_elements(elements *all, Py_ssize_t nbytes, int width) {
-    all->width = width;
-    all->count = nbytes / width;
-    all->runs = all->count / RUN;
-    all->missed = malloc((size_t)(2 * nbytes + all->count + all->runs + 1));
-    all->ordered = all->missed == NULL ? NULL : all->missed + nbytes;
-    all->keys = (uint8_t *)all->ordered + nbytes;
-    all->some = all->keys + all->count;
-    return all->missed != NULL;
+static void discard(residual *made) {
+    if (made != NULL)
+        free(made->missed);
+    free(made);
 }
 
-/* Move the elements of runs that are not predicted exactly together, unless these are most; return whether it did. */
-static int leave_out_runs(elements *all, double worth) {
-    Py_ssize_t some = 0, kept = 0, nbytes = RUN * all->width;
-    for (Py_ssize_t at = 0; at < all->runs; at++) {
-        uint64_t any = 0;
-        for (Py_ssize_t word = 0; word < nbytes / 8; word++) {
-            LOAD(uint64_t, here, all->missed, at * (nbytes / 8) + word);
-            any |= here;
+static int reserve(residual *made, Py_ssize_t count, int width) {
+    made->all = made->count = count;
+    made->width = width;
+    made->missed = malloc((size_t)(count * (2 * width + 1) + count / RUN / 8 + 1 + 2 * 8));
+    made->grouped = made->missed + count * width + 8; /* symbols are written eight at a time */
+    made->keys = (uint8_t *)made->grouped + count * width;
+    made->map = made->keys + count + 8;
+    return made->missed != NULL;
+}
+
+/* Find out where the elements of each key go when they are grouped, and the end of each stripe. */
+static void place_keys(residual *made) {
+    Py_ssize_t count = made->count, part = count / STREAMS, ends[VALUES], end = 0, (*next)[VALUES] = made->next;
+    const uint8_t *keys = made->keys;
+    stripe *stripes = made->stripes;
+    memset(made->next, 0, sizeof made->next);
+    for (Py_ssize_t i = 0; i < part; i++) {
+        for (int stream = 0; stream < STREAMS; stream++)
+            next[stream][keys[stream * part + i]]++;
+    }
+    for (Py_ssize_t i = STREAMS * part; i < count; i++)
+        next[STREAMS - 1][keys[i]]++;
+    for (int key = 0; key < VALUES; key++) {
+        for (int stream = 0; stream < STREAMS; stream++) {
+            Py_ssize_t here = next[stream][key];
+            next[stream][key] = end;
+            end += here;
         }
-        all->some[at] = any != 0;
-        some += any != 0;
+        ends[key] = end;
     }
-    if (!((double)some < worth * (double)all->runs))
-        return 0;
-    for (Py_ssize_t at = 0; at <= all->runs; at++) {
-        Py_ssize_t size = at < all->runs ? RUN : all->count - at * RUN; /* what follows the last run is kept */
-        if (at < all->runs && !all->some[at])
-            continue;
-        memmove(all->missed + kept * all->width, all->missed + at * nbytes, (size_t)(size * all->width));
-        memmove(all->keys + kept, all->keys + at * RUN, (size_t)size);
-        kept += size;
+    for (int at = 0; at < made->number; at++) {
+        stripes[at].start = at ? stripes[at - 1].end : 0;
+        stripes[at].end = ends[stripes[at].last];
     }
-    all->count = kept;
-    return 1;
 }
 
-static void find_ends(elements *all) {
-    memset(all->ends, 0, sizeof all->ends);
-    for (Py_ssize_t i = 0; i < all->count; i++)
-        all->ends[all->keys[i]]++;
-    for (int key = 1; key < VALUES; key++)
-        all->ends[key] += all->ends[key - 1];
-}
-
-/* Copy elements from or to the order by key, in which elements with the same key stay in order. */
-static void by_key(const elements *all, int forth) {
-    Py_ssize_t next[VALUES] = {0};
-    memcpy(next + 1, all->ends, sizeof next - sizeof *next);
-    for (Py_ssize_t i = 0; i < all->count; i++) {
-        Py_ssize_t from = forth ? i : next[all->keys[i]], to = forth ? next[all->keys[i]] : i;
-        next[all->keys[i]]++;
-        switch (all->width) {
-        case 1: all->ordered[to] = all->missed[from]; break;
-        case 2: memcpy(all->ordered + 2 * to, all->missed + 2 * from, 2); break;
-        case 4: memcpy(all->ordered + 4 * to, all->missed + 4 * from, 4); break;
-        default: memcpy(all->ordered + 8 * to, all->missed + 8 * from, 8);
-        }
-    }
-    memcpy(all->missed, all->ordered, (size_t)(all->count * all->width));
-}
-
-static int add_size(PyObject *list, Py_ssize_t size) {
-    PyObject *number = PyLong_FromSsize_t(size);
-    int failed = number == NULL || PyList_Append(list, number) < 0;
-    Py_XDECREF(number);
-    return failed;
-}
-
-/* Return the records, the map of runs (nothing if none is left out), the planes, and their sizes; None if all is equal. */
-static PyObject *code(PyObject *module, PyObject *args) {
-    static int (*const subtract[SIZES])(const void *, const void *, Py_ssize_t, char *) = BY_WIDTH(differences);
-    static void (*const find_keys[SIZES])(const void *, Py_ssize_t, int, int, uint8_t *) = BY_WIDTH(keys);
+/* Fill in what is planned, and return whether any element differs; -1 if there is no memory. */
+static int fill(residual *made, const char *values, const char *guesses, const kind *how, Py_ssize_t sample,
+                const double *logs, double least, double most, double worth) {
+    static void (*const groups[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t[STREAMS][VALUES], char *) =
+        BY_WIDTH(group);
     static void (*const measures[SIZES])(const void *, stripe *) = BY_WIDTH(measure);
-    static void (*const functions[SIZES])(const void *, const stripe *, uint8_t *) = BY_WIDTH(write);
+    Py_ssize_t runs = made->count / RUN;
+    if (!differ(how->width, values, guesses, made->count, made->missed))
+        return 0;
+    make_keys(how, guesses, made->count, made->keys);
+    if ((double)map_runs(made->missed, how->width, runs, made->map) < worth * (double)runs) {
+        made->gaps = GAPS;
+        select_runs((char *)made->keys, 1, made->count, made->map);
+        made->count = select_runs(made->missed, how->width, made->count, made->map);
+    }
+    made->number = plan(made->missed, made->keys, made->count, how->width, sample, logs, least, most, made->stripes);
+    if (made->number > 1) {
+        place_keys(made);
+        groups[place(how->width)](made->missed, made->keys, made->count, made->next, made->grouped);
+    } else {
+        made->grouped = made->missed;
+        made->stripes[0].start = 0;
+        made->stripes[0].end = made->count;
+    }
+    for (int at = 0; at < made->number; at++)
+        measures[place(how->width)](made->grouped, made->stripes + at);
+    return made->number ? 1 : -1;
+}
+
+/* Return the head of a payload, the map of runs or None, the planes one after another, and their sizes; None if the
+   values are equal to the prediction. */
+static PyObject *arrange(PyObject *module, PyObject *args) {
+    static void (*const functions[SIZES])(const char *, const stripe *, uint8_t *, uint8_t *) = BY_WIDTH(write);
     Py_buffer b[3] = {{0}};
-    int width, mantissa, mask, count = 0, any = 0, gaps = 0;
+    kind how;
+    residual made = {0};
+    Py_ssize_t sample;
     double least, most, worth;
-    stripe chosen[VALUES];
-    elements all;
-    Py_ssize_t total = 0;
-    if (!PyArg_ParseTuple(args, "y*y*iiiy*ddd", &b[0], &b[1], &width, &mantissa, &mask, &b[2], &least, &most, &worth)) {
+    int any = 0;
+    if (!PyArg_ParseTuple(args, "y*y*(iiii)ny*ddd", &b[0], &b[1], &how.width, &how.mantissa, &how.mask, &how.block, &sample,
+                          &b[2], &least, &most, &worth)) {
         release(b, 3);
         return NULL;
     }
-    if (place(width) < 0 || b[0].len % width || b[1].len != b[0].len || mantissa < 0 || mantissa >= 8 * width ||
-        b[2].len / (Py_ssize_t)sizeof(double) <= b[0].len / width)
+    /* There are less than twice as many elements in a sample. */
+    if (!is_kind(&how) || b[0].len % how.width || b[1].len != b[0].len || b[0].len / how.width > UINT32_MAX || sample < 1 ||
+        b[2].len / 2 / (Py_ssize_t)sizeof(double) < sample)
         return bad_sizes(b, 3);
-    if (!make_elements(&all, b[0].len, width)) {
+    if (b[0].len && !reserve(&made, b[0].len / how.width, how.width)) {
         release(b, 3);
         return PyErr_NoMemory();
     }
-    int at_width = place(width);
-    Py_ssize_t runs = all.runs;
+    Py_ssize_t runs = made.count / RUN;
     Py_BEGIN_ALLOW_THREADS
-    any = subtract[at_width](b[0].buf, b[1].buf, all.count, all.missed);
-    if (any) {
-        find_keys[at_width](b[1].buf, all.count, mantissa, mask, all.keys);
-        gaps = leave_out_runs(&all, worth);
-        count = plan_stripes(all.missed, all.keys, all.count, width, 1, b[2].buf, least, most, chosen);
-        find_ends(&all);
-        if (count > 1)
-            by_key(&all, 1);
-        for (int at = 0; at < count; at++) {
-            chosen[at].start = at ? chosen[at - 1].end : 0;
-            chosen[at].end = all.ends[chosen[at].last];
-            measures[at_width](all.missed, chosen + at);
-            total += planes_bytes(chosen + at);
-        }
-    }
+    if (made.count)
+        any = fill(&made, b[0].buf, b[1].buf, &how, sample, b[2].buf, least, most, worth);
     Py_END_ALLOW_THREADS
     release(b, 3);
-    if (!any || count < 0) {
-        free_elements(&all);
-        return any ? PyErr_NoMemory() : Py_NewRef(Py_None);
+    if (any <= 0) {
+        free(made.missed);
+        if (any < 0)
+            return PyErr_NoMemory();
+        Py_RETURN_NONE;
     }
-    PyObject *head = PyBytes_FromStringAndSize(NULL, 1 + RECORD * count);
-    PyObject *map = PyBytes_FromStringAndSize(NULL, gaps ? (runs + 7) / 8 : 0);
-    PyObject *planes = PyBytes_FromStringAndSize(NULL, total), *sizes = PyList_New(0);
-    int failed = head == NULL || map == NULL || planes == NULL || sizes == NULL;
-    for (int at = 0; !failed && at < count; at++) {
-        const stripe *one = chosen + at;
-        Py_ssize_t size = one->end - one->start;
-        for (int plane = 0; plane < one->low + 1 + one->wide; plane++)
-            failed |= add_size(sizes, plane < one->low ? size
-                                      : plane == one->low ? (size * one->bits + 7) / 8
-                                                          : one->excesses);
-    }
-    if (!failed) {
-        uint8_t *record = (uint8_t *)PyBytes_AsString(head), *bits = (uint8_t *)PyBytes_AsString(map);
+    PyObject *head = records_of(made.stripes, made.number, made.gaps);
+    PyObject *map = made.gaps ? PyBytes_FromStringAndSize((char *)made.map, (runs + 7) / 8) : Py_NewRef(Py_None);
+    PyObject *planes = PyBytes_FromStringAndSize(NULL, planes_bytes(made.stripes, made.number));
+    PyObject *sizes = sizes_of(made.stripes, made.number);
+    if (planes != NULL) {
         uint8_t *out = (uint8_t *)PyBytes_AsString(planes);
         Py_BEGIN_ALLOW_THREADS
-        *record++ = (uint8_t)(count | (gaps ? GAPS : 0));
-        memset(bits, 0, gaps ? (size_t)((runs + 7) / 8) : 0);
-        for (Py_ssize_t at = 0; gaps && at < runs; at++)
-            bits[at / 8] |= (uint8_t)(all.some[at] << at % 8);
-        for (int at = 0; at < count; at++, record += RECORD) {
-            const stripe *one = chosen + at;
-            uint32_t excesses = (uint32_t)one->excesses;
-            record[0] = (uint8_t)one->last;
-            record[1] = (uint8_t)one->low;
-            record[2] = (uint8_t)one->bits;
-            record[3] = (uint8_t)one->wide;
-            memcpy(record + 4, &excesses, sizeof excesses);
-            functions[at_width](all.missed, one, out);
-            out += planes_bytes(one);
+        for (int at = 0; at < made.number; at++) {
+            functions[place(how.width)](made.grouped, made.stripes + at, made.keys, out);
+            out += planes_bytes(made.stripes + at, 1);
         }
         Py_END_ALLOW_THREADS
     }
-    free_elements(&all);
-    if (failed) {
+    free(made.missed);
+    if (head == NULL || map == NULL || planes == NULL || sizes == NULL) {
         Py_XDECREF(head);
         Py_XDECREF(map);
         Py_XDECREF(planes);
@@ -782,174 +714,193 @@ static PyObject *code(PyObject *module, PyObject *args) {
     return Py_BuildValue("(NNNN)", head, map, planes, sizes);
 }
 
-/* Read the records of a payload without gaps, and the ends of stripes by the keys; return their number, 0 if it is no
-   such payload. */
-static int read_records(const uint8_t *payload, Py_ssize_t nbytes, elements *all, stripe *stripes) {
-    int count = nbytes ? payload[0] : 0, last = -1;
-    Py_ssize_t start = 0;
-    if (!count || count & GAPS || nbytes < 1 + RECORD * (Py_ssize_t)count)
-        return 0;
-    for (int at = 0; at < count; at++) {
-        const uint8_t *record = payload + 1 + RECORD * at;
-        stripe *one = stripes + at;
-        uint32_t excesses;
-        memcpy(&excesses, record + 4, sizeof excesses);
-        one->last = record[0];
-        one->low = record[1];
-        one->bits = record[2];
-        one->wide = record[3];
-        one->excesses = (Py_ssize_t)excesses;
-        one->start = start;
-        one->end = start = count > 1 ? all->ends[one->last] : all->count;
+/* Read the head of a payload; return what is wrong with it, or NULL. */
+static const char *read_head(const Py_buffer *head, int width, residual *made) {
+    const uint8_t *from = head->buf;
+    made->number = head->len ? from[0] & ~GAPS : 0;
+    made->gaps = head->len ? from[0] & GAPS : 0;
+    if (!made->number || head->len != 1 + made->number * RECORD)
+        return "a residual is truncated";
+    from++;
+    for (int at = 0; at < made->number; at++, from += RECORD) {
+        stripe *one = made->stripes + at;
+        LOAD(uint32_t, excesses, from + 4, 0);
+        *one = (stripe){.last = from[0], .low = from[1], .bits = from[2], .wide = from[3], .excesses = excesses};
         int known = one->bits == 1 || one->bits == 2 || one->bits == 4 || one->bits == 8;
-        if (one->last <= last || !known || one->low >= all->width || one->low + one->wide > all->width ||
-            one->excesses > one->end - one->start)
-            return 0;
-        last = one->last;
+        if (at && made->stripes[at - 1].last >= one->last)
+            return "the stripes of a residual are not in order";
+        if (!known || one->low >= width || one->low + one->wide > width)
+            return "a residual has an unknown arrangement";
     }
-    return last == VALUES - 1 ? count : 0;
+    return made->stripes[made->number - 1].last == VALUES - 1 ? NULL : "the stripes of a residual are not in order";
 }
 
-/* Parse the arguments payload, guesses, width, mantissa, mask and so on, and find the keys; return the number of stripes,
-   0 if it is no payload without gaps, and -1 after an error. */
-static int open_payload(const Py_buffer *payload, const Py_buffer *guesses, int width, int mantissa, int mask,
-                        elements *all, stripe *stripes) {
-    static void (*const find_keys[SIZES])(const void *, Py_ssize_t, int, int, uint8_t *) = BY_WIDTH(keys);
-    int count;
-    if (place(width) < 0 || guesses->len % width || mantissa < 0 || mantissa >= 8 * width) {
-        PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
-        return -1;
+/* Find the elements of each stripe; return what is wrong with the stripes, or NULL. */
+static const char *find_elements(residual *made, const kind *how, const char *guesses) {
+    make_keys(how, guesses, made->count, made->keys);
+    if (made->gaps)
+        made->count = select_runs((char *)made->keys, 1, made->count, made->map);
+    if (made->number > 1) {
+        place_keys(made);
+    } else {
+        made->stripes[0].start = 0;
+        made->stripes[0].end = made->count;
     }
-    if (!make_elements(all, guesses->len, width)) {
-        PyErr_NoMemory();
-        return -1;
+    for (int at = 0; at < made->number; at++) {
+        if (made->stripes[at].excesses > made->stripes[at].end - made->stripes[at].start)
+            return "a residual has more elements than its tensor";
     }
-    Py_BEGIN_ALLOW_THREADS
-    find_keys[place(width)](guesses->buf, all->count, mantissa, mask, all->keys);
-    find_ends(all);
-    count = read_records(payload->buf, payload->len, all, stripes);
-    Py_END_ALLOW_THREADS
-    return count;
+    return NULL;
 }
 
-/* Return the codec, the start and the end in the payload, and the size of each plane; None if it is no payload without
-   gaps. */
-static PyObject *layout(PyObject *module, PyObject *args) {
-    Py_buffer b[2] = {{0}};
-    int width, mantissa, mask;
-    stripe stripes[GAPS];
-    elements all = {0};
-    if (!PyArg_ParseTuple(args, "y*y*iii", &b[0], &b[1], &width, &mantissa, &mask)) {
-        release(b, 2);
-        return NULL;
-    }
-    int count = open_payload(b, b + 1, width, mantissa, mask, &all, stripes);
-    free_elements(&all);
-    PyObject *list = count > 0 ? PyList_New(0) : NULL;
-    const uint8_t *payload = b[0].buf;
-    Py_ssize_t table = 1 + RECORD * (Py_ssize_t)count, number = 0, planes = 0, at = 0;
-    for (int i = 0; i < count; i++)
-        planes += stripes[i].low + 1 + stripes[i].wide;
-    at = table + TABLE * planes;
-    int good = count > 0 && at <= b[0].len;
-    for (int i = 0; good && list != NULL && i < count; i++) {
-        const stripe *one = stripes + i;
-        Py_ssize_t elements = one->end - one->start;
-        for (int plane = 0; good && plane < one->low + 1 + one->wide; plane++, number++) {
-            Py_ssize_t size = plane < one->low ? elements
-                              : plane == one->low ? (elements * one->bits + 7) / 8
-                                                  : one->excesses;
-            uint32_t stored;
-            memcpy(&stored, payload + table + TABLE * number + 1, sizeof stored);
-            int codec = payload[table + TABLE * number];
-            good = (Py_ssize_t)stored <= b[0].len - at && (codec == 1 || (codec == 0 && (Py_ssize_t)stored == size));
-            if (!good)
-                break;
-            PyObject *item = Py_BuildValue("(innn)", codec, at, at + (Py_ssize_t)stored, size);
-            if (item == NULL || PyList_Append(list, item) < 0)
-                Py_CLEAR(list);
-            Py_XDECREF(item);
-            at += (Py_ssize_t)stored;
-            if (list == NULL)
-                break;
-        }
-    }
-    good = good && at == b[0].len;
-    release(b, 2);
-    if (count < 0 || (count > 0 && list == NULL))
-        return NULL;
-    if (good)
-        return list;
-    Py_XDECREF(list);
-    return Py_NewRef(Py_None);
-}
+static void forget(PyObject *capsule) { discard(PyCapsule_GetPointer(capsule, RESIDUAL)); }
 
-/* Decode a payload, given its planes; return whether the numbers of excesses are as stated. */
-static PyObject *fill(PyObject *module, PyObject *args) {
-    static int (*const functions[SIZES])(const uint8_t *const *, const stripe *, char *) = BY_WIDTH(read);
-    static void (*const add[SIZES])(const void *, const void *, Py_ssize_t, char *) = BY_WIDTH(add_differences);
+/* Begin to restore a residual of a prediction: return what restore needs, and the sizes of the planes. */
+static PyObject *begin(PyObject *module, PyObject *args) {
     Py_buffer b[3] = {{0}};
-    int width, mantissa, mask, good = 1;
-    stripe stripes[GAPS];
-    elements all = {0};
-    PyObject *planes;
-    if (!PyArg_ParseTuple(args, "y*Oy*iiiw*", &b[0], &planes, &b[1], &width, &mantissa, &mask, &b[2])) {
+    kind how;
+    const char *wrong = "the sizes of the buffers do not fit each other";
+    residual *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return PyErr_NoMemory();
+    if (!PyArg_ParseTuple(args, "y*(iiii)y*y*", &b[0], &how.width, &how.mantissa, &how.mask, &how.block, &b[1], &b[2])) {
+        discard(made);
         release(b, 3);
         return NULL;
     }
-    if (!PyList_Check(planes) || b[1].len != b[2].len)
-        return bad_sizes(b, 3);
-    int count = open_payload(b, b + 1, width, mantissa, mask, &all, stripes);
+    Py_ssize_t count = is_kind(&how) ? b[0].len / how.width : 0;
+    if (count * how.width == b[0].len && (wrong = read_head(&b[1], how.width, made)) == NULL) {
+        if (b[2].len != (made->gaps ? (count / RUN + 7) / 8 : 0)) {
+            wrong = "the sizes of the buffers do not fit each other";
+        } else if (!reserve(made, count, how.width)) {
+            discard(made);
+            release(b, 3);
+            return PyErr_NoMemory();
+        } else {
+            if (b[2].len)
+                memcpy(made->map, b[2].buf, (size_t)b[2].len);
+            Py_BEGIN_ALLOW_THREADS
+            wrong = find_elements(made, &how, b[0].buf);
+            Py_END_ALLOW_THREADS
+        }
+    }
+    release(b, 3);
+    if (wrong != NULL) {
+        discard(made);
+        PyErr_SetString(PyExc_ValueError, wrong);
+        return NULL;
+    }
+    PyObject *sizes = sizes_of(made->stripes, made->number), *capsule = PyCapsule_New(made, RESIDUAL, forget);
+    if (capsule == NULL)
+        discard(made);
+    if (capsule == NULL || sizes == NULL) {
+        Py_XDECREF(capsule);
+        Py_XDECREF(sizes);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", capsule, sizes);
+}
+
+/* Get the buffers of a list of planes and compare their sizes with those of the stripes; return whether they fit. */
+static int get_planes(PyObject *list, const residual *made, Py_buffer *buffers, const uint8_t **data) {
+    Py_ssize_t number = 0, left = PyList_Size(list), expected[2 * 8 + 1];
+    for (int at = 0; at < made->number; at++) {
+        Py_ssize_t planes = planes_of(made->stripes + at, expected);
+        for (Py_ssize_t plane = 0; plane < planes; plane++, number++) {
+            if (number >= left || PyObject_GetBuffer(PyList_GetItem(list, number), buffers + number, PyBUF_SIMPLE) < 0 ||
+                buffers[number].len != expected[plane])
+                return 0;
+            data[number] = buffers[number].buf;
+        }
+    }
+    return number == left;
+}
+
+/* Write the values of a chunk, given its planes; return whether the number of excesses is as stated. */
+static int write_values(residual *made, const uint8_t *const *planes, const char *guesses, char *out) {
+    static int (*const reads[SIZES])(const uint8_t *const *, const stripe *, uint8_t *, char *) = BY_WIDTH(read);
+    static void (*const ungroups[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t[STREAMS][VALUES], char *) =
+        BY_WIDTH(ungroup);
+    Py_ssize_t runs = made->all / RUN, rest = made->all % RUN;
+    int width = made->width;
+    const char *missed = made->grouped;
+    for (int at = 0; at < made->number; at++) {
+        if (!reads[place(width)](planes, made->stripes + at, (uint8_t *)made->missed, made->grouped))
+            return 0;
+        planes += made->stripes[at].low + 1 + made->stripes[at].wide;
+    }
+    if (made->number > 1) {
+        ungroups[place(width)](made->grouped, made->keys, made->count, made->next, made->missed);
+        missed = made->missed;
+    }
+    if (!made->gaps) {
+        add_differences(width, missed, guesses, made->all, out);
+        return 1;
+    }
+    for (Py_ssize_t run = 0; run < runs; run++, guesses += RUN * width, out += RUN * width) {
+        if (in_map(made->map, run)) {
+            add_differences(width, missed, guesses, RUN, out);
+            missed += RUN * width;
+        } else {
+            memcpy(out, guesses, (size_t)(RUN * width));
+        }
+    }
+    add_differences(width, missed, guesses, rest, out);
+    return 1;
+}
+
+/* Write the values of a chunk, given what begin has returned, once, and the planes of the payload. */
+static PyObject *restore(PyObject *module, PyObject *args) {
+    Py_buffer b[2] = {{0}};
+    PyObject *capsule, *planes;
+    int good = 0;
+    if (!PyArg_ParseTuple(args, "Oy*O!w*", &capsule, &b[0], &PyList_Type, &planes, &b[1])) {
+        release(b, 2);
+        return NULL;
+    }
+    residual *made = PyCapsule_GetPointer(capsule, RESIDUAL);
+    if (made == NULL) {
+        release(b, 2);
+        return NULL;
+    }
+    if (made->done || b[0].len != made->all * made->width || b[1].len != b[0].len)
+        return bad_sizes(b, 2);
     Py_ssize_t number = PyList_Size(planes);
     Py_buffer *buffers = calloc((size_t)number + 1, sizeof *buffers);
     const uint8_t **data = calloc((size_t)number + 1, sizeof *data);
-    if (count < 0) {
-        good = -1;
-    } else if (buffers == NULL || data == NULL) {
+    if (buffers == NULL || data == NULL) {
         PyErr_NoMemory();
-        good = -1;
-    } else if (!count || !planes_of(planes, stripes, count, buffers, data)) {
+    } else if (!get_planes(planes, made, buffers, data)) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
-        good = -1;
     } else {
-        const uint8_t **next = data;
+        made->done = 1; /* the places of elements have moved on */
         Py_BEGIN_ALLOW_THREADS
-        for (int at = 0; at < count && good; at++) {
-            good = functions[place(width)](next, stripes + at, all.missed);
-            next += stripes[at].low + 1 + stripes[at].wide;
-        }
-        if (good && count > 1)
-            by_key(&all, 0);
-        if (good)
-            add[place(width)](all.missed, b[1].buf, all.count, b[2].buf);
+        good = write_values(made, data, b[0].buf, b[1].buf);
         Py_END_ALLOW_THREADS
+        if (!good)
+            PyErr_SetString(PyExc_ValueError, "a residual has an unexpected number of large elements");
     }
     if (buffers != NULL)
         release(buffers, number);
     free(buffers);
     free(data);
-    free_elements(&all);
-    release(b, 3);
-    return good < 0 ? NULL : PyBool_FromLong(good);
+    release(b, 2);
+    if (!good)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-    {"differences", differences, METH_VARARGS, "differences(values, guesses, width, out) -> bool"},
-    {"add_differences", add_differences, METH_VARARGS, "add_differences(missed, guesses, width, out)"},
-    {"keys", keys, METH_VARARGS, "keys(guesses, width, mantissa, mask, out)"},
-    {"runs", runs, METH_VARARGS, "runs(missed, width, out) -> int"},
-    {"plan", plan, METH_VARARGS, "plan(missed, keys, width, step, logs, least, most) -> list"},
-    {"pack", pack, METH_VARARGS, "pack(missed, width, stripes) -> (bytes, list)"},
-    {"unpack", unpack, METH_VARARGS, "unpack(planes, stripes, width, out) -> bool"},
-    {"code", code, METH_VARARGS, "code(values, guesses, width, mantissa, mask, logs, least, most, worth) -> tuple"},
-    {"layout", layout, METH_VARARGS, "layout(payload, guesses, width, mantissa, mask) -> list"},
-    {"fill", fill, METH_VARARGS, "fill(payload, planes, guesses, width, mantissa, mask, out) -> bool"},
+    {"arrange", arrange, METH_VARARGS,
+     "arrange(values, guesses, kind, sample, logs, least, most, worth) -> (head, map, planes, sizes) or None"},
+    {"begin", begin, METH_VARARGS, "begin(guesses, kind, head, map) -> (state, sizes)"},
+    {"restore", restore, METH_VARARGS, "restore(state, guesses, planes, out)"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Of the functions in this file. kernels.py does without the module if it was built from another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 3); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
 

@@ -170,30 +170,21 @@ def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Bu
     at = _PLANE.size * len(sizes)
     if payload.nbytes < at:
         raise CorruptError("a chunk is truncated")
-    planes: list[tuple[int, memoryview, int]] = []
+    planes: list[Buffer] = []
+    numbers: list[int] = []
     for (codec, stored), size in zip(_PLANE.iter_unpack(payload[:at]), sizes, strict=True):
         piece = payload[at : at + stored]
         at += stored
-        if piece.nbytes != stored or codec not in {RAW, ZSTD} or (codec == RAW and stored != size):
+        if codec == ZSTD and piece.nbytes == stored:
+            numbers.append(len(planes))
+        elif codec != RAW or piece.nbytes != size:
             raise CorruptError("the size of a plane does not fit its tensor")
-        planes.append((codec, piece, size))
-    return _opened(planes), payload[at:]
-
-
-def plane_bytes(payload: memoryview, planes: Sequence[tuple[int, int, int, int]]) -> list[Buffer]:
-    """Return the bytes of planes of which the codec, the start and the end in the payload, and the size are known.
-
-    Raises:
-        CorruptError: A plane cannot be decompressed to its size.
-    """
-    return _opened([(codec, payload[start:end], size) for codec, start, end, size in planes])
-
-
-def _opened(planes: Sequence[tuple[int, memoryview, int]]) -> list[Buffer]:
-    """Return the bytes of planes, given the codec, the stored bytes and the size of each."""
-    frames = [piece for codec, piece, _ in planes if codec == ZSTD]
-    opened = iter(_decompress(frames, [size for codec, _, size in planes if codec == ZSTD]) if frames else ())
-    return [next(opened) if codec == ZSTD else piece for codec, piece, _ in planes]
+        planes.append(piece)
+    if numbers:
+        frames = [memoryview(planes[number]) for number in numbers]
+        for number, plane in zip(numbers, _decompress(frames, [sizes[number] for number in numbers]), strict=True):
+            planes[number] = plane
+    return planes, payload[at:]
 
 
 def _smaller(coded: bytes, plane: memoryview) -> Coded:

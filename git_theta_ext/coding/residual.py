@@ -15,33 +15,23 @@ from __future__ import annotations
 
 import struct
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_theta_ext.coding import kernels
 from git_theta_ext.coding.arrays import as_integers, scratch
 from git_theta_ext.coding.dense import decode_dense, encode_dense
-from git_theta_ext.coding.kernels import put, take
 from git_theta_ext.coding.planes import (
     block_width,
     code_all,
     code_symbols,
     integer_width,
     payload_size,
-    plane_bytes,
     read_planes,
     read_some_planes,
     write_planes,
 )
-from git_theta_ext.coding.stripe_plan import limits, plan
-from git_theta_ext.coding.stripes import (
-    LAST_KEY,
-    SYMBOL_BITS,
-    UNEXPECTED,
-    Stripe,
-    decode_stripes,
-    encode_stripes,
-    group,
-)
+from git_theta_ext.coding.stripe_plan import arrangement_limits, plan
+from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripes, encode_stripes, group
 from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -54,13 +44,23 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import TensorSpec
 
     Runs = npt.NDArray[np.bool_]
+    Arranged = tuple[bytes, Buffer | None, Sequence[memoryview]]
+    """The head of a payload, the map of runs, if there is one, and the planes."""
+
+
+class Coded(NamedTuple):
+    """A payload with stripes: its head, the map of runs, if there is one, and all after that."""
+
+    head: memoryview
+    runs_map: Buffer
+    planes: memoryview
+
 
 _EQUAL = b"\0"
 _DENSE = b"\x80"
 _GAPS = 0x80
 _RECORD = struct.Struct("<BBBBI")
 _RUN = 64
-_SMALL = 1 << 16  # elements below which all of them are the sample for the plan
 _SUSPECT = 0.6  # share of the bytes above which a dense payload is often smaller
 _GAPS_WORTH = 0.9  # share of runs that remain above which copying them costs more than it saves
 
@@ -83,41 +83,45 @@ def encode_residual(spec: TensorSpec, data: memoryview, predicted: memoryview) -
 
 
 def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[Buffer]:
-    width = integer_width(spec) or 1
-    if kernels.residuals is not None and data.nbytes < _SMALL * width and not block_width(spec):
-        return _encode_small(spec, data, predicted, width)
+    arrange = _arrange_with_numpy if kernels.residuals is None else _arrange_compiled
+    made = arrange(spec, data, predicted)
+    if made is None:
+        return [_EQUAL]
+    head, runs_map, planes = made
+    mapped = [] if runs_map is None else write_planes(b"", [code_symbols(memoryview(runs_map))])
+    return [head, *mapped, *write_planes(b"", code_all(planes))]
+
+
+def _arrange_compiled(spec: TensorSpec, data: memoryview, predicted: memoryview) -> Arranged | None:
+    limits = arrangement_limits(blocks=block_width(spec) > 0)
+    made = kernels.residuals.arrange(data, predicted, _kind(spec), *limits, _GAPS_WORTH)
+    if made is None:
+        return None
+    head, runs_map, packed, sizes = made
+    view, ends = memoryview(packed), list(accumulate(sizes))
+    return head, runs_map, [view[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def _arrange_with_numpy(spec: TensorSpec, data: memoryview, predicted: memoryview) -> Arranged | None:
     import numpy as np
 
+    width = integer_width(spec) or 1
     values, guesses = as_integers(data, width), as_integers(predicted, width)
-    missed, any_missed = _differences(values, guesses)
-    if not any_missed:
-        return [_EQUAL]
-    keys, flags, runs_map = _keys(spec, guesses), 0, []
+    missed = _differences(values, guesses)
+    if not missed.any():
+        return None
+    keys, flags, runs_map = _keys(spec, guesses), 0, None
     runs, some = _missed_runs(missed)
     if some < _GAPS_WORTH * runs.size:
         missed, keys, flags = _select(missed, runs), _select(keys, runs), _GAPS
-        runs_map = write_planes(b"", [code_symbols(np.packbits(runs, bitorder="little").data)])
-    stripes = plan(missed, keys)
+        runs_map = np.packbits(runs, bitorder="little").data
+    stripes = plan(missed, keys, blocks=block_width(spec) > 0)
     order, parts = group(keys, stripes)
     if order is not None:
-        ordered = scratch("ordered", missed.size, missed.dtype.str)
-        take(missed, order, ordered)
-        missed = ordered
-    stripes, coded = encode_stripes(stripes, parts, missed)
+        missed = np.take(missed, order, mode="clip")  # no index is out of range, and the mode avoids a copy
+    stripes, planes = encode_stripes(stripes, parts, missed)
     records = [_RECORD.pack(s.last, s.low, s.bits, s.wide, s.excesses) for s in stripes]
-    return [bytes([flags | len(stripes)]) + b"".join(records), *runs_map, *write_planes(b"", coded)]
-
-
-def _encode_small(spec: TensorSpec, data: memoryview, predicted: memoryview, width: int) -> list[Buffer]:
-    """Do as ``_encode`` with one call for all steps: for few elements, each call costs more than its arithmetic."""
-    made = kernels.residuals.code(data, predicted, width, *_key_bits(spec, width), *limits(), _GAPS_WORTH)
-    if made is None:
-        return [_EQUAL]
-    head, runs, packed, sizes = made
-    view, ends = memoryview(packed), list(accumulate(sizes))
-    coded = code_all([view[end - size : end] for size, end in zip(sizes, ends, strict=True)])
-    runs_map = write_planes(b"", [code_symbols(memoryview(runs))]) if runs else []
-    return [head, *runs_map, *write_planes(b"", coded)]
+    return bytes([flags | len(stripes)]) + b"".join(records), runs_map, planes
 
 
 def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview, out: memoryview) -> None:
@@ -135,42 +139,50 @@ def decode_residual(spec: TensorSpec, payload: memoryview, predicted: memoryview
         return
     if out.nbytes % width or predicted.nbytes != out.nbytes:
         raise CorruptError("the size of a residual does not fit its tensor")
-    if kernels.residuals is not None and out.nbytes < _SMALL * width and not block_width(spec):
-        key_bits = _key_bits(spec, width)
-        planes = kernels.residuals.layout(payload, predicted, width, *key_bits)
-        if planes is not None:
-            if not kernels.residuals.fill(payload, plane_bytes(payload, planes), predicted, width, *key_bits, out):
-                raise CorruptError(UNEXPECTED)
-            return
+    count = payload[0] & ~_GAPS if payload.nbytes else 0
+    head, payload = payload[: 1 + count * _RECORD.size], payload[1 + count * _RECORD.size :]
+    runs_map: Buffer = b""
+    if count and head[0] & _GAPS:
+        (runs_map,), payload = read_some_planes(payload, [-(-(out.nbytes // width // _RUN) // 8)])
+    restore = _restore_with_numpy if kernels.residuals is None else _restore_compiled
+    restore(spec, predicted, Coded(head, runs_map, payload), out)
+
+
+def _restore_compiled(spec: TensorSpec, predicted: memoryview, coded: Coded, out: memoryview) -> None:
+    try:
+        state, sizes = kernels.residuals.begin(predicted, _kind(spec), coded.head, coded.runs_map)
+        kernels.residuals.restore(state, predicted, read_planes(coded.planes, sizes), out)
+    except ValueError as error:
+        raise CorruptError(str(error)) from error
+
+
+def _restore_with_numpy(spec: TensorSpec, predicted: memoryview, coded: Coded, out: memoryview) -> None:
     import numpy as np
 
+    width = integer_width(spec) or 1
     values, guesses = as_integers(out, width), as_integers(predicted, width)
-    stripes, has_gaps, payload = _read_records(payload, width)
+    stripes = _read_records(coded.head, width)
     keys, runs = _keys(spec, guesses), None
-    if has_gaps:
-        count = values.size // _RUN
-        (packed,), payload = read_some_planes(payload, [-(-count // 8)])
-        runs = np.unpackbits(as_integers(packed, 1), count=count, bitorder="little").view(np.bool_)
+    if coded.head[0] & _GAPS:
+        packed = as_integers(coded.runs_map, 1)
+        runs = np.unpackbits(packed, count=values.size // _RUN, bitorder="little").view(np.bool_)
         keys = _select(keys, runs)
-    missed = _decode_stripes(stripes, keys, payload, values.dtype)
+    missed = _decode_stripes(stripes, keys, coded.planes, values.dtype)
     if runs is not None:
         missed = _spread(missed, runs, values.size)
     _add_differences(missed, guesses, values)
 
 
-def _read_records(payload: memoryview, width: int) -> tuple[list[Stripe], bool, memoryview]:
-    """Return the stripes, whether runs are left out, and the bytes after the records."""
-    count = payload[0] & ~_GAPS if payload.nbytes else 0
-    end = 1 + count * _RECORD.size
-    if count == 0 or payload.nbytes < end:
+def _read_records(head: memoryview, width: int) -> list[Stripe]:
+    if head.nbytes <= 1 or head.nbytes != 1 + (head[0] & ~_GAPS) * _RECORD.size:
         raise CorruptError("a residual is truncated")
-    stripes = [Stripe(*record) for record in _RECORD.iter_unpack(payload[1:end])]
+    stripes = [Stripe(*record) for record in _RECORD.iter_unpack(head[1:])]
     lasts = [stripe.last for stripe in stripes]
     if lasts != sorted(set(lasts)) or lasts[-1] != LAST_KEY:
         raise CorruptError("the stripes of a residual are not in order")
     if any(s.bits not in SYMBOL_BITS or s.low >= width or s.low + s.wide > width for s in stripes):
         raise CorruptError("a residual has an unknown arrangement")
-    return stripes, bool(payload[0] & _GAPS), payload[end:]
+    return stripes
 
 
 def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, kind: Any) -> Any:
@@ -186,67 +198,60 @@ def _decode_stripes(stripes: Sequence[Stripe], keys: Any, payload: memoryview, k
     if order is None:
         return missed
     ordered = scratch("ordered", keys.size, kind.str)
-    put(missed, order, ordered)
+    ordered[order] = missed
     return ordered
 
 
-def _keys(spec: TensorSpec, guesses: Any) -> Any:
-    """Return the exponent of each predicted value or its lower eight bits; positions for blocks; otherwise zeros."""
-    import numpy as np
+def _kind(spec: TensorSpec) -> tuple[int, int, int, int]:
+    """Return how the key of an element follows from its prediction.
 
-    keys = scratch("keys", guesses.size, "|u1")
-    if width := block_width(spec):
-        keys[:] = np.resize(np.arange(width, dtype=np.uint8), keys.size)
-        return keys
-    mantissa, mask = _key_bits(spec, guesses.itemsize)
-    if mask == 0:
-        keys[:] = 0
-        return keys
-    if kernels.residuals is not None:
-        kernels.residuals.keys(guesses, guesses.itemsize, mantissa, mask, keys)
-        return keys
-    shifted = scratch("shifted", guesses.size, guesses.dtype.str)
-    np.right_shift(guesses, mantissa, out=shifted)
-    np.copyto(keys, shifted, casting="unsafe")
-    return np.bitwise_and(keys, mask, out=keys)
-
-
-def _key_bits(spec: TensorSpec, width: int) -> tuple[int, int]:
-    """Return how far to shift a value of ``width`` bytes to get its key, and the mask for it; 0 if all keys are 0."""
+    Returns:
+        The width of an integer in bytes, the lowest bit of the exponent, and the mask of the key: the exponent, or its
+        lower eight bits; 0 for elements without an exponent. For blocks of bytes the last number is their size, and the
+        key is the position in the block; else it is 0.
+    """
+    width, block = integer_width(spec) or 1, block_width(spec)
+    if block:
+        return width, 0, 0, block
     exponent, mantissa = spec.dtype.exponent, spec.dtype.mantissa
     if spec.dtype.kind == "complex":
         exponent, mantissa = {4: (8, 23), 8: (11, 52)}[width]
     if exponent == 0 or spec.dtype.bits % 8:
-        return 0, 0
-    return mantissa, (1 << min(exponent, 8)) - 1
+        return width, 0, 0, 0
+    return width, mantissa, (1 << min(exponent, 8)) - 1, 0
 
 
-def _differences(values: Any, guesses: Any) -> tuple[Any, bool]:
-    """Return ``values - guesses`` in zigzag order, 0, -1, 1, -2 and so on, and whether any of them is not 0.
+def _keys(spec: TensorSpec, guesses: Any) -> Any:
+    """Return the key of each predicted value; see ``_kind``."""
+    import numpy as np
 
-    The differences are in scratch memory.
-    """
+    _, lowest, mask, block = _kind(spec)
+    keys = scratch("keys", guesses.size, "|u1")
+    if block:
+        keys[:] = np.resize(np.arange(block, dtype=np.uint8), keys.size)
+        return keys
+    shifted = scratch("shifted", guesses.size, guesses.dtype.str)
+    np.right_shift(guesses, lowest, out=shifted)
+    np.copyto(keys, shifted, casting="unsafe")
+    return np.bitwise_and(keys, mask, out=keys)
+
+
+def _differences(values: Any, guesses: Any) -> Any:
+    """Return ``values - guesses`` in zigzag order, 0, -1, 1, -2 and so on, in scratch memory."""
     import numpy as np
 
     kind, signed = values.dtype.str, f"<i{values.itemsize}"
-    missed = scratch("missed", values.size, kind)
-    if kernels.residuals is not None:
-        return missed, kernels.residuals.differences(values, guesses, values.itemsize, missed)
-    signs = scratch("signs", values.size, kind)
+    missed, signs = scratch("missed", values.size, kind), scratch("signs", values.size, kind)
     np.subtract(values, guesses, out=missed)
     np.right_shift(missed.view(signed), 8 * values.itemsize - 1, out=signs.view(signed))  # all ones below zero
     np.left_shift(missed, 1, out=missed)
-    np.bitwise_xor(missed, signs, out=missed)
-    return missed, bool(missed.any())
+    return np.bitwise_xor(missed, signs, out=missed)
 
 
 def _add_differences(missed: Any, guesses: Any, out: Any) -> None:
     """Write the values for which ``_differences`` returns ``missed``."""
     import numpy as np
 
-    if kernels.residuals is not None:
-        kernels.residuals.add_differences(missed, guesses, missed.itemsize, out)
-        return
     signs = scratch("signs", missed.size, missed.dtype.str)
     np.bitwise_and(missed, 1, out=signs)
     np.negative(signs, out=signs)
@@ -260,9 +265,6 @@ def _missed_runs(missed: Any) -> tuple[Runs, int]:
     import numpy as np
 
     count = missed.size // _RUN
-    if kernels.residuals is not None:
-        flags = np.empty(count, np.bool_)
-        return flags, kernels.residuals.runs(missed, missed.itemsize, flags)
     words = missed[: count * _RUN].view("<u8") != 0
     flags = words.view("<u8").reshape(count, missed.itemsize)  # eight words, of eight bytes each, in one integer
     some = flags[:, 0].copy()

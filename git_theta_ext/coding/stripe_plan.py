@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.coding import kernels
 from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe
 
 if TYPE_CHECKING:
@@ -14,24 +13,28 @@ if TYPE_CHECKING:
 
 _MOST = 32
 _LEAST_BITS = 1 << 14  # a stripe's own tables pay from about 2 KiB on
-_SAMPLE = 1 << 15
+_SAMPLES = 1 << 14, 1 << 15
+"""Elements in a sample: of numbers, and of bytes of blocks, whose positions differ more than exponents do."""
 _BYTE_VALUES = 256
 _TOPS = [(1 << bits) - 1 for bits in SYMBOL_BITS]
 
 
-def plan(missed: Any, keys: Any) -> list[Stripe]:
+def arrangement_limits(*, blocks: bool) -> tuple[int, npt.NDArray[np.float64], float, float]:
+    """Return what the compiled module needs to plan: the sample, n log2(n), the bits of a stripe, and their number."""
+    return _SAMPLES[blocks], _information(), _LEAST_BITS, _MOST
+
+
+def plan(missed: Any, keys: Any, *, blocks: bool = False) -> list[Stripe]:
     """Choose stripes, and how to code each, from a sample.
 
     Args:
         missed: Unsigned integers, mostly small; at least one.
         keys: A byte for each integer. The size of the integer depends on it.
+        blocks: Whether keys are positions in blocks.
     """
     import numpy as np
 
-    step = (missed.size // _SAMPLE) | 1
-    if kernels.residuals is not None:
-        made = kernels.residuals.plan(missed, keys, missed.itemsize, step, *limits())
-        return [Stripe(*choice) for choice in made]
+    step = (missed.size // _SAMPLES[blocks]) | 1
     sample, groups = np.ascontiguousarray(missed[::step]), keys[::step]
     used = np.flatnonzero(np.bincount(groups))
     ranks = np.zeros(LAST_KEY + 1, np.uint16)
@@ -49,11 +52,6 @@ def plan(missed: Any, keys: Any) -> list[Stripe]:
     lasts = [*(int(used[bound - 1]) for bound in bounds[:-1]), LAST_KEY]
     choices = (divmod(int(choice), len(SYMBOL_BITS)) for choice in best)
     return [Stripe(last, low, SYMBOL_BITS[size]) for last, (low, size) in zip(lasts, choices, strict=True)]
-
-
-def limits() -> tuple[Any, int, int]:
-    """Return what a compiled plan needs: n log2(n) for each n, the least bits of a stripe, and the most stripes."""
-    return _information(), _LEAST_BITS, _MOST
 
 
 def _bounds(bits: Any) -> list[int]:
@@ -106,7 +104,7 @@ def _information() -> npt.NDArray[np.float64]:
     """Return n log2(n) for each number of elements that a sample can have."""
     import numpy as np
 
-    counts = np.arange(2 * _SAMPLE, dtype=np.float64)
+    counts = np.arange(2 * max(_SAMPLES), dtype=np.float64)
     return counts * np.log2(np.maximum(counts, 1))
 
 

@@ -13,10 +13,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.coding import kernels
 from git_theta_ext.coding.arrays import as_integers, byte_plane, join_planes, scratch
-from git_theta_ext.coding.kernels import order_by_key
-from git_theta_ext.coding.planes import code_all
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.records import dataclass, replace
 
@@ -25,11 +22,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from git_theta_ext.coding.planes import Coded
-
 LAST_KEY = 255
 SYMBOL_BITS = (1, 2, 4, 8)
-UNEXPECTED = "a residual has an unexpected number of large elements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +55,22 @@ class Stripe:
 
 
 def group(keys: Any, stripes: Sequence[Stripe]) -> tuple[Any, list[slice]]:
-    """Return the order that sorts elements by key, for ``kernels.take``, and the slice of each stripe in it.
+    """Return the order that sorts elements by key, and the slice of each stripe in it.
 
     The order is None for a single stripe, whose elements are not reordered.
     """
     if len(stripes) == 1:
         return None, [slice(0, keys.size)]
-    order, ends = order_by_key(keys, [stripe.last for stripe in stripes])
-    return order, _slices(ends)
+    import numpy as np
+
+    order = np.argsort(keys, kind="stable")
+    lasts = np.array([stripe.last for stripe in stripes], np.uint8)
+    return order, _slices(np.searchsorted(keys, lasts, side="right", sorter=order).tolist())
 
 
-def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: Any) -> tuple[list[Stripe], list[Coded]]:
+def encode_stripes(
+    stripes: Sequence[Stripe], parts: Sequence[slice], missed: Any
+) -> tuple[list[Stripe], list[memoryview]]:
     """Return the stripes with their excesses counted, and the planes of all stripes.
 
     Args:
@@ -81,8 +80,6 @@ def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: An
     """
     import numpy as np
 
-    if kernels.residuals is not None:
-        return _encode_compiled(stripes, parts, missed)
     lows = [byte_plane(missed, 8 * i) for i in range(max(stripe.low for stripe in stripes))]
     for low, part in _runs([stripe.low for stripe in stripes], parts):
         if low:
@@ -105,18 +102,7 @@ def encode_stripes(stripes: Sequence[Stripe], parts: Sequence[slice], missed: An
         counted.append(replace(stripe, wide=wides[at], excesses=extra.stop - extra.start))
         planes += [plane[part] for plane in lows[: stripe.low]]
         planes += [packed[at], *(plane[extra] for plane in reversed(rests[: wides[at]]))]
-    return counted, code_all([plane.data for plane in planes])
-
-
-def _encode_compiled(
-    stripes: Sequence[Stripe], parts: Sequence[slice], missed: Any
-) -> tuple[list[Stripe], list[Coded]]:
-    records = [(part.stop, stripe.low, stripe.bits, 0, 0) for stripe, part in zip(stripes, parts, strict=True)]
-    packed, extras = kernels.residuals.pack(missed, missed.itemsize, records)
-    counted = [Stripe(s.last, s.low, s.bits, *extra) for s, extra in zip(stripes, extras, strict=True)]
-    sizes = [size for s, part in zip(counted, parts, strict=True) for size in s.sizes(part.stop - part.start)]
-    view, ends = memoryview(packed), list(accumulate(sizes))
-    return counted, code_all([view[end - size : end] for size, end in zip(sizes, ends, strict=True)])
+    return counted, [plane.data for plane in planes]
 
 
 def decode_stripes(
@@ -133,22 +119,6 @@ def decode_stripes(
     Raises:
         CorruptError: The number of elements that do not fit a symbol differs from the one in the stripe's record.
     """
-    decode = _decode_with_numpy if kernels.residuals is None else _decode_compiled
-    if not decode(stripes, parts, planes, out):
-        raise CorruptError(UNEXPECTED)
-
-
-def _decode_compiled(
-    stripes: Sequence[Stripe], parts: Sequence[slice], planes: Sequence[Sequence[Buffer]], out: Any
-) -> bool:
-    records = [(part.stop, s.low, s.bits, s.wide, s.excesses) for s, part in zip(stripes, parts, strict=True)]
-    every = [plane for some in planes for plane in some]
-    return bool(kernels.residuals.unpack(every, records, out.itemsize, out))
-
-
-def _decode_with_numpy(
-    stripes: Sequence[Stripe], parts: Sequence[slice], planes: Sequence[Sequence[Buffer]], out: Any
-) -> bool:
     import numpy as np
 
     symbols = scratch("symbols", out.size, "|u1")
@@ -158,7 +128,7 @@ def _decode_with_numpy(
     positions, ends = _beyond(symbols, tops, parts)
     extras = _slices(ends)
     if any(extra.stop - extra.start != stripe.excesses for stripe, extra in zip(stripes, extras, strict=True)):
-        return False
+        raise CorruptError("a residual has an unexpected number of large elements")
     excess = np.zeros(positions.size, out.dtype)
     for stripe, extra, some in zip(stripes, extras, planes, strict=True):
         if stripe.wide:
@@ -172,7 +142,6 @@ def _decode_with_numpy(
         for stripe, part, some in zip(stripes, parts, planes, strict=True):
             if stripe.low > i:
                 np.bitwise_or(out[part], as_integers(some[i], 1), out=out[part])
-    return True
 
 
 def _runs(values: Sequence[int], parts: Sequence[slice]) -> Iterator[tuple[int, slice]]:

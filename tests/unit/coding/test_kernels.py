@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from git_theta_ext.coding import kernels
 from git_theta_ext.coding.dense import decode_dense, encode_dense
 from git_theta_ext.coding.residual import decode_residual, encode_residual
-from git_theta_ext.coding.stripe_plan import plan
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model import dtypes
 from git_theta_ext.model.tensor import TensorSpec
@@ -86,7 +85,7 @@ def test_payloads_are_the_same_with_and_without_the_compiled_module(name, count)
 
 @needs_compiled
 @given(
-    name=st.sampled_from(["BF16", "F32", "F64", "I8", "C64"]),
+    name=st.sampled_from(["BF16", "F32", "F64", "I8", "C64", "opaque72"]),
     count=st.integers(1, 700),
     changed=st.lists(st.integers(0, 699), max_size=6),
     at=st.integers(0, 100_000),
@@ -180,34 +179,6 @@ def test_samples_and_weights_of_wrong_sizes_are_refused():
 
 
 @needs_compiled
-@given(keys=st.binary(max_size=600), width=st.sampled_from([1, 2, 4, 8]), data=st.data())
-def test_any_values_are_ordered_alike(keys, width, data):
-    of_each = np.frombuffer(keys, np.uint8)
-    values = np.random.default_rng(len(keys)).integers(0, 1 << 8 * width, len(keys), f"<u{width}")
-    lasts = sorted({*data.draw(st.sets(st.integers(0, 254), max_size=4)), 255})
-
-    def taken():
-        order, ends = kernels.order_by_key(of_each, lasts)
-        ordered, back = np.empty_like(values), np.empty_like(values)
-        kernels.take(values, order, ordered)
-        kernels.put(ordered, order, back)
-        return ordered.tobytes(), back.tobytes(), ends
-
-    one, other = in_both_ways(taken)
-    assert one == other
-    assert one[1] == values.tobytes()
-
-
-def test_elements_of_equal_keys_stay_in_order(way):
-    keys = np.random.default_rng(0).integers(90, 130, 50_000).astype(np.uint8)
-    order, ends = kernels.order_by_key(keys, [100, 255])
-    positions = np.empty(keys.size, np.uint32)
-    kernels.take(np.arange(keys.size, dtype=np.uint32), order, positions)
-    assert positions.tolist() == np.argsort(keys, kind="stable").tolist()
-    assert ends == [int((keys <= 100).sum()), keys.size]
-
-
-@needs_compiled
 @given(
     data=st.binary(min_size=1, max_size=3000),
     name=st.sampled_from(["I8", "F16", "BF16", "F32", "F64", "I64", "C64"]),
@@ -239,15 +210,25 @@ def test_any_values_have_the_same_residual(data, name, changes, repeat):
 
 @needs_compiled
 @pytest.mark.parametrize("seed", range(40))
-def test_stripes_are_chosen_alike(seed):
+def test_differences_of_any_size_are_arranged_alike(seed):
     rng = np.random.default_rng(seed)
-    width = int(rng.choice([1, 2, 4, 8]))
+    name, lowest = [("F8_E4M3", 3), ("BF16", 7), ("F32", 23), ("F64", 52)][seed % 4]
+    width = dtypes.dtype(name).bits // 8
     count = int(rng.choice([1, 7, 200, 40_000, 100_000]))
-    keys = rng.integers(0, rng.integers(1, 257), count).astype(np.uint8)
+    keys = rng.integers(0, rng.integers(1, 17 if width == 1 else 257), count)
     values = rng.exponential(2.0 ** rng.uniform(-4, 8 * width - 2), count) * (1 + keys % 5)
-    missed = np.minimum(values, 2.0 ** (8 * width - 1)).astype(f"<u{width}")
-    choices, others = in_both_ways(lambda: plan(missed, keys))
-    assert choices == others
+    missed = np.minimum(values, 2.0 ** (8 * width - 2)).astype(f"<u{width}")
+    parent = keys.astype(missed.dtype) << lowest
+    spec, data = TensorSpec.of(name, (count,)), memoryview((parent + missed).tobytes())
+    payload, other = in_both_ways(lambda: joined(encode_residual(spec, data, memoryview(parent.tobytes()))))
+    assert payload == other
+
+    def decoded():
+        out = memoryview(bytearray(spec.nbytes))
+        decode_residual(spec, memoryview(payload), memoryview(parent.tobytes()), out)
+        return bytes(out)
+
+    assert in_both_ways(decoded) == [data] * 2
 
 
 def test_residuals_with_a_wrong_number_of_large_elements_are_refused(way):
@@ -269,78 +250,98 @@ def test_residuals_with_a_wrong_number_of_large_elements_are_refused(way):
         decode_residual(spec, memoryview(kept), memoryview(parent.tobytes()), memoryview(bytearray(1000)))
 
 
-RESIDUAL = bytes([1, 255, 0, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 5])  # of two elements of two bytes
-"""A payload with one stripe."""
+KIND = (2, 7, 255, 0)
+HEAD = bytes([1, 255, 0, 8, 0, 0, 0, 0, 0])
 
-WRONG_RESIDUALS = [
-    ("differences", (bytes(4), bytes(4), 2, bytearray(3))),
-    ("differences", (bytes(4), bytes(3), 1, bytearray(4))),
-    ("differences", (bytes(9), bytes(9), 3, bytearray(9))),
-    ("add_differences", (bytes(4), bytes(2), 2, bytearray(4))),
-    ("add_differences", (bytes(4), bytes(4), 0, bytearray(4))),
-    ("keys", (bytes(4), 2, 7, 255, bytearray(4))),
-    ("keys", (bytes(4), 2, 16, 255, bytearray(2))),
-    ("keys", (bytes(4), 2, -1, 255, bytearray(2))),
-    ("runs", (bytes(256), 2, bytearray(3))),
-    ("plan", (bytes(4), bytes(3), 2, 1, bytes(800), 1.0, 1.0)),
-    ("plan", (bytes(0), bytes(0), 2, 1, bytes(800), 1.0, 1.0)),
-    ("plan", (bytes(4), bytes(2), 2, 0, bytes(800), 1.0, 1.0)),
-    ("plan", (bytes(4), bytes(2), 2, 1, bytes(16), 1.0, 1.0)),
-    ("pack", (bytes(4), 2, [(1, 0, 8, 0, 0)])),
-    ("pack", (bytes(4), 2, [(3, 0, 8, 0, 0), (2, 0, 8, 0, 0)])),
-    ("pack", (bytes(4), 2, [(2, 2, 8, 0, 0)])),
-    ("pack", (bytes(4), 2, [(2, 0, 3, 0, 0)])),
-    ("pack", (bytes(4), 2, ())),
-    ("pack", (bytes(5), 2, [(2, 0, 8, 0, 0)])),
-    ("unpack", ([bytes(2)], [(2, 0, 8, 3, 0)], 2, bytearray(4))),
-    ("unpack", ([bytes(2)], [(2, 0, 8, 0, 3)], 2, bytearray(4))),
-    ("unpack", ([bytes(1)], [(2, 0, 8, 0, 0)], 2, bytearray(4))),
-    ("unpack", ([bytes(2), bytes(2)], [(2, 0, 8, 0, 0)], 2, bytearray(4))),
-    ("unpack", ([], [(2, 0, 8, 0, 0)], 2, bytearray(4))),
-    ("unpack", ((bytes(2),), [(2, 0, 8, 0, 0)], 2, bytearray(4))),
-    ("code", (bytearray(4), bytearray(6), 2, 7, 255, bytes(24), 1, 1, 1)),
-    ("code", (bytearray(5), bytearray(5), 2, 7, 255, bytes(24), 1, 1, 1)),
-    ("code", (bytearray(4), bytearray(4), 3, 7, 255, bytes(24), 1, 1, 1)),
-    ("code", (bytearray(4), bytearray(4), 2, 16, 255, bytes(24), 1, 1, 1)),
-    ("code", (bytearray(4), bytearray(4), 2, 7, 255, bytes(16), 1, 1, 1)),
-    ("layout", (bytearray(RESIDUAL), bytearray(5), 2, 7, 255)),
-    ("layout", (bytearray(RESIDUAL), bytearray(4), 3, 7, 255)),
-    ("layout", (bytearray(RESIDUAL), bytearray(4), 2, -1, 255)),
-    ("fill", (bytearray(RESIDUAL), [bytes(2)], bytearray(4), 2, 7, 255, bytearray(6))),
-    ("fill", (bytearray(RESIDUAL), [bytes(3)], bytearray(4), 2, 7, 255, bytearray(4))),
-    ("fill", (bytearray(RESIDUAL), [bytes(2), bytes(2)], bytearray(4), 2, 7, 255, bytearray(4))),
-    ("fill", (bytearray(RESIDUAL), [], bytearray(4), 2, 7, 255, bytearray(4))),
-    ("fill", (bytearray(RESIDUAL), (bytes(2),), bytearray(4), 2, 7, 255, bytearray(4))),
-    ("fill", (bytearray(3), [bytes(2)], bytearray(4), 2, 7, 255, bytearray(4))),
-]
+
+def begun(head=HEAD, guesses=bytes(4), runs_map=b"", kind=KIND):
+    return residuals.begin(guesses, kind, head, runs_map)
 
 
 @needs_compiled
-@pytest.mark.parametrize(("name", "args"), WRONG_RESIDUALS)
-def test_residuals_of_wrong_sizes_are_refused(name, args):
-    with pytest.raises(ValueError, match="do not fit"):
-        getattr(residuals, name)(*args)
-    for held in (arg for arg in args if isinstance(arg, bytearray)):
-        held.append(0)  # none of them is still in use
+@pytest.mark.parametrize(
+    "args",
+    [
+        (bytes(4), bytes(2), KIND, 8, bytes(128), 1.0, 1.0, 0.9),
+        (bytes(5), bytes(5), KIND, 8, bytes(128), 1.0, 1.0, 0.9),
+        (bytes(4), bytes(4), (3, 7, 255, 0), 8, bytes(128), 1.0, 1.0, 0.9),
+        (bytes(4), bytes(4), (2, 16, 255, 0), 8, bytes(128), 1.0, 1.0, 0.9),
+        (bytes(4), bytes(4), (2, -1, 255, 0), 8, bytes(128), 1.0, 1.0, 0.9),
+        (bytes(4), bytes(4), (2, 7, 256, 0), 8, bytes(128), 1.0, 1.0, 0.9),
+        (bytes(4), bytes(4), (2, 7, 255, 256), 8, bytes(128), 1.0, 1.0, 0.9),
+        (bytes(4), bytes(4), KIND, 0, bytes(128), 1.0, 1.0, 0.9),
+        (bytes(4), bytes(4), KIND, 8, bytes(127), 1.0, 1.0, 0.9),
+    ],
+)
+def test_values_that_do_not_fit_are_not_arranged(args):
+    with pytest.raises(ValueError, match="sizes of the buffers"):
+        residuals.arrange(*args)
 
 
 @needs_compiled
-def test_stripes_that_are_no_tuples_of_numbers_are_refused():
-    for wrong in ([1], [(1, 2)], [("a", 0, 8, 0, 0)], [None]):
-        with pytest.raises((TypeError, SystemError)):
-            residuals.pack(bytes(4), 2, wrong)
-    with pytest.raises(TypeError):
-        residuals.unpack([None], [(2, 0, 8, 0, 0)], 2, bytearray(4))
-    with pytest.raises(TypeError):
-        residuals.fill(RESIDUAL, [None], bytes(4), 2, 7, 255, bytearray(4))
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"guesses": bytes(5)}, "sizes of the buffers"),
+        ({"kind": (0, 7, 255, 0)}, "sizes of the buffers"),
+        ({"runs_map": bytes(1)}, "sizes of the buffers"),
+        ({"head": b"\x81" + HEAD[1:], "guesses": bytes(128)}, "sizes of the buffers"),
+        ({"head": HEAD[:-1]}, "truncated"),
+        ({"head": b""}, "truncated"),
+        ({"head": b"\0"}, "truncated"),
+        ({"head": b"\2" + HEAD[1:]}, "truncated"),
+        ({"head": b"\2" + HEAD[1:] * 2}, "not in order"),
+        ({"head": HEAD[:1] + b"\0" + HEAD[2:]}, "not in order"),
+        ({"head": HEAD[:2] + b"\2" + HEAD[3:]}, "arrangement"),
+        ({"head": HEAD[:3] + b"\3" + HEAD[4:]}, "arrangement"),
+        ({"head": HEAD[:4] + b"\3" + HEAD[5:]}, "arrangement"),
+        ({"head": HEAD[:5] + b"\3" + HEAD[6:]}, "more elements"),
+    ],
+)
+def test_residuals_that_do_not_fit_are_not_begun(changes, why):
+    with pytest.raises(ValueError, match=why):
+        begun(**changes)
 
 
 @needs_compiled
-def test_only_complete_payloads_have_a_layout():
-    assert residuals.layout(RESIDUAL, bytes(4), 2, 7, 255) == [(0, 14, 16, 2)]
-    assert residuals.layout(RESIDUAL + b"x", bytes(4), 2, 7, 255) is None
-    for end in range(len(RESIDUAL)):
-        assert residuals.layout(RESIDUAL[:end], bytes(4), 2, 7, 255) is None
+@pytest.mark.parametrize(
+    ("guesses", "planes", "size"),
+    [
+        (bytes(4), [bytes(2)], 3),
+        (bytes(6), [bytes(2)], 4),
+        (bytes(6), [bytes(2)], 6),
+        (bytes(4), [bytes(1)], 4),
+        (bytes(4), [bytes(2), bytes(2)], 4),
+        (bytes(4), [], 4),
+    ],
+)
+def test_planes_and_values_of_wrong_sizes_are_refused(guesses, planes, size):
+    out = bytearray(size)
+    state, sizes = begun()
+    assert sizes == [2]
+    with pytest.raises(ValueError, match="sizes of the buffers"):
+        residuals.restore(state, guesses, planes, out)
+    out.append(0)  # it is not in use
+
+
+@needs_compiled
+def test_a_residual_is_restored_once():
+    state, _ = begun()
+    out = bytearray(4)
+    residuals.restore(state, bytes(4), [b"\2\1"], out)
+    assert out == b"\1\0\xff\xff"
+    with pytest.raises(ValueError, match="sizes of the buffers"):
+        residuals.restore(state, bytes(4), [b"\2\1"], out)
+
+
+@needs_compiled
+def test_what_are_no_planes_or_no_state_is_refused():
+    state, _ = begun()
+    for wrong in ((state, bytes(4), (b"\2\1",), bytearray(4)), (state, bytes(4), [None], bytearray(4))):
+        with pytest.raises(TypeError):
+            residuals.restore(*wrong)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        residuals.restore(object(), bytes(4), [b"\2\1"], bytearray(4))
 
 
 WRONG = [
@@ -348,13 +349,6 @@ WRONG = [
     ("join", (4, 4, 0, 7)),
     ("join", (4, 4, 6, 16)),
     ("join", (4, 4, 8, 8)),
-    ("count", (4, 8 * 255)),
-    ("group", (8, 4, 7)),
-    ("group", (9, 4, 9)),
-    ("group", (12, 4, 12)),
-    ("group", (8, 0, 8)),
-    ("ungroup", (8, 4, 9)),
-    ("ungroup", (4, 8, 4)),
 ]
 
 
