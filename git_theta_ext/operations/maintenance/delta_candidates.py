@@ -78,9 +78,11 @@ def _append(values: list[Parameter], parameter: Parameter) -> None:
 
 def _fitting(parameter: Parameter, likely: Iterable[Parameter]) -> tuple[tuple[Digest, TensorSpec], ...]:
     parents: dict[Digest, TensorSpec] = {}
+    digest, spec = parameter.digest, parameter.spec
     for other in likely:
-        if other.digest != parameter.digest and _fits(parameter.spec, other.spec):
-            parents.setdefault(other.digest, other.spec)
+        # Most specs are the same object. A long history has many pairs.
+        if (other.spec is spec or _fits(spec, other.spec)) and other.digest != digest:
+            parents[other.digest] = other.spec
             if len(parents) == PARENTS:
                 break
     return tuple(parents.items())
@@ -88,9 +90,6 @@ def _fitting(parameter: Parameter, likely: Iterable[Parameter]) -> tuple[tuple[D
 
 def _fits(spec: TensorSpec, parent: TensorSpec) -> bool:
     """Return whether elements have the same positions: rows are equally long, and either tensor may have more rows."""
-    # Most specs are the same object. The check for that is fast, and a long history has many pairs.
-    if spec is parent:
-        return True
     return spec.dtype == parent.dtype and (spec.shape[1:] == parent.shape[1:] or spec.elements == parent.elements)
 
 

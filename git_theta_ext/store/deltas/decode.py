@@ -74,7 +74,7 @@ class Decoder:
         self._lock = threading.Lock()
         self._whole: OrderedDict[Digest, memoryview] = OrderedDict()
         self._whole_nbytes = 0
-        self._small: dict[Digest, memoryview] = {}
+        self._small: dict[Digest, tuple[memoryview, str]] = {}
         self._small_room = _SMALL_ROOM
 
     def decode(
@@ -110,19 +110,25 @@ class Decoder:
             while self._whole_nbytes > _REMEMBERED:
                 self._whole_nbytes -= self._whole.popitem(last=False)[1].nbytes
 
-    def keep_small(self, digest: Digest, data: memoryview) -> None:
+    def keep_small(self, digest: Digest, data: memoryview, pack: str) -> None:
         """Keep a copy of a verified tensor for deltas of it, if it is small and there is room.
 
         Nothing makes room: if a model has more small tensors, those that are decoded first are needed first again.
+
+        Args:
+            digest: Digest of the tensor.
+            data: Its bytes.
+            pack: Name of the pack that it was decoded from.
         """
         with self._lock:
             if data.nbytes <= min(_SMALL, self._small_room) and digest not in self._small:
-                self._small[digest] = memoryview(bytes(data))
+                self._small[digest] = memoryview(bytes(data)), pack
                 self._small_room -= data.nbytes
 
-    def small(self, digest: Digest) -> memoryview | None:
-        """Return the bytes of a tensor that was kept; None if it was not."""
-        return self._small.get(digest)
+    def small(self, digest: Digest, pack: str = "") -> memoryview | None:
+        """Return the bytes of a tensor that was kept, from one pack or from any; None if it was not."""
+        data, source = self._small.get(digest, (None, ""))
+        return data if not pack or pack == source else None
 
     def room(self, key: tuple[int, int], nbytes: int) -> memoryview:
         """Return memory that the same thread reuses for the same key."""

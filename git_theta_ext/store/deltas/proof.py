@@ -41,18 +41,19 @@ def proven_blob(decoder: Decoder, blobs: Blobs, digest: Digest, hint: DeltaHint)
         hint: How to encode it.
     """
     encoding = find_encoding(hint.encoding)
-    target, parent = _ComparedTensor(decoder, blobs, digest), _ComparedTensor(decoder, blobs, hint.parent)
+    target = _ComparedTensor(decoder, blobs, digest)
+    parent = _ComparedTensor(decoder, blobs, hint.parent, shared=True)
     spec = target.spec
 
     def encode(number: int) -> list[Buffer]:
         chunk = Chunk(spec, chunk_range(spec, number)[0], (Base(parent.spec, parent.chunk(number)),), hint.fit.params)
         data = target.chunk(number)
         pieces = encoding.encode(chunk, data)
-        decoded = bytearray(data.nbytes)
-        encoding.decode(chunk, memoryview(b"".join(pieces)), memoryview(decoded))
+        payload, decoded = b"".join(pieces), bytearray(data.nbytes)
+        encoding.decode(chunk, memoryview(payload), memoryview(decoded))
         if decoded != data:  # a bytearray compares faster than a memoryview
             raise CorruptError(f"the encoding {hint.encoding} does not return tensor {digest}, which it encoded")
-        return pieces
+        return [payload]
 
     def check() -> Digest:
         parent.check()
@@ -70,10 +71,13 @@ class _ComparedTensor:
         decoder: Decodes it.
         blobs: Of the tensor and all its bases.
         digest: Digest of the tensor.
+        shared: Whether others are likely to be encoded with it, so that it is kept if it is small.
     """
 
-    def __init__(self, decoder: Decoder, blobs: Blobs, digest: Digest) -> None:
-        self.spec = blobs[digest].entry.spec
+    def __init__(self, decoder: Decoder, blobs: Blobs, digest: Digest, *, shared: bool = False) -> None:
+        path, entry = blobs[digest]
+        self.spec, self._pack = entry.spec, path.name
+        self._shared = shared
         self._decoder = decoder
         self._blobs = blobs
         self._digest = digest
@@ -88,6 +92,8 @@ class _ComparedTensor:
         """
         if number >= chunk_count(self.spec):
             return memoryview(b"")
+        if (kept := self._decoder.small(self._digest, self._pack)) is not None:
+            return kept
         start, end = chunk_range(self.spec, number)
         data = memoryview(bytearray(end - start))
         self._decoder.decode(self._blobs, self._digest, number, data)
@@ -95,6 +101,8 @@ class _ComparedTensor:
             self._hasher.add(number, data)
             return data
         self._compare(tensor_digest(self.spec, data))
+        if self._shared:
+            self._decoder.keep_small(self._digest, data, self._pack)
         return data
 
     def check(self) -> None:
@@ -108,4 +116,4 @@ class _ComparedTensor:
 
     def _compare(self, actual: Digest) -> None:
         if actual != self._digest:
-            raise wrong_tensor(self._blobs[self._digest].path.name, self._digest)
+            raise wrong_tensor(self._pack, self._digest)

@@ -123,4 +123,7 @@ class Precedents:
 
 def _kind(choice: Choice) -> Hashable:
     candidate, parents = choice
-    return candidate.spec, tuple((parent.depth, parent.spec) for parent in parents)
+    spec = candidate.spec
+    # Hashing a spec takes longer than finding that it is the same object.
+    others = [None if parent.spec is spec or parent.spec == spec else parent.spec for parent in parents]
+    return spec, tuple([parent.depth for parent in parents]), *others

@@ -244,11 +244,12 @@ class Recoder:
     def _parents(self, candidate: Candidate) -> list[PossibleParent]:
         """Return the most likely parent of each chain depth: at the same depth the first one is best."""
         by_depth: dict[int, PossibleParent] = {}
+        depths, limit = self._graph.depths, self._limit
         for digest, spec in candidate.parents:
-            depth = self._graph.depths.get(digest, self._limit)
-            if spec.dtype != candidate.spec.dtype or depth >= self._limit or depth in by_depth:
+            depth = depths.get(digest, limit)
+            if depth >= limit or depth in by_depth:  # as for most: a long history has many versions of each depth
                 continue
-            if self._may_depend(candidate.digest, digest):
+            if spec.dtype == candidate.spec.dtype and self._may_depend(candidate.digest, digest):
                 by_depth[depth] = PossibleParent(digest, spec, depth)
         return list(by_depth.values())
 

@@ -122,7 +122,7 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
             hasher.update(piece.data)
             advance(piece.data.nbytes)
             if piece.data.nbytes == entry.spec.nbytes and hasher.digest() == entry.digest:
-                decoder.keep_small(entry.digest, piece.data)
+                decoder.keep_small(entry.digest, piece.data, path.name)
         else:
             same, hasher = hasher.digest() == entry.digest, None
             yield None if same else wrong_tensor(path.name, entry.digest)
