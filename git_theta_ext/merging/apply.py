@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.outcome import MergedLayout, Outcome
     from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.model.layout import Layout
     from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.store.store import Store
     from git_theta_ext.store.tensor_store import TensorStore
@@ -106,7 +107,17 @@ def compose(
         MissingError: The skeleton is not in the store.
         CorruptError: It is damaged.
     """
-    layout = read_skeleton(store, skeleton)
+    return compose_from(format_name, read_skeleton(store, skeleton), specs, store, facts)
+
+
+def compose_from(
+    format_name: str,
+    layout: Layout,
+    specs: Mapping[str, TensorSpec],
+    store: Store,
+    facts: Mapping[str, bytes] | None = None,
+) -> Skeleton | None:
+    """Compose a layout for some parameters from another one, and store it; see ``compose``."""
     composed = find_format(format_name).compose(layout, specs)
     if composed is not None:
         composed = replace(composed, packings=layout.packings)

@@ -44,7 +44,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     """Stack layers."""
     slices = read_slices(yaml_text(args.file, hint=f"git theta {COMMAND} -h"), str(args.file))
-    stack = find_stacked_model(workspace.repo, slices)
+    stack = find_stacked_model(workspace, slices)
     made = make(output, workspace, args, stack)
     output.result(_data(stack, made), [f"{made.done}: {_summary(stack)}", *_rows(stack)])
     return 0

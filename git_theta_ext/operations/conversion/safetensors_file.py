@@ -37,14 +37,14 @@ def refuse(specs: Mapping[str, TensorSpec]) -> None:
     """
     if _METADATA in specs:
         raise FormatError(f"parameter {_METADATA!r} has a name that safetensors reserves")
-    if len(_header(specs, {})) > _MAX_HEADER:
+    if len(header(specs, {})) > _MAX_HEADER:
         raise FormatError(f"the header of {len(specs)} parameters exceeds the limit of {_MAX_HEADER} bytes")
 
 
 def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
     """Write tensors; see ``Target``."""
     with path.open("wb") as file:
-        file.write(_header(tensors.specs, metadata))
+        file.write(header(tensors.specs, metadata))
         for _, _, chunks in each(tensors, _ordered(tensors.specs)):
             file.writelines(chunks)
 
@@ -54,7 +54,8 @@ def _ordered(specs: Mapping[str, TensorSpec]) -> list[str]:
     return sorted(specs, key=lambda name: (_ORDER.index(specs[name].dtype.name), name))
 
 
-def _header(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:
+def header(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:
+    """Return what a file of some tensors begins with."""
     entries: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
     at = 0
     for name in _ordered(specs):

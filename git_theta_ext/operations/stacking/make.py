@@ -11,7 +11,6 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.entries import EXECUTABLE, REGULAR, TreeEntry, update_index
 from git_theta_ext.git.objects import write_blobs
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.merging.apply import compose
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
@@ -23,6 +22,7 @@ from git_theta_ext.model.shards import model_name
 from git_theta_ext.operations.merge.model_merge import merge_model
 from git_theta_ext.operations.merge.planning import without_torch
 from git_theta_ext.operations.models import Directory
+from git_theta_ext.operations.stacking.layouts import file_name, format_of, layout_of
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.batches import Batches
@@ -170,7 +170,7 @@ def check_tracked(repo: Repository, model: NewModel[R], folder: str) -> None:
 def _names(model: NewModel[R], count: int) -> list[str]:
     """Return the names of the files of a model in some files: one, or shards as Transformers names them."""
     shards = model.first.version.shards
-    name = posixpath.basename(next(iter(shards)))
+    name = file_name(model.first.version, next(iter(shards)))
     if len(shards) == 1 and model.first.version.index is None:
         return [name]
     root, suffix = posixpath.splitext(model_name(name))
@@ -183,22 +183,21 @@ def _composed(workspace: Workspace, model: NewModel[R], folder: str) -> ModelVer
     sharded = len(version.shards) > 1 or version.index is not None
     most = max(sum(p.spec.nbytes for p in shard.parameters.values()) for shard in version.shards.values())
     parts = in_files(sides[0], model.first.stack, most) if sharded else [dict(sides[0])]
-    before = next(iter(version.shards.values()))
-    ensure_digests(workspace, {before.skeleton.digest})
+    made_format = format_of(version)
     shards = {}
     for name, part in zip(_names(model, len(parts)), parts, strict=True):
         specs = {parameter: value.spec for parameter, value in part.items()}
-        skeleton = compose(before.format, before.skeleton, specs, workspace.store)
+        skeleton = layout_of(workspace, model.first, specs)
         if skeleton is None:
             raise MergeError(
                 f"{model.first.name}: no layout for other parameters can be made",
                 hint=f"git theta {model.recipe.command} -h",
             )
-        shards[posixpath.join(folder, name)] = Manifest(before.format, skeleton, part)
+        shards[posixpath.join(folder, name)] = Manifest(made_format, skeleton, part)
     made = ModelVersion(shards)
     if version.index_path is None:
         return made
-    path = posixpath.join(folder, posixpath.basename(version.index_path))
+    path = posixpath.join(folder, file_name(version, version.index_path))
     return replace(made, index_path=path, index=index_of(version, made))
 
 

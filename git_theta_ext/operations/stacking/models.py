@@ -7,27 +7,30 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.stacking.file import COMMAND
 from git_theta_ext.merging.stacking.layers import SourceLayers, stacked
+from git_theta_ext.operations.stacking.layouts import check_sources
 from git_theta_ext.operations.stacking.make import NewModel
 from git_theta_ext.operations.stacking.source import SourceModel, check_alike, check_specs
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
-    from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.stacking.file import Slices, Source
+    from git_theta_ext.operations.workspace import Workspace
 
 _HINT = f"git theta {COMMAND} -h"
 
 
-def find_stacked_model(repo: Repository, slices: Slices) -> NewModel[Slices]:
+def find_stacked_model(workspace: Workspace, slices: Slices) -> NewModel[Slices]:
     """Read the models that slices name, and stack their layers.
 
     Raises:
         UsageError: A name is not REV:PATH.
         RepositoryError: There is no such commit or path.
         MergeError: A model does not have these layers, or layers of these models do not fit together.
-        FormatError: The files of a model do not fit together.
+        FormatError: The files of a model do not fit together, or its parameters are not whole tensors.
+        MissingError: The layout of a model is neither here nor on a remote.
     """
-    models = {name: SourceModel.find(repo, name, COMMAND) for name in slices.models}
+    models = {name: SourceModel.find(workspace.repo, name, COMMAND, fixed_format=False) for name in slices.models}
+    check_sources(workspace, models.values())
     first = models[slices.models[0]]
     for name, model in models.items():
         check_alike(slices.models[0], first, name, model, COMMAND)

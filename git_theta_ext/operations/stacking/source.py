@@ -53,13 +53,14 @@ class SourceModel:
     count: int
 
     @classmethod
-    def find(cls, repo: Repository, name: str, command: str) -> SourceModel:
+    def find(cls, repo: Repository, name: str, command: str, *, fixed_format: bool = True) -> SourceModel:
         """Find a model.
 
         Args:
             repo: The repository.
             name: ``REV:PATH`` of the model.
             command: The command of git theta that makes the new model, for hints.
+            fixed_format: Whether only models of safetensors are possible.
 
         Raises:
             UsageError: The name is not REV:PATH.
@@ -72,7 +73,7 @@ class SourceModel:
         commit = commit_id(repo, rev)
         fixed = f"{commit}:{full_path(repo, typed)}"
         version = find_version(repo, fixed, command="git theta show {}")
-        if version.format != _FORMAT:
+        if fixed_format and version.format != _FORMAT:
             hint = f"git theta export writes a checkpoint as {_FORMAT}"
             raise MergeError(f"{name} is a model of the format {version.format}, whose layers are fixed", hint=hint)
         directory = Directory.of(repo, commit, posixpath.dirname(next(iter(version.shards))))
