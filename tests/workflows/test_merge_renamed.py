@@ -126,6 +126,17 @@ def test_a_deleted_checkpoint_is_not_said_to_be_renamed(renamed: Repo) -> None:
     assert f"git rm {MODEL} deletes it" in renamed.run("theta", "resolve", MODEL, check=False).stderr
 
 
+def test_a_checkpoint_that_was_divided_into_shards_is_not_said_to_be_renamed(renamed: Repo) -> None:
+    renamed.switch("side")
+    renamed.git("rm", "--quiet", NEW)
+    renamed.write(content(7, NAMES[:2]), "model-00001-of-00002.safetensors")
+    renamed.write(content(7, NAMES[2:]), "model-00002-of-00002.safetensors")
+    renamed.commit("divided")
+    renamed.switch("main")
+    stopped = renamed.run("merge", "side", check=False)
+    assert (stopped.returncode, "--renamed-to" in stopped.stderr) == (1, False)
+
+
 @pytest.mark.parametrize("path", [MODEL, NEW])
 def test_a_file_that_was_changed_since_the_merge_is_not_overwritten(renamed: Repo, path: str) -> None:
     renamed.run("merge", "side", check=False)

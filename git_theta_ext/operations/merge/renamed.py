@@ -18,6 +18,7 @@ from git_theta_ext.git.operation import MERGE, operation_in_progress
 from git_theta_ext.git.pathspecs import is_within, worktree_of
 from git_theta_ext.git.revisions import check_two_sides, head_of, merge_heads
 from git_theta_ext.git.unmerged import unmerged
+from git_theta_ext.model.shards import model_name
 from git_theta_ext.operations.merge.merged_trees import trees_in_progress
 from git_theta_ext.operations.merge.model_resolve import FinishedModel
 from git_theta_ext.records import dataclass
@@ -93,7 +94,10 @@ def renamed_to(repo: Repository, path: str) -> str | None:
 
 
 def _added(repo: Repository, conflict: OneSided) -> Iterator[tuple[str, str]]:
-    """Yield path and object id of the files that the side without the path added, as far as the merge has them."""
+    """Yield path and object id of the files that the side without the path added, as far as the merge has them.
+
+    A side that divided a model into shards, or joined these, did not rename it.
+    """
     for trees in trees_in_progress(repo):
         if trees.base is None or len(trees.sides) != 2:  # noqa: PLR2004 - ours and theirs
             continue
@@ -104,7 +108,8 @@ def _added(repo: Repository, conflict: OneSided) -> Iterator[tuple[str, str]]:
         before = {each.path for each in repo.entries(trees.base)}
         index = {each.path for each in repo.entries(None) if not each.stage}
         for each in repo.entries(deleter):
-            if each.regular and each.path in index and each.path not in before:
+            divided = (model_name(each.path) == each.path) != (model_name(conflict.path) == conflict.path)
+            if each.regular and each.path in index and each.path not in before and not divided:
                 yield each.path, each.oid
         return
 
