@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.files import replace_content, reporting_os_errors, reporting_read_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,8 @@ def add_section(readme: Path) -> None:
     Raises:
         StoreError: The file cannot be written; it is unchanged.
     """
-    with reporting_os_errors(readme):
+    with reporting_read_errors(readme):
         before = readme.read_bytes() if readme.exists() else b""
+    with reporting_os_errors(readme):
         gap = b"" if not before else b"\n" if before.endswith(b"\n") else b"\n\n"
         replace_content(readme, before + gap + _SECTION.encode())

@@ -28,7 +28,7 @@ _TEMPORARY = re.compile("[.].+[.][0-9a-f]{16}[.]theta-new", re.DOTALL)
 
 @contextmanager
 def reporting_os_errors(path: Path) -> Iterator[None]:
-    """Turn an ``OSError`` in a block into a ``StoreError`` with a hint.
+    """Turn an ``OSError`` in a block that writes into a ``StoreError`` with a hint.
 
     Args:
         path: Named in the message if the error names no file.
@@ -41,6 +41,20 @@ def reporting_os_errors(path: Path) -> Iterator[None]:
         else:
             hint = "check the directory's permissions"
         raise StoreError(f"cannot write {error.filename or path}: {error.strerror or error}", hint=hint) from error
+
+
+@contextmanager
+def reporting_read_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` in a block that reads into a ``StoreError`` with a hint.
+
+    Args:
+        path: Named in the message if the error names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = "check the disk" if error.errno == errno.EIO else "check the file's permissions"
+        raise StoreError(f"cannot read {error.filename or path}: {error.strerror or error}", hint=hint) from error
 
 
 def temporary_beside(path: Path) -> Path:

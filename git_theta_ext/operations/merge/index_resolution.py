@@ -11,7 +11,7 @@ from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
-from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.files import replace_content, reporting_os_errors, reporting_read_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ def update_index(
     full = worktree_of(repo) / path
     if path in unmerged(repo) or not full.is_file() or full.stat().st_size > MAX_INDEX:
         return {}
-    with reporting_os_errors(full):
+    with reporting_read_errors(full):
         data = full.read_bytes()
     with suppress(FormatError):
         content = listed_after(ShardIndex.parse(data), before, after).to_bytes()

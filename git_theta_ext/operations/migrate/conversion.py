@@ -16,7 +16,7 @@ from git_theta_ext.operations.migrate.pointers import has_extensions, old_pointe
 from git_theta_ext.protocol.lfs.pointer import MAX_POINTER, Pointer
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.util.file_bytes import FileBytes, open_bytes
-from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.files import reporting_os_errors, reporting_read_errors
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class VersionReader:
                 f"{path}: the object {pointer.oid} of Git LFS is damaged",
                 hint=f"rm {quote(str(place))}; then it is fetched again",
             )
-        with reporting_os_errors(place):
+        with reporting_read_errors(place):
             return place.open("rb")
 
 

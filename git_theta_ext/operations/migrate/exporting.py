@@ -23,7 +23,7 @@ from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.protocol.lfs.pointer import Pointer
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.temporary import temporary
-from git_theta_ext.util.files import reporting_os_errors, sha256_of
+from git_theta_ext.util.files import reporting_os_errors, reporting_read_errors, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,10 +125,11 @@ class _Export:
 
 def _as_pointer(file: Path, storage: LfsStorage, scratch: Path) -> Path:
     """Move a file into Git LFS, and return a file with its pointer."""
-    with reporting_os_errors(file):
+    with reporting_read_errors(file):
         pointer = Pointer(sha256_of(file), file.stat().st_size)
-        if not pointer.size:  # Git LFS leaves empty files to git
-            return file
+    if not pointer.size:  # Git LFS leaves empty files to git
+        return file
+    with reporting_os_errors(file):
         storage.add(file, pointer)
         scratch.write_bytes(pointer.text())
     return scratch

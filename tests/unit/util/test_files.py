@@ -22,6 +22,7 @@ from git_theta_ext.util.files import (
     replace_content,
     replacing,
     reporting_os_errors,
+    reporting_read_errors,
     sha256_of,
     temporaries_beside,
     temporary_beside,
@@ -237,6 +238,18 @@ def test_a_file_system_error_names_the_file_and_gives_a_hint(tmp_path, code, hin
     ):
         raise OSError(code, "it failed")
     assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [(errno.EIO, "check the disk"), (errno.EACCES, "check the file's permissions")]
+)
+def test_an_error_of_reading_is_not_said_to_be_one_of_writing(tmp_path, code, hint):
+    with (
+        pytest.raises(StoreError, match=r"cannot read .*file: it failed") as caught,
+        reporting_read_errors(tmp_path / "file"),
+    ):
+        raise OSError(code, "it failed")
+    assert caught.value.hint == hint
 
 
 def test_a_file_is_named_by_all_of_its_bytes(tmp_path):
