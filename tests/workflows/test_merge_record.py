@@ -303,16 +303,19 @@ def test_a_squashed_branch_has_no_record_of_the_merges_in_it(merged: Repo) -> No
     assert "does not record how models were merged" in done.stderr
 
 
-def test_a_resolution_that_a_rebase_needs_again_is_the_hint(three: Repo) -> None:
-    three.run("-c", "theta.merge.method=conflict", "merge", "a", check=False)
-    three.git("theta", "resolve", "--method", "task_arithmetic", "--option", "lambda=0.5", MODEL, EMBEDDING)
+@pytest.mark.parametrize("branches", [["a"], ["a", "b"]], ids=" and ".join)
+def test_a_resolution_that_a_rebase_needs_again_is_the_hint(three: Repo, branches: list[str]) -> None:
+    strategy = ["-s", "theta"] if "b" in branches else []
+    three.run("-c", "theta.merge.method=conflict", "merge", *strategy, *branches, check=False)
+    words = ["--method", "task_arithmetic", "--option", "lambda=0.5", MODEL, EMBEDDING]
+    three.git("theta", "resolve", *words)
     three.git("commit", "--quiet", "--no-edit")
     before = records(three)[0]["resolved"]
     branch(three, "upstream", {ATTENTION[3]: 9})
     three.switch("main")
-    done = three.run("rebase", "--quiet", "--rebase-merges", "upstream", check=False)
+    done = three.run("rebase", "--quiet", "--rebase-merges", *strategy, "upstream", check=False)
     assert done.returncode == 1
-    command = f"git theta resolve --method task_arithmetic --option lambda=0.5 {MODEL} {EMBEDDING}"
+    command = f"git theta resolve {shlex.join(words)}"
     assert f"git-theta: hint: {command}\n" in done.stderr
     three.git(*shlex.split(command)[1:])
     three.git("-c", "core.editor=true", "rebase", "--continue")

@@ -18,7 +18,7 @@ from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.merge_tree import combine, common_ancestor, with_files
 from git_theta_ext.git.objects import write_blob
-from git_theta_ext.git.operation import repeated_merge
+from git_theta_ext.git.operation import MERGE, repeated_merge
 from git_theta_ext.merging.record import Record
 from git_theta_ext.model.conflicts import MOST_SIDES
 from git_theta_ext.operations.merge.candidates import checkpoints, read_manifests
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_theta_ext.git.merge_tree import Combined
+    from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.planning.plan import Plan
@@ -100,8 +101,9 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     _check_worktree(repo, combined.tree, candidates)
     if candidates or models:
         _warn(workspace, bases, heads)
-    merged_models = [merged_model(workspace, model) for model in planned_models]
-    outcomes = {c.merged.path: _merged(workspace, plans[c.merged.path][1], c) for c in candidates}
+    operation = replace(MERGE, remade=repeated)
+    merged_models = [merged_model(workspace, model, operation) for model in planned_models]
+    outcomes = {c.merged.path: _merged(workspace, plans[c.merged.path][1], c, operation) for c in candidates}
     merged = {c.merged.path: _stored(repo, c.merged, outcomes[c.merged.path]) for c in candidates}
     in_models = chain.from_iterable(model.entries for model in merged_models)
     tree = with_files(repo, combined.tree, [*merged.values(), *in_models])
@@ -176,10 +178,10 @@ def _records(
     return records
 
 
-def _merged(workspace: Workspace, plan: Plan, versions: CheckpointVersions) -> Outcome:
+def _merged(workspace: Workspace, plan: Plan, versions: CheckpointVersions, operation: Operation) -> Outcome:
     path = versions.merged.path
     outcome = merge(workspace, plan, path, versions.heads, label=f"merging {path}")
-    report(workspace, path, outcome)
+    report(workspace, path, outcome, operation)
     return replace(outcome, manifest=in_chunks_again(outcome.manifest, workspace.store, path))
 
 

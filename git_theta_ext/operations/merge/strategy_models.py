@@ -20,6 +20,7 @@ from git_theta_ext.records import dataclass, replace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from git_theta_ext.git.operation import Operation
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.model_versions import ModelVersions
     from git_theta_ext.merging.planning.plan import Plan
@@ -114,8 +115,13 @@ def planned_model(
     return PlannedModel(candidate, rules, plan_model(workspace, candidate.versions, rules))
 
 
-def merged_model(workspace: Workspace, planned: PlannedModel) -> StrategyModel:
+def merged_model(workspace: Workspace, planned: PlannedModel, operation: Operation) -> StrategyModel:
     """Merge a model, and store its manifests in git.
+
+    Args:
+        workspace: The repository and its store.
+        planned: The model.
+        operation: The operation that git is performing.
 
     Raises:
         ThetaError: See ``git_theta_ext.merging.apply.apply``.
@@ -124,7 +130,7 @@ def merged_model(workspace: Workspace, planned: PlannedModel) -> StrategyModel:
     directories, versions = candidate.directories, candidate.versions
     heads, name = directories.trees.sides, directories.name
     outcome = merge_model(workspace, versions, planned.plan, heads, label=f"merging {name}")
-    report(workspace, name, outcome, argument=directories.folder)
+    report(workspace, name, outcome, operation, argument=directories.folder)
     contents = outcome.contents()
     stored = zip(contents, write_blobs(repo, list(contents.values())), strict=True)
     entries = [TreeEntry(path, oid, directories.mode(path)) for path, oid in stored]
