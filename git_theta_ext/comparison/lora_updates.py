@@ -176,7 +176,7 @@ def compare_updates(old: Factors | None, new: Factors | None) -> LoraChange | No
     outer, inner = _triangle(_outputs(both)), _triangle(_inputs(both))
     bounds = [0, both[0].rank, sum(side.rank for side in both)]
     parts = [slice(*pair) for pair in pairwise(bounds)][: len(both)]
-    norms = [abs(scale) * _norm(_values(outer[:, p], inner[:, p])) for scale, p in zip(scales, parts, strict=True)]
+    norms = [abs(scale) * _norm(_product(outer[:, p], inner[:, p])) for scale, p in zip(scales, parts, strict=True)]
     for side, part, scale in zip(both, parts, scales, strict=True):
         outer[:, part] *= scale if side is both[-1] else -scale
     updates = iter(
@@ -213,15 +213,21 @@ def _values(outer: NDArray[Any], inner: NDArray[Any]) -> NDArray[Any]:
     """Return the singular values of ``B @ A``, given the triangular factors of B and of the transposed A."""
     import numpy as np
 
+    core = _product(outer, inner)
+    return core[0] if np.isnan(core).any() else np.asarray(np.linalg.svd(core, compute_uv=False))
+
+
+def _product(outer: NDArray[Any], inner: NDArray[Any]) -> NDArray[Any]:
+    """Return a small matrix with the singular values of ``B @ A``; NaN if they are too large, or not numbers."""
+    import numpy as np
+
     with np.errstate(over="ignore", invalid="ignore"):
-        core = outer @ inner.T
-    if not np.isfinite(core).all():
-        return np.array([math.nan])
-    return np.asarray(np.linalg.svd(core, compute_uv=False))
+        core = np.asarray(outer @ inner.T)
+    return core if np.isfinite(core).all() else np.full((1, 1), math.nan)
 
 
 def _norm(values: NDArray[Any]) -> float:
-    singular: list[float] = values.tolist()
+    singular: list[float] = values.ravel().tolist()
     return math.hypot(*singular)
 
 

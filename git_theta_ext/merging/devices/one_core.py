@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.devices.cpu import one_thread
+from git_theta_ext.util.blas import one_blas_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +20,6 @@ def one_core(*, small: bool) -> Iterator[None]:
     """Limit torch and the BLAS of numpy to one thread for each operation, if the matrices are small."""
     with ExitStack() as limits:
         if small:
-            import numpy as np  # noqa: F401 - a library that is loaded later is not limited
-            from threadpoolctl import threadpool_limits
-
             limits.enter_context(one_thread())
-            limits.enter_context(threadpool_limits(1))
+            limits.enter_context(one_blas_thread())
         yield

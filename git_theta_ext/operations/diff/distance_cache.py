@@ -27,6 +27,10 @@ _MOST = 100_000
 """Rows, of about 400 bytes each; the oldest ones are removed first."""
 
 _TABLE = ("distances", "(pair BLOB PRIMARY KEY, value BLOB NOT NULL, checksum BLOB NOT NULL)")
+_SELECT = "SELECT pair, value, checksum FROM distances WHERE pair IN (%s)"
+_TOGETHER = 500
+"""Keys in a query, of which SQLite took 999 for a long time."""
+
 _OLDEST = "DELETE FROM distances WHERE rowid <= (SELECT max(rowid) FROM distances) - ?"
 
 
@@ -44,14 +48,20 @@ class DistanceCache(CacheDatabase):
         """Return the distances that are known, by name."""
         found: dict[str, Distance] = {}
 
-        def look_up(db: sqlite3.Connection) -> None:
-            for name, pair in pairs.items():
-                key = _key(pair)
-                row = db.execute("SELECT value, checksum FROM distances WHERE pair = ?", (key,)).fetchone()
-                if row is not None and (distance := _decoded(key, *row)) is not None:
-                    found[name] = distance
+        keys = {name: _key(pair) for name, pair in pairs.items()}
 
-        self.read(look_up, None)
+        def look_up(db: sqlite3.Connection) -> dict[bytes, tuple[object, object]]:
+            rows: dict[bytes, tuple[object, object]] = {}
+            wanted = list(dict.fromkeys(keys.values()))
+            for start in range(0, len(wanted), _TOGETHER):
+                some = wanted[start : start + _TOGETHER]
+                rows.update((key, row) for key, *row in db.execute(_SELECT % ",".join("?" * len(some)), some))
+            return rows
+
+        rows = self.read(look_up, None) or {}
+        for name, key in keys.items():
+            if key in rows and (distance := _decoded(key, *rows[key])) is not None:
+                found[name] = distance
         return found
 
     def put(self, distances: Mapping[str, tuple[ParameterVersions, Distance]]) -> None:

@@ -23,8 +23,12 @@ from git_theta_ext.operations.diff.sides import Side, side_of_file
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.diff.git_call import Version
     from git_theta_ext.operations.workspace import Workspace
+
+_MOST_HELD = 1 << 26
+"""Bytes of values that are held in memory."""
 
 
 def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | None:
@@ -44,7 +48,9 @@ def diff_versions(words: Sequence[str], workspace: Workspace) -> ModelChange | N
     """
     call = DiffCall.of(words)
     formats = theta_paths(workspace.repo.run, [call.path, call.new_path])
-    return compare_versions(workspace, call, *sides_of(workspace, call, formats, manifests_of(workspace, [call])))
+    sides = sides_of(workspace, call, formats, manifests_of(workspace, [call]))
+    with workspace.store.holding(held_values([sides])):
+        return compare_versions(workspace, call, *sides)
 
 
 def manifests_of(workspace: Workspace, calls: Iterable[DiffCall]) -> dict[str, bytes]:
@@ -70,6 +76,23 @@ def sides_of(
     """
     old = _side(workspace, call.path, call.old, formats.get(call.path), manifests)
     return old, _side(workspace, call.new_path, call.new, formats.get(call.new_path), manifests)
+
+
+def held_values(sides: Iterable[tuple[Side, Side]]) -> dict[Digest, TensorSpec]:
+    """Return the tensors that comparisons of versions read, in a store that holds them; none if they are large.
+
+    The update of a LoRA and the distances of its factors are measured from the same values.
+
+    Args:
+        sides: Both versions of each checkpoint.
+    """
+    values: dict[Digest, TensorSpec] = {}
+    for pair in sides:
+        old, new = ({} if one.manifest is None else one.manifest.parameters for one in pair)
+        for name in old.keys() & new.keys():
+            if old[name].digest != new[name].digest:
+                values.update((parameter.digest, parameter.spec) for parameter in (old[name], new[name]))
+    return values if sum(spec.nbytes for spec in values.values()) <= _MOST_HELD else {}
 
 
 def compare_versions(workspace: Workspace, call: DiffCall, old: Side, new: Side) -> ModelChange | None:

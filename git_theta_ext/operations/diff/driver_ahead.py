@@ -16,7 +16,7 @@ from git_theta_ext.git.answers import calling_git, diff_question, drop_answers, 
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.caller import calling_commands
 from git_theta_ext.git.raw_diff import changes
-from git_theta_ext.operations.diff.driver import compare_versions, manifests_of, sides_of
+from git_theta_ext.operations.diff.driver import compare_versions, held_values, manifests_of, sides_of
 from git_theta_ext.operations.diff.git_call import DiffCall, call_for, compared_by, same
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.records import dataclass
@@ -63,6 +63,21 @@ class _Silence:
         return nullcontext(no_progress)
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A call whose versions were read.
+
+    Attributes:
+        call: What git will ask.
+        question: What the answer belongs to, from before the versions were read.
+        sides: Both versions.
+    """
+
+    call: DiffCall
+    question: bytes
+    sides: tuple[Side, Side]
+
+
 def compare_ahead(repo: Repository, words: Sequence[str], answer: Answer) -> None:
     """Compare the checkpoints that follow in a diff, and keep the answers to git's calls for them.
 
@@ -97,28 +112,39 @@ def _kept(
     """Keep the answers to calls, and yield them; None for one that the shell cannot give."""
     silence = _Silence()
     with Workspace(repo, silence) as workspace:
-        manifests = manifests_of(workspace, calls)
-        left = _MOST_BYTES
-        for call in calls:
-            with suppress(ThetaError, OSError):  # the file's own call reports it
-                silence.broken = False
-                if any(version.stored and version.oid not in manifests for version in (call.old, call.new)):
-                    continue  # git itself stores the file, and makes a copy of it for its call
-                words = _words(call)
-                question = diff_question(words)
-                left -= _file_bytes(repo, call)
-                if left < 0:
-                    return
-                sides = sides_of(workspace, call, formats, manifests)
-                left -= _changed_bytes(*sides)
-                if left < 0:
-                    return
-                if _lacks_values(workspace, *sides):
-                    continue
-                text, code = answer(compare_versions(workspace, call, *sides))
-                if not silence.broken:
-                    file = keep_text(str(repo.git_dir), git, path=call.path, question=question, text=text, code=code)
-                    yield text_answer(words, question, file, len(text), code)
+        opened = list(_opened(workspace, silence, calls, formats))
+        with workspace.store.holding(held_values(one.sides for one in opened)):
+            for one in opened:
+                with suppress(ThetaError, OSError):  # the file's own call reports it
+                    silence.broken = False
+                    text, code = answer(compare_versions(workspace, one.call, *one.sides))
+                    if not silence.broken:
+                        words, question, path = _words(one.call), one.question, one.call.path
+                        file = keep_text(str(repo.git_dir), git, path=path, question=question, text=text, code=code)
+                        yield text_answer(words, question, file, len(text), code)
+
+
+def _opened(
+    workspace: Workspace, silence: _Silence, calls: Sequence[DiffCall], formats: Mapping[str, str | None]
+) -> Iterator[_Opened]:
+    """Yield the calls that can be answered, as long as what they read is small."""
+    manifests = manifests_of(workspace, calls)
+    left = _MOST_BYTES
+    for call in calls:
+        with suppress(ThetaError, OSError):
+            silence.broken = False
+            if any(version.stored and version.oid not in manifests for version in (call.old, call.new)):
+                continue  # git itself stores the file, and makes a copy of it for its call
+            question = diff_question(_words(call))
+            left -= _file_bytes(workspace.repo, call)
+            if left < 0:
+                return
+            sides = sides_of(workspace, call, formats, manifests)
+            left -= _changed_bytes(*sides)
+            if left < 0:
+                return
+            if not silence.broken and not _lacks_values(workspace, *sides):
+                yield _Opened(call, question, sides)
 
 
 def _next_calls(repo: Repository, call: DiffCall) -> Iterator[DiffCall]:

@@ -14,6 +14,7 @@ from git_theta_ext.model.floats import is_real, to_float
 from git_theta_ext.model.lora_names import alpha_of, lora_pairs, lora_unit, module_of
 from git_theta_ext.model.units import LORA
 from git_theta_ext.records import dataclass, replace
+from git_theta_ext.util.blas import one_blas_thread
 from git_theta_ext.util.threads import batches
 
 if TYPE_CHECKING:
@@ -140,13 +141,10 @@ def _measured(diff: Diff, old: LoraSide, new: LoraSide) -> dict[str, LoraChange]
     names = list(dict.fromkeys([*old.parameters, *new.parameters]))
     others = {name for _, members in other_adapters(names) for name in members}
     pairs = [pair for pair in lora_pairs(names) if pair[0] in units and pair[0] not in others]
-    import numpy as np  # noqa: F401 - only loaded libraries can be limited
-    from threadpoolctl import threadpool_limits
-
     sides = (old, new)
     changes: dict[str, LoraChange | None] = {}
     # The matrices are small: more threads take more time.
-    with threadpool_limits(1):
+    with one_blas_thread():
         for batch in batches(pairs, partial(_nbytes, sides), _TOGETHER):
             stored = _stored(sides, batch)
             changes |= {units[pair[0]]: _change(old, new, pair, stored) for pair in batch}

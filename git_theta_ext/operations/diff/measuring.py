@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from git_theta_ext.comparison.measure import Measurement, common_rows, comparable, first_rows, measurable
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.operations.diff.distance_cache import DistanceCache
+from git_theta_ext.util.blas import one_blas_thread
 from git_theta_ext.util.threads import batched_map, ordered_map, pool, window
 
 if TYPE_CHECKING:
@@ -78,8 +79,6 @@ def _measured(
     store: Store, pairs: Mapping[str, ParameterVersions], old: Values, new: Values
 ) -> Iterator[tuple[str, tuple[Distance, bool]]]:
     """Yield the distance of each pair whose values are available, and whether these had the right digests."""
-    from threadpoolctl import threadpool_limits
-
     absent = store.touch_and_find_missing(version.digest for pair in pairs.values() for version in (pair.old, pair.new))
     stored = {
         name: pair
@@ -87,10 +86,8 @@ def _measured(
         if absent.isdisjoint((pair.old.digest, pair.new.digest)) and _in_equal_chunks(pair.old.spec, pair.new.spec)
     }
     others = {name: pair for name, pair in pairs.items() if name not in stored}
-    import numpy as np  # noqa: F401 - only loaded libraries can be limited
-
     # Pieces are measured in parallel, so each matrix product gets one core.
-    with threadpool_limits(1):
+    with one_blas_thread():
         yield from _from_store(store, stored)
         yield from _one_by_one(store, others, (old, new), absent)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from git_theta_ext.records import dataclass, field
@@ -20,6 +19,7 @@ from git_theta_ext.store.maintenance.cheapest import PossibleParent, cheapest_de
 from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.precedents import Precedents
 from git_theta_ext.store.maintenance.write_plans import write_plans
+from git_theta_ext.util.blas import one_blas_thread
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -168,11 +168,8 @@ class Recoder:
         return self.result
 
     def _start(self, running: ExitStack) -> ThreadPoolExecutor:
-        from threadpoolctl import threadpool_limits
-
-        import_module("numpy")  # only loaded libraries can be limited
         # Tensors are processed in parallel, so each matrix product gets one core.
-        running.enter_context(threadpool_limits(1))
+        running.enter_context(one_blas_thread())
         return running.enter_context(ThreadPoolExecutor(self._store.threads))
 
     def _best_locations(self, locations: Locations) -> dict[Digest, Location]:

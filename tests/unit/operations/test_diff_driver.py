@@ -1,9 +1,11 @@
 import shutil
 
 import pytest
-from helpers import EMBEDDING, MODEL, Repo, model
+from adapters import lora_tensors
+from helpers import EMBEDDING, MODEL, Repo, model, safetensors
 
 from git_theta_ext.cli.main import main
+from git_theta_ext.store.deltas.decode import Decoder
 
 ZERO = "0" * 40
 
@@ -148,3 +150,24 @@ def test_other_numbers_of_arguments_are_refused(versions, capsys):
 
 def test_a_path_that_a_merge_left_undecided_comes_alone(versions, capsys):
     assert driven(capsys, MODEL) == [f"* Unmerged path {MODEL}"]
+
+
+def test_each_factor_of_a_lora_is_decoded_once(with_history, monkeypatch, capsys):
+    def adapters(repo):
+        for rank in (4, 6):
+            repo.write(safetensors(lora_tensors(rank=rank)))
+            repo.commit(str(rank))
+
+    repo = with_history(adapters)
+    monkeypatch.chdir(repo.path)
+    decoded, real = [], Decoder.decode
+
+    def decode(self, blobs, digest, *rest):
+        decoded.append(digest)
+        real(self, blobs, digest, *rest)
+
+    monkeypatch.setattr(Decoder, "decode", decode)
+    found = driven(capsys, MODEL, *blob(repo, "HEAD~", "old"), *blob(repo, "HEAD", "new"))
+    assert any("LoRA, rank 4 -> rank 6" in line for line in found)
+    assert decoded
+    assert len(decoded) == len(set(decoded))

@@ -38,6 +38,20 @@ def test_what_was_measured_is_known_to_the_next_process(tmp_path):
     assert repr(known(tmp_path, 1, 2, 3)) == repr({"w1": NEAR, "w2": NEAR})
 
 
+def test_many_distances_are_looked_up_in_a_few_queries(tmp_path, monkeypatch):
+    remember(tmp_path, *range(900))
+    queries = []
+    real = DistanceCache.read
+
+    def read(self, work, otherwise):
+        self._opened().set_trace_callback(queries.append)
+        return real(self, work, otherwise)
+
+    monkeypatch.setattr(DistanceCache, "read", read)
+    assert known(tmp_path, *range(1000)).keys() == {f"w{n}" for n in range(900)}
+    assert len([query for query in queries if query.startswith("SELECT")]) <= 4
+
+
 def test_a_group_that_shares_the_repository_can_write_it(tmp_path):
     before = os.umask(0o002)
     try:
