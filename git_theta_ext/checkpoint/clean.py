@@ -12,13 +12,13 @@ from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.errors import ChangedError, FormatError
 from git_theta_ext.model.layout import Literal, layout_of
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, Parameter, Skeleton
-from git_theta_ext.model.tensor import SHARED_HASH, TensorHasher
+from git_theta_ext.model.tensor import SHARED_HASH, TensorHasher, tensor_digest
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.util.threads import batched_map, no_progress, pool, thread_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from git_theta_ext.checkpoint.scan import Scan
@@ -134,8 +134,10 @@ def _described(data: Content, scanned: Scan, hashed: Mapping[str, _Hashed]) -> D
     return Described(manifest, layout, scanned)
 
 
-def _digest(data: Content, extent: Extent, seeds: Iterable[int], threads: int) -> _Hashed:
+def _digest(data: Content, extent: Extent, seeds: Collection[int], threads: int) -> _Hashed:
     """Return a tensor's digest and its checksums, both of the same bytes."""
+    if not seeds and extent.spec.nbytes <= _PIECE:
+        return _Hashed(Parameter(extent.spec, tensor_digest(extent.spec, data[extent.offset : extent.end])), {})
     hasher, sums = TensorHasher(extent.spec, threads=threads), {seed: seed for seed in seeds}
     size = _PIECE if threads == 1 else _SHARED_PIECE
     for start in range(extent.offset, extent.end, size):

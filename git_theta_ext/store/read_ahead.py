@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.model.tensor import TensorHasher, tensor_digest
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.store.packs.reader import wrong_tensor
@@ -138,14 +138,20 @@ def read_ahead(  # noqa: PLR0913 - named
     with pool(threads, sum(spec.nbytes for group in groups for _, spec in group)) as executor:
         pieces = tasks.run(executor, window(threads), numbers)
         for item, group in enumerate(groups):
-            hashers = [TensorHasher(spec) for _, spec in group] if verify and numbers is None else []
-            for _ in _numbers(group, span) if numbers is None else numbers:
+            count = len(_numbers(group, span) if numbers is None else numbers)
+            compared = group if verify and numbers is None else []
+            hashers = [TensorHasher(spec) for _, spec in compared] if count != 1 else []
+            actual: list[Digest] = []
+            for _ in range(count):
                 piece = next(pieces)
                 for hasher, chunk in zip(hashers, piece.chunks, strict=False):
                     hasher.update(chunk)
+                if count == 1:
+                    whole = zip(compared, piece.chunks, strict=False)
+                    actual = [tensor_digest(spec, chunk) for (_, spec), chunk in whole]
                 yield piece
-            for hasher, (digest, _) in zip(hashers, group, strict=False):
-                if hasher.digest() != digest:
+            for (digest, _), found in zip(compared, actual or [hasher.digest() for hasher in hashers], strict=True):
+                if found != digest:
                     raise wrong_tensor(blobs[digest].path.name, digest)
             yield piece_at(item, group[0][1], group[0][1].nbytes)
 

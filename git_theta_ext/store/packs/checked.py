@@ -6,9 +6,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Chunk
-from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.model.tensor import TensorHasher, tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.packs.format import chunk_range
+from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.store.packs.writer import UNNAMED, NewBlob
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def hashed_blob(target: Callable[[], TensorSource]) -> NewBlob:
         target: Opens the tensor for reading; called once for each chunk.
     """
     spec = target().spec
-    hasher = ChunkHasher(spec)
+    hasher = _hasher(spec)
     return NewBlob(UNNAMED, spec, _hashing(spec, target, hasher), check=hasher.digest)
 
 
@@ -76,7 +76,7 @@ def checked_blob(digest: Digest, target: Callable[[], TensorSource], wrong: Call
         wrong: Returns the error to raise if the bytes do not match.
     """
     spec = target().spec
-    hasher = ChunkHasher(spec)
+    hasher = _hasher(spec)
 
     def check() -> Digest:
         if hasher.digest() != digest:
@@ -87,7 +87,7 @@ def checked_blob(digest: Digest, target: Callable[[], TensorSource], wrong: Call
 
 
 def _hashing(
-    spec: TensorSpec, target: Callable[[], TensorSource], hasher: ChunkHasher
+    spec: TensorSpec, target: Callable[[], TensorSource], hasher: ChunkHasher | WholeHasher
 ) -> Callable[[int], list[Buffer]]:
     """Return a function that encodes a chunk and hashes the bytes that it encodes."""
     encoding = find_encoding("dense")
@@ -99,6 +99,33 @@ def _hashing(
         return encoding.encode(Chunk(spec, start), data)
 
     return encode
+
+
+def _hasher(spec: TensorSpec) -> ChunkHasher | WholeHasher:
+    return WholeHasher(spec) if chunk_count(spec) == 1 else ChunkHasher(spec)
+
+
+class WholeHasher:
+    """Does as ``ChunkHasher`` for a tensor of one chunk, of which a model may have very many.
+
+    Args:
+        spec: Element type and shape.
+    """
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self._spec = spec
+        self._digest: Digest | None = None
+
+    def add(self, number: int, data: memoryview) -> None:
+        """Add the chunk."""
+        del number
+        self._digest = tensor_digest(self._spec, data)
+
+    def digest(self) -> Digest:
+        """Return the digest, after the chunk was added."""
+        if self._digest is None:
+            raise ValueError("no chunk was added")
+        return self._digest
 
 
 class ChunkHasher:
