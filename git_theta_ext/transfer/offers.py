@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import ancestors, closure, shallowest, smallest
-from git_theta_ext.store.locations import Location, filtered, flattened
+from git_theta_ext.store.locations import Location, filtered
 from git_theta_ext.store.verification.damaged_files import DamagedFiles
 from git_theta_ext.transfer.extracts import serves_ranges
 from git_theta_ext.transfer.portions import portion
@@ -78,12 +77,13 @@ class Offers:
 
     def locations(self, digests: set[Digest]) -> Locations:
         """Return the locations of some digests on the remotes that were read so far."""
-        several: dict[Digest, dict[Location, None]] = defaultdict(dict)
+        found: Locations = {}
         for index in self._indexes:
-            for digest, location in flattened(index.heads.locations(digests)):
-                if location.pack in self._usable:
-                    several[digest][location] = None
-        return {digest: tuple(locations) for digest, locations in several.items()}
+            for digest, held in index.heads.locations(digests).items():
+                usable = tuple([location for location in held if location.pack in self._usable])
+                if usable:
+                    found[digest] = tuple(dict.fromkeys(found[digest] + usable)) if digest in found else usable
+        return found
 
     def read_all(self) -> None:
         """Read the indexes of all remotes."""
