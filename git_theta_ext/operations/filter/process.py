@@ -205,9 +205,10 @@ class FilterProcess:
     def _warn_of_unfinished(self, workspace: Workspace) -> None:
         from git_theta_ext.operations.merge.unfinished_models import warn_of_models
 
+        written = {path: wanted.content for path, wanted in self._wanted.items()}
         merges = any(name.startswith("GITHEAD_") for name in os.environ)  # git merge sets it
         try:
-            warn_of_models(workspace, self._wanted, merges=merges)
+            warn_of_models(workspace, written, merges=merges)
         except ThetaError as error:
             self._reporter.error(error)
 

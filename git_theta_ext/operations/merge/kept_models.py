@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
 from git_theta_ext.model.bounded_json import read_json
+from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.merge.model_directories import MergedModel
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from git_theta_ext.git.operation import Operation
@@ -48,7 +51,7 @@ def keep(repo: Repository, directories: MergedDirectories, rules: str, merged: M
         StoreError: It cannot be written.
     """
     versions = _versions_key(directories)
-    models = [model for model in _read(repo, directories, versions) if model["name"] != merged.name]
+    models = [model for model in _read(repo, directories.folder, versions) if model["name"] != merged.name]
     model = {
         "name": merged.name,
         "rules": rules,
@@ -56,7 +59,7 @@ def keep(repo: Repository, directories: MergedDirectories, rules: str, merged: M
         "removed": merged.removed,
         "by_git": merged.by_git,
     }
-    file = _file(repo, directories)
+    file = _file(repo, directories.folder)
     with reporting_os_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_content(file, json.dumps({"versions": versions, "models": [*models, model]}).encode())
@@ -71,7 +74,7 @@ def kept(repo: Repository, directories: MergedDirectories, rules: str | None = N
         rules: The digest of the rules; None for any.
     """
     with suppress(ValueError, KeyError, TypeError, AttributeError):
-        for model in _read(repo, directories, _versions_key(directories)):
+        for model in _read(repo, directories.folder, _versions_key(directories)):
             found = directories.path in model["contents"] or directories.path in model["removed"]
             if found and rules in {None, model["rules"]}:
                 contents = {
@@ -82,22 +85,38 @@ def kept(repo: Repository, directories: MergedDirectories, rules: str | None = N
     return None
 
 
+def is_kept(repo: Repository, name: str, files: Mapping[str, bytes]) -> bool:
+    """Return whether some files are all checkpoints of a model that was merged as one, and with which git's merge ends.
+
+    Args:
+        repo: The repository.
+        name: The path that the model has, or would have, as one file.
+        files: Path and content of each file.
+    """
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        for model in _read(repo, posixpath.dirname(name)):
+            if model["name"] == name and model["by_git"] is True:
+                contents = {path: text.encode(errors="surrogateescape") for path, text in model["contents"].items()}
+                return files == {path: content for path, content in contents.items() if is_manifest(content)}
+    return False
+
+
 def _versions_key(directories: MergedDirectories) -> str:
     """Return a digest of the files of a directory in the merged commits."""
     versions = [None if d is None else sorted(d.files.items()) for d in (directories.base, *directories.sides)]
     return blake3(json.dumps(versions).encode()).hexdigest()
 
 
-def _read(repo: Repository, directories: MergedDirectories, versions: str) -> list[dict[str, Any]]:
-    """Return the models that were kept for these versions of a directory."""
+def _read(repo: Repository, folder: str, versions: str | None = None) -> list[dict[str, Any]]:
+    """Return the models that were kept for a directory, and for these versions of it; None for any versions."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        file = _file(repo, directories)
+        file = _file(repo, folder)
         if file.stat().st_size <= _LARGEST:
             data = read_json(file.read_text("utf-8"))
-            return list(data["models"]) if data["versions"] == versions else []
+            return list(data["models"]) if versions in {None, data["versions"]} else []
     return []
 
 
-def _file(repo: Repository, directories: MergedDirectories) -> Path:
-    name = blake3(os.fsencode(directories.folder)).hexdigest()[:32]
+def _file(repo: Repository, folder: str) -> Path:
+    name = blake3(os.fsencode(folder)).hexdigest()[:32]
     return repo.git_dir / "theta" / "merging" / f"models-{name}.json"

@@ -9,7 +9,7 @@ from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.model.shards import model_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from git_theta_ext.operations.workspace import Workspace
 
@@ -17,25 +17,33 @@ _STOPPED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD")
 """Files in ``$GIT_DIR`` while a merge or a replay is stopped by conflicts."""
 
 
-def warn_of_models(workspace: Workspace, written: Iterable[str], *, merges: bool) -> None:
+def warn_of_models(workspace: Workspace, written: Mapping[str, bytes], *, merges: bool) -> None:
     """Report models that git did not merge as one: those of several files, and renamed ones.
 
     Nothing is imported for checkpoints of one file, unless an operation of git is in progress.
 
     Args:
         workspace: The repository and its store.
-        written: Paths of checkpoints that git wrote.
+        written: Paths of checkpoints that git wrote, and their manifests.
         merges: Whether git merges branches.
 
     Raises:
         ThetaError: A version is broken, or git cannot read a commit.
     """
-    written = list(written)
     if written and any((workspace.repo.git_dir / name).exists() for name in _STOPPED):
         from git_theta_ext.operations.merge.renamed import warn_of_renamed
 
         warn_of_renamed(workspace)
-    shards = [path for path in written if model_name(path) != path]
+    models: dict[str, dict[str, bytes]] = {}
+    for path, content in written.items():
+        if (name := model_name(path)) != path:
+            models.setdefault(name, {})[path] = content
+    if not models:
+        return
+    from git_theta_ext.operations.merge.kept_models import is_kept
+
+    # The driver reports on a model that it merged. To find this out otherwise takes six processes of git.
+    shards = [path for name, files in models.items() if not is_kept(workspace.repo, name, files) for path in files]
     if not shards:
         return
     warn_of_unfinished(workspace, shards)
