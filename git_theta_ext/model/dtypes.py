@@ -33,6 +33,10 @@ class Dtype:
     exponent: int = 0
     mantissa: int = 0
 
+    def __hash__(self) -> int:
+        """Return the hash of the name, which no other type has."""
+        return hash(self.name)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Come back from another process as the same object: a skeleton is known by its pseudo-type."""
         return _named, (self.name,)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs
-    from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
+    from git_theta_ext.store.memory import MemoryStore
+    from git_theta_ext.store.read_ahead import DecodedPiece, Group, Groups, Work
 
     Items = Sequence[tuple[TensorSpec, Digest, Buffer]]
 
@@ -71,6 +72,11 @@ class HoldingStore(ReadableStore):
             yield held
         finally:
             self._held = None
+
+    def memory_of(self, tensors: Group) -> MemoryStore | None:
+        """Return where tensors are held, given by digest and spec; None if one of them is not."""
+        held = self._held
+        return held.memory if held is not None and held.has([tensors]) else None
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """As ``Verifier.touch_and_find_missing``; what is held was touched when it was read."""

@@ -9,7 +9,7 @@ from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.store.packs.format import chunk_count
 from git_theta_ext.store.read_ahead import piece_at, piece_range, worked
-from git_theta_ext.util.threads import ordered_map, pool, thread_count, window
+from git_theta_ext.util.threads import batched_map, pool, thread_count, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,10 +87,14 @@ class MemoryStore:
             chunks = tuple(self.read(digest, spec)[start:end] for digest, spec, start, end in ranges)
             return worked(piece_at(item, groups[item][0][1], ranges[0][2], chunks), work)
 
+        def size(job: tuple[int, int]) -> int:
+            item, number = job
+            return sum(end - start for start, end in (piece_range(spec, number, span) for _, spec in groups[item]))
+
         # Handing a piece over to a single thread takes longer than cutting it.
         nbytes = sum(spec.nbytes for group in groups for _, spec in group) if threads > 1 else 0
         with pool(threads, nbytes) as executor:
-            pieces = ordered_map(executor, cut, jobs, window(threads))
+            pieces = map(cut, jobs) if executor is None else batched_map(executor, cut, jobs, window(threads), size)
             for item, group in enumerate(groups):
                 for _ in starts[item]:
                     yield next(pieces)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.merging.execution.journal import Journal
     from git_theta_ext.merging.execution.tasks import Task
-    from git_theta_ext.merging.thresholds.scopes import Changed
+    from git_theta_ext.merging.planning.counted import Changed
     from git_theta_ext.merging.thresholds.search import Counted
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.exchange import Exchange, JobInputs

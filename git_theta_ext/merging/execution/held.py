@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.store.holding import HoldingStore
 from git_theta_ext.store.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def held(store: TensorStore, values: Iterable[Parameter]) -> TensorStore:
     wanted = list({value.digest: value.spec for value in values}.items())
     if isinstance(store, MemoryStore) or sum(spec.nbytes for _, spec in wanted) > SMALL:
         return store
+    memory = store.memory_of(wanted) if isinstance(store, HoldingStore) else None
+    if memory is not None:
+        return memory
     data = [bytearray() for _ in wanted]
     try:
         for piece in store.read_aligned([(tensor,) for tensor in wanted]):

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import MergeContract
     from git_theta_ext.merging.execution.tasks import Task
+    from git_theta_ext.merging.planning.counted import Changed
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
-    from git_theta_ext.merging.thresholds.scopes import Changed
     from git_theta_ext.model.tensor import TensorSpec
 
 

@@ -6,11 +6,13 @@ meaningful, and everything else is a conflict.
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
 from git_theta_ext.merging.planning.all_sides import with_all_sides
+from git_theta_ext.merging.planning.counted import changes_of, counted
 from git_theta_ext.merging.planning.counters import for_counters
 from git_theta_ext.merging.planning.decision import Decision, decide, decide_disputed
 from git_theta_ext.merging.planning.layout_decision import LayoutDecision, decide_layout
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.planning.adapter_scalings import MergedAdapter
     from git_theta_ext.merging.planning.casts import Casts
+    from git_theta_ext.merging.planning.counted import Changed
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.merging.rules.rules import Choice, Rules
-    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.model.units import Unit
 
@@ -80,6 +83,11 @@ class Plan:
     def specs(self) -> dict[str, TensorSpec]:
         """Name and spec of every parameter of the merged file; parameters in conflict have our value."""
         return _specs(self.decisions, self.pairs)
+
+    @cached_property
+    def changes(self) -> Sequence[Changed]:
+        """The values that a threshold over the whole model is found from, including unchanged ones."""
+        return changes_of(self.decisions)
 
     @property
     def takes_all(self) -> bool:
@@ -159,16 +167,6 @@ def scope_of(choice: Choice) -> str:
     """Return the scope over which a choice's method trims; empty if it does not trim."""
     contract = find_merge(choice.method).contract
     return str(choice.options["scope"]) if contract.trims else ""
-
-
-def counted(decision: Decision) -> list[Parameter]:
-    """Return the values that count for a threshold over the whole model: the base, and changed ones of its shape."""
-    base = decision.base
-    if base is None or not base.spec.dtype.arithmetic:
-        return []
-    values = [decision.sides[number] for number in decision.changed_by]
-    same = [v for v in values if v is not None and v.spec.shape == base.spec.shape and v.spec.dtype.arithmetic]
-    return [base, *same] if same else []
 
 
 def plan(  # noqa: PLR0913 - named, and the last ones have defaults

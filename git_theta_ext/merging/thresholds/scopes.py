@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.merging.planning.plan import counted, scope_of
+from git_theta_ext.merging.planning.plan import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from git_theta_ext.merging.execution.tasks import Task
+    from git_theta_ext.merging.planning.counted import Changed
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import TensorSpec
-
-    # The common ancestor's value, and the changed values by the index of their side.
-    Changed = tuple[Parameter, dict[int, Parameter]]
 
 
 def scopes(tasks: Iterable[Task]) -> list[list[Task]]:
@@ -36,10 +34,10 @@ def is_exact(tasks: Sequence[Task]) -> bool:
     return tasks[0].choice.options["ties"] == "exact"
 
 
-def counted_for(plan: Plan, tasks: Sequence[Task]) -> list[Changed]:
+def counted_for(plan: Plan, tasks: Sequence[Task]) -> Sequence[Changed]:
     """Return the values that the thresholds of a scope are found from, including unchanged ones."""
     if scope_of(tasks[0].choice) == "model":
-        return _model(plan)
+        return plan.changes
     return [_inputs(task) for task in tasks]
 
 
@@ -58,16 +56,3 @@ def changed_specs(change: Changed) -> list[TensorSpec]:
 def _inputs(task: Task) -> Changed:
     assert task.base is not None
     return task.base, dict(zip(task.changed_by, task.branches, strict=True))
-
-
-def _model(plan: Plan) -> list[Changed]:
-    """Return all float parameters of the common ancestor, tied ones once, with their changes."""
-    changes: dict[tuple[object, ...], Changed] = {}
-    for decision in plan.decisions:
-        base = decision.base
-        if base is None or base.spec.dtype.kind != "float" or not base.spec.dtype.arithmetic:
-            continue
-        usable = set(counted(decision)[1:])
-        values = {n: value for n in decision.changed_by if (value := decision.sides[n]) in usable and value is not None}
-        changes.setdefault((base, decision.sides), (base, values))
-    return list(changes.values())

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.execution.scheduler import DeviceScheduler
     from git_theta_ext.merging.execution.tasks import Task
+    from git_theta_ext.merging.planning.counted import Changed
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.merging.thresholds.scopes import Changed
     from git_theta_ext.merging.thresholds.windows import Windows
     from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.tensor_store import TensorStore

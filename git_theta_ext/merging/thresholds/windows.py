@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from git_theta_ext.merging.thresholds.scopes import Changed
+    from git_theta_ext.merging.planning.counted import Changed
     from git_theta_ext.store.tensor_store import TensorStore
 
     # The indices of the sides that changed a piece, and the counts of each.

@@ -40,6 +40,16 @@ def test_small_values_are_held_and_read_as_they_are(bench):
     assert held(store, parameters) is store
 
 
+def test_values_that_the_store_holds_are_not_read_again(bench):
+    parameters = [bench.parameter(value) for value in _values(3).values()]
+    with bench.store.holding({parameter.digest: parameter.spec for parameter in parameters[:2]}):
+        memory = held(bench.store, parameters[:2])
+        assert isinstance(memory, MemoryStore)
+        assert held(bench.store, parameters[1:2]) is memory
+        assert held(bench.store, parameters) is not memory
+    assert held(bench.store, parameters[:2]) is not memory
+
+
 def test_large_values_are_not_held(bench):
     parameters = [bench.parameter(value) for value in _values(2, SMALL // 8 + 1).values()]
     assert held(bench.store, parameters) is bench.store
