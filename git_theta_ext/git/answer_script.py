@@ -25,13 +25,19 @@ if TYPE_CHECKING:
     from git_theta_ext.git.answers import Kept
 
 _SCRIPTS = "scripts"
+RECORDS = ("theta", "merging", "records")
+"""The folder in ``$GIT_DIR`` with scripts for the hook that records merges; see ``git_theta_ext.git.record_script``."""
 _RUN_SCRIPT = 's="${GIT_DIR:-.git}/theta/%s/scripts/$PPID"; [ ! -f "$s" ] || . "$s"; exec '
+IS_STARTED = 'is() { [ $# -gt 19 ] && shift 19 && [ "$1" = %s ]; }'
+"""Defines a command for ``of_process``, given the start of the process."""
+OF_PROCESS = """read -r boot </proc/sys/kernel/random/boot_id && [ "$boot" = %s ] &&
+read -r stat <"/proc/$PPID/stat" && is ${stat##*)}"""
+"""Fails if the parent is not that process of this boot."""
 _SCRIPT = """\
 # Answers calls of a driver by git process {git}.
-is() {{ [ $# -gt 19 ] && shift 19 && [ "$1" = {start} ]; }} # whether the process is that one, which started then
+{is_started}
 file=
-read -r boot </proc/sys/kernel/random/boot_id && [ "$boot" = {boot} ] &&
-read -r stat <"/proc/$PPID/stat" && is ${{stat##*)}} && case {call} in
+{of_process} && case {call} in
 {answers}
 esac
 if [ -f "$file" ] && {check} && {give}; then
@@ -161,7 +167,8 @@ def _write(git_dir: Path, git: str, driver: Driver, answers: Sequence[ShellAnswe
         return
     pid, start, boot = git.split("-", 2)
     folder = quote(str(Path(answers[0].file).parent))
-    fields = {"git": pid, "start": start, "boot": quote(boot), "folder": folder, "answers": "\0"}
+    fields = {"git": pid, "folder": folder, "answers": "\0"}
+    fields |= {"is_started": IS_STARTED % start, "of_process": OF_PROCESS % quote(boot)}
     head, _, tail = _SCRIPT.format(**fields, call=driver.call, check=driver.check, give=driver.give).partition("\0")
     file = git_dir.joinpath(*driver.folder, _SCRIPTS, pid)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -174,8 +181,8 @@ def drop_scripts(git_dir: Path) -> None:
     Args:
         git_dir: The repository's ``$GIT_DIR``.
     """
-    for driver in (MERGE, DIFF):
+    for folder in ((*MERGE.folder, _SCRIPTS), (*DIFF.folder, _SCRIPTS), RECORDS):
         with suppress(OSError):
-            for file in git_dir.joinpath(*driver.folder, _SCRIPTS).iterdir():
+            for file in git_dir.joinpath(*folder).iterdir():
                 if not Path("/proc", file.name).exists():
                     file.unlink()

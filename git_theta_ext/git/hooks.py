@@ -91,6 +91,7 @@ _FORMER_SCRIPTS = frozenset(
         "fe63ae2c870b3f94c83ab44b0f0a2bf908156c7cb4e6aedf91325ac0e218e9b5",
         "e034592be96f8a3158f36bbaa792ca46e5c7a1274885703b1a5ccbe2ddbe8471",
         "e94c573bcae3abee60b9fca050572233aba5a8ce86c1e0ea16df94c2f2888945",
+        "212ad09694359307d31edd325512250a3561dd996bb087794916d38ca4ec3b73",
     }
 )
 """SHA-256 of the scripts of earlier versions, which are replaced and uninstalled as well."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model
@@ -14,9 +14,6 @@ from reports import Reports
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.merge.record import recorded_rules, records_of
 from git_theta_ext.operations.workspace import Workspace
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TRAILERS = "--format=%(trailers:key=Theta-Merge,valueonly,unfold)"
 
@@ -102,6 +99,21 @@ def test_a_merge_commit_says_what_was_merged_how_and_by_which_version(three: Rep
     }
     assert record["versions"] == {"ties": 1}
     assert three.git("log", "-1", "--format=%s") == "Merge branch 'a'"
+
+
+def test_the_shell_adds_the_same_records_as_python(three: Repo, tmp_path: Path) -> None:
+    hook, start, found = three.path / ".git/hooks/prepare-commit-msg", three.git("rev-parse", "HEAD"), []
+    former = (Path(__file__).parents[1] / "golden/hooks/prepare-commit-msg-3").read_bytes()
+    for script in (former, hook.read_bytes()):
+        hook.write_bytes(script)
+        three.git("reset", "--quiet", "--hard", start)
+        trace = tmp_path / str(len(found))
+        three.run(
+            "-c", "theta.merge.method=ties", "merge", "-m", "text", "a", env=os.environ | {"GIT_TRACE": str(trace)}
+        )
+        found.append((three.git("log", "-1", "--format=%B"), "hook prepare-commit-msg" in trace.read_text()))
+    assert "Theta-Merge" in found[0][0]
+    assert found == [(found[0][0], True), (found[0][0], False)]
 
 
 def test_a_merge_in_which_no_rule_mattered_says_nothing(forked: Repo) -> None:

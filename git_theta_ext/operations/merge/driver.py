@@ -24,6 +24,7 @@ from git_theta_ext.operations.merge.checkpoint_driver import answer_ancestor, an
 from git_theta_ext.operations.merge.driver_ahead import answer_ahead
 from git_theta_ext.operations.merge.driver_call import DriverCall, KeptAnswers
 from git_theta_ext.operations.merge.model_driver import answer_model
+from git_theta_ext.operations.merge.record import leave_for_hook
 from git_theta_ext.operations.merge.rules import warn_of_former_settings
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
@@ -81,6 +82,9 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
             answer_ahead(workspace, call)
         if (answers := KeptAnswers.of(repo)) is not None:
             answers.give_in_shell(repo)
+            if operation.name == MERGE.name:
+                with suppress(ThetaError):
+                    leave_for_hook(repo, answers.git, heads)
     return CONFLICT if answered.conflicted else CLEAN
 
 

@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError, ThetaError
+from git_theta_ext.git.record_script import drop_records, write_records
 from git_theta_ext.git.revisions import head_of, merge_heads, merge_keeps_head
 from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
@@ -37,6 +38,9 @@ LARGEST = 100_000
 
 _TOGETHER = 200_000
 """Bytes of trailers that one git process is given: macOS allows no more than 1 MiB of arguments and environment."""
+
+_FEW = 32
+"""Checkpoints whose trailers the driver makes: it makes them again if git calls it for another checkpoint."""
 
 _OBJECT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _LARGEST_FILE = 1 << 26
@@ -139,6 +143,32 @@ def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[s
     return [path for path, text in texts.items() if len(text) > LARGEST]
 
 
+def leave_for_hook(repo: Repository, git: str, heads: Sequence[str]) -> None:
+    """Let the hook add the trailers of the merge without starting Python, if it is certain what they are.
+
+    Args:
+        repo: The repository.
+        git: The ``git merge`` that will run the hook, as ``git_theta_ext.git.answers.calling_git`` returns it.
+        heads: The current commit, and those that are merged into it.
+
+    Raises:
+        ThetaError: The trailers cannot be made; the hook reports it.
+    """
+    noted = _read(repo)
+    if noted is None or noted[0] != tuple(heads) or len(noted[1]) > _FEW:
+        return
+    from git_theta_ext.operations.merge.record_text import MergedCommits, trailer_text
+
+    merges = [merge for _, merge in sorted(noted[1].items())]
+    merged = MergedCommits(repo, heads)
+    if not merged.all_parents:
+        return
+    texts = [trailer_text(merged, merge.record) for merge in merges]
+    if sum(map(len, texts)) <= LARGEST:
+        staged = {path: oid for merge in merges for path, oid in merge.results.items()}
+        write_records(repo.git_dir, git, TRAILER, texts, staged)
+
+
 def _records_to_add(repo: Repository) -> tuple[Sequence[str], list[Record]]:
     """Return the commits of the merge that is being committed, and its records of checkpoints staged as recorded."""
     noted = _read(repo)
@@ -232,6 +262,7 @@ def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, NotedMerge]] | N
 def _write(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMerge]) -> None:
     path = _file(repo)
     with reporting_os_errors(path):
+        drop_records(repo.git_dir)
         replace_content(path, _line(heads, merges))
 
 
@@ -239,6 +270,7 @@ def _add(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMerge
     """Add a line to the file if it is about the same merge, so that many checkpoints take no longer each than few."""
     path, begin = _file(repo), _beginning(heads)
     with reporting_os_errors(path):
+        drop_records(repo.git_dir)
         try:
             with path.open("rb+") as file:
                 same = file.read(len(begin)) == begin
