@@ -74,7 +74,8 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     Args:
         models: State dicts, or versions as in ``load``. The first one is ours.
         method: Name of a merge method. The default is ``average``; see docs/merging.md.
-        base: The common ancestor. If all models are versions, the default is the ancestor that git would use.
+        base: The common ancestor. If all models are versions, the default is the ancestor that git would use,
+            unless they are different models in it, such as two adapters of one directory.
         weights: One for each model, for methods that take weights.
         sides: ``all`` if models that did not change a parameter take part in its merge, as papers define methods.
         rules: Content of a ``.thetamerge`` file, instead of a method.
@@ -188,11 +189,19 @@ def _versions(workspace: Workspace, folder: Path, names: Sequence[str], base: st
 
 
 def _ancestor(workspace: Workspace, folder: Path, names: Sequence[str]) -> Manifest | None:
-    """Return the version at the first version's path in the common ancestor of all versions."""
-    commits = [name.partition(":")[0] or "HEAD" for name in names]
-    bases = merge_bases(workspace.repo, commits)
-    commit = common_ancestor(workspace.repo, bases)
-    return None if commit is None else _there(workspace, f"{commit}:{names[0].partition(':')[2]}", folder)
+    """Return the common ancestor of all versions; None if there is none, or they are different models in it."""
+    versions = [(rev or "HEAD", path) for rev, _, path in (name.partition(":") for name in names)]
+    commit = common_ancestor(workspace.repo, merge_bases(workspace.repo, [rev for rev, _ in versions]))
+    if commit is None:
+        return None
+    there = {path: _there(workspace, f"{commit}:{path}", folder) for _, path in versions}
+    known = [(path, manifest) for path, manifest in there.items() if manifest is not None]
+    if len(known) != 1:
+        return None
+    before, manifest = known[0]
+    # A side with another path has renamed the model, unless it has both.
+    others = [rev for rev, path in versions if path != before]
+    return None if any(_there(workspace, f"{rev}:{before}", folder) for rev in others) else manifest
 
 
 def _sidecar(name: str) -> str:

@@ -181,6 +181,32 @@ class TestVersions:
         expected = git_theta_ext.merge(names, repository=three.path)
         same(git_theta_ext.merge([names[0], theirs], base=f"base:{MODEL}", repository=three.path), expected)
 
+    def test_two_models_of_one_commit_are_both_merged(self, repo):
+        repo.write_model("one.safetensors", seed=1)
+        repo.write_model("other.safetensors", seed=2)
+        repo.commit("two models")
+        names = ["HEAD:one.safetensors", "HEAD:other.safetensors"]
+        loaded = [git_theta_ext.load(name, repository=repo.path) for name in names]
+        rules = "version: 1\nrules: [{match: position_ids, method: ours}]"
+        same(
+            git_theta_ext.merge(names, rules=rules, repository=repo.path),
+            git_theta_ext.merge(loaded, rules=rules),
+        )
+
+    def test_a_model_that_was_renamed_is_compared_with_what_it_was(self, forked):
+        expected = git_theta_ext.merge([f"main:{MODEL}", f"side:{MODEL}"], repository=forked.path)
+        forked.git("mv", MODEL, "renamed.safetensors")
+        forked.git("commit", "--quiet", "-m", "rename")
+        for names in (["main:renamed.safetensors", f"side:{MODEL}"], [f"side:{MODEL}", "main:renamed.safetensors"]):
+            same(git_theta_ext.merge(names, repository=forked.path), expected)
+
+    def test_a_model_that_one_branch_added_is_not_taken_for_a_change_of_another(self, forked):
+        forked.write_model("added.safetensors", seed=7, changed={"position_ids": 1})
+        forked.commit("add a model")
+        names = [f"side:{MODEL}", "main:added.safetensors"]
+        loaded = [git_theta_ext.load(name, repository=forked.path) for name in names]
+        same(git_theta_ext.merge(names, repository=forked.path), git_theta_ext.merge(loaded))
+
     def test_what_does_not_exist_is_named(self, three):
         with pytest.raises(RepositoryError, match=f"nowhere:{MODEL}"):
             git_theta_ext.merge([f"main:{MODEL}", f"nowhere:{MODEL}"], repository=three.path)
