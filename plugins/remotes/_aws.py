@@ -24,7 +24,7 @@ _BUCKETS = "https://s3.amazonaws.com"
 _REGION_SECONDS = 10
 _PROCESS_SECONDS = 60
 _CONTAINER = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
-_ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _EXPORT = 'eval "$(aws configure export-credentials --format env)"'
 
 
@@ -71,9 +71,14 @@ def credentials(url: str, word: str | None, environment: Mapping[str, str]) -> t
     raise ConfigError(f"{url}: the profile {name} in ~/.aws has no keys", hint="aws configure")
 
 
+def endpoint_of(environment: Mapping[str, str]) -> str | None:
+    """Return the address of the server that the user's environment names, as Amazon's own tools read it."""
+    return next((environment[name] for name in _ENDPOINTS if environment.get(name)), None)
+
+
 def region_of(bucket: str, environment: Mapping[str, str]) -> str | None:
     """Return the region of a bucket of Amazon, or that of the user if Amazon does not say; None if neither is known."""
-    if not any(name in environment for name in _ENDPOINTS):
+    if endpoint_of(environment) is None:
         with suppress(OSError, ValueError):
             request = Request(f"{_BUCKETS}/{bucket}", method="HEAD")  # noqa: S310 - a constant scheme
             try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import ConfigError
 from git_theta_ext.interfaces import RemoteType, require
 
-from ._aws import credentials, region_of
+from ._aws import credentials, endpoint_of, region_of
 from ._object_options import locate
 from ._objects import ObjectStore
 from ._requests import Connection, Requests, client_options, signed_address
@@ -63,6 +63,7 @@ def _s3(location: Location, environment: Mapping[str, str]) -> Connection:
 
     arguments, tried = credentials(location.url, location.credentials, environment)
     region = location.region or (None if location.endpoint else region_of(location.bucket, environment))
+    location = replace(location, endpoint=location.endpoint or endpoint_of(environment))
     if location.endpoint:
         arguments["endpoint"] = location.endpoint
     if region:

@@ -41,6 +41,12 @@ class TestS3(RemoteTests):
         return opened(f"s3://models/{tmp_path.name}", moto, report, credentials="environment")
 
 
+def test_a_server_can_be_named_in_the_environment(moto, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
+    remote = open_remote(f"s3://models/{tmp_path.name}", {"region": "us-east-1"}, context())
+    assert list(remote.list("packs/")) == []
+
+
 class TestS3ThatChecksSignatures(RemoteTests):
     @pytest.fixture
     def remote(self, rclone, tmp_path):
