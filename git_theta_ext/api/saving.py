@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -26,7 +27,6 @@ from git_theta_ext.util.reporter import LogReporter
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping, Sequence
 
     import torch
@@ -75,7 +75,8 @@ def save(
         top = worktree_of(repo).resolve()
         place = file.parent.resolve() / file.name
         if not place.is_relative_to(top):
-            raise UsageError(f"{path} is not in the work tree {top}", hint="git rev-parse --show-toplevel")
+            below = os.path.relpath(top / file.name)
+            raise UsageError(f"{path} is not in the work tree {top}", hint=f"git_theta_ext.save(tensors, {below!r})")
         inside = place.relative_to(top).as_posix()
         formats = theta_paths(repo.run, [inside])
         if inside not in formats:

@@ -323,8 +323,9 @@ class TestSave:
         monkeypatch.chdir(repo.path)
         with pytest.raises(UsageError, match=r"model\.unknown is not tracked"):
             git_theta_ext.save(TENSORS, "model.unknown")
-        with pytest.raises(UsageError, match="is not in the work tree"):
+        with pytest.raises(UsageError, match="is not in the work tree") as refused:
             git_theta_ext.save(TENSORS, "../model.safetensors")
+        assert refused.value.hint == "git_theta_ext.save(tensors, 'model.safetensors')"
         with pytest.raises(FormatError, match="parameter 'a' has elements of the type BF16, which npz does not have"):
             git_theta_ext.save(TENSORS, "model.npz")
         with pytest.raises(UsageError, match="no arrays of numpy"):

@@ -138,11 +138,14 @@ def _show(output: Output, shares: Sequence[Share], *, included: bool) -> None:
 
 def _share(share: Share) -> Iterator[str]:
     yield f"{share.pattern}: {plural(share.versions, 'version')} of {plural(share.files, 'file')}"
-    yield f"  {human_bytes(share.nbytes)}, stored in {human_bytes(share.now)} now"
-    if share.after is not None:
-        yield f"  about {human_bytes(share.after)} with git theta (estimated from {human_bytes(share.sampled)})"
+    stored = "of which {} are here" if share.missing else "stored in {} now"
+    yield f"  {human_bytes(share.nbytes)}, {stored.format(human_bytes(share.now))}"
     if share.missing:
         yield f"  {plural(share.missing, 'version')} in Git LFS to fetch first"
+    if share.after is not None:
+        # Versions of which one is here cannot be compared, so they seem to share nothing.
+        limit = "at most" if share.missing else "about"
+        yield f"  {limit} {human_bytes(share.after)} with git theta (estimated from {human_bytes(share.sampled)})"
 
 
 def _report(output: Output, done: Migrated, commit_map: str, *, dry: bool) -> None:

@@ -180,7 +180,7 @@ class _Listing:
             yield self.output.styled("Not pushed (git push):", "bold")
             yield f"  {versions} of checkpoints with {tensors} that are {where}, as of the last fetch or push"
         if clean and not tracked:
-            yield "no checkpoint is tracked here; git theta track PATTERN, then git theta add PATH"
+            yield "there is no checkpoint here yet; git theta track PATTERN, then git theta add PATH"
         elif clean:
             yield "nothing changed and nothing is pending"
 

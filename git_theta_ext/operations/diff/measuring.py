@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.comparison.measure import Measurement, common_rows, comparable, first_rows, measurable
+from git_theta_ext.comparison.words import plural
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.operations.diff.distance_cache import DistanceCache
 from git_theta_ext.util.blas import one_blas_thread
@@ -59,8 +60,8 @@ def measure_modified(
         cache.put({name: (wanted[name], distance) for name, (distance, sure) in measured.items() if sure})
     distances = known | {name: distance for name, (distance, _) in measured.items()}
     missing = len(wanted) - len(distances)
-    count = "1 parameter is" if missing == 1 else f"{missing} parameters are"
-    note = f"the values of {count} not in this repository; git theta checkout fetches those of the current commit"
+    count = plural(missing, "parameter")
+    note = f"the values of {count} are not in this repository; git theta fetch REMOTE REV gets them"
     return {name: distances[name] for name in wanted if name in distances}, [note] if missing else []
 
 

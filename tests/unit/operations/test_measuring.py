@@ -47,7 +47,7 @@ def test_values_of_files_are_measured_and_remembered(workspace):
     found, notes = measure_modified(workspace, diff, InMemory(w=OLD), InMemory(w=NEW, gone=OLD))
     assert (found["w"].changed, found["w"].largest) == (6, 1)
     assert list(found) == ["w"]
-    assert "1 parameter is not in this repository" in notes[0]
+    assert "the values of 1 parameter are not in this repository; git theta fetch REMOTE REV" in notes[0]
     assert known(workspace, diff) == found
 
 
