@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from benchmarks.lfs_host import LfsHost
 from lfs_packs import PACK, opened
 from servers import AZURE_ACCOUNT, ID, SECRET, make_container, running, served
+from tutorial_runner.servers import s3
 
 from git_theta_plugins.remotes import _attempts
 
@@ -30,16 +30,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """An S3 server with a bucket ``models``. It takes any key."""
-    boto3 = pytest.importorskip("boto3")
-    module = pytest.importorskip("moto.server")
-    logging.getLogger("werkzeug").disabled = True
-    server = module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
-    keys = {"aws_access_key_id": ID, "aws_secret_access_key": SECRET}
-    boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(Bucket="models")
-    yield url
-    server.stop()
+    pytest.importorskip("boto3")
+    pytest.importorskip("moto.server")
+    with s3() as stand:
+        yield stand.variables["AWS_ENDPOINT_URL"]
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def _commands() -> list[tuple[str, str]]:
     for place, tree in [*_sources("git_theta_ext"), *_sources("plugins")]:
         for text in _texts(tree):
             found += [(place, match[1].strip()) for match in _COMMAND.finditer(text)]
-    for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
+    for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]:
         for match in re.finditer(r"`git theta ([^`\n]+)`", path.read_text()):
             found.append((str(path.relative_to(PROJECT)), match[1].strip()))
     return [(p, command) for p, command in found if not (_PROSE.match(command) or _FILE_HEADER.match(command))]
