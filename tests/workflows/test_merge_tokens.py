@@ -157,6 +157,12 @@ def test_rows_of_tokens_that_the_source_of_the_tokenizer_lacks_are_dropped(
     assert json.loads((repo.path / "config.json").read_text())["vocab_size"] == len(expected)
 
 
+def test_tokens_that_are_dropped_are_listed_for_programs(repo: Repo) -> None:
+    diverge(repo)
+    done = repo.git("theta", "resolve", "--json", "--tokenizer-source", "theirs", MODEL)
+    assert json.loads(done)["tokenizers"] == [{"path": "tokenizer.json", "rows": 5, "dropped": ["<ours>"]}]
+
+
 def test_an_unknown_source_of_the_tokenizer_is_refused_with_those_that_exist(repo: Repo) -> None:
     diverge(repo)
     done = repo.run("theta", "resolve", "--tokenizer-source", "main", MODEL, check=False)

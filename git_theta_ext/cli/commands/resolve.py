@@ -106,6 +106,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     method = choice(asked, _options(args.options), origin="command line") if asked else None
     left = 0
     data: list[dict[str, object]] = []
+    tokens: list[dict[str, object]] = []
     lines: list[str] = []
     shown = workspace.repo.relative
     models = [*renamed, *finish_models(workspace, paths)]
@@ -121,6 +122,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             conflicted = aligned.model.resolved(workspace, method, list(map(glob.escape, aligned.names)))
             lines += [f"resolved {shown(path)}" for path in write_tokenizer(workspace, aligned)]
             lines += _dropped_line(aligned, source)
+            tokens.append({"path": aligned.path, "rows": aligned.rows, "dropped": list(aligned.dropped)})
         elif conflicted.manifest.conflicted and method is not None:
             conflicted = conflicted.resolved(workspace, method, patterns)
         data += map(_data, conflicted.chosen)
@@ -131,7 +133,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             if method is None:
                 lines += _commands(workspace.repo, conflicted)
     data += [{"path": path, "layout": None, "conflicts": []} for path in sorted(done)]
-    output.result({"checkpoints": data}, lines)
+    output.result({"checkpoints": data, **({} if source is None else {"tokenizers": tokens})}, lines)
     return int(left > 0)
 
 
