@@ -119,7 +119,7 @@ def run_here(args: Sequence[str], folder: Path, answers: str = "") -> subprocess
     """Run ``git theta`` in this process, with streams of its own, also for the programs that it starts."""
     from git_theta_ext.cli.main import main
 
-    if args[0] == "gc":
+    if args[:1] == ("gc",):
         _wait_for_packs(folder)
     with _process_state(folder), TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
         given.write(answers.encode())

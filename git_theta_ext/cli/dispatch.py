@@ -71,7 +71,11 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["help"] and {*arguments[1:2]} & {*command_names(), *internal_names(), *SYNONYMS}:
         arguments = [arguments[1], "-h"]
     arguments = [SYNONYMS.get(word, word) for word in arguments[:1]] + arguments[1:]
-    name = arguments[0] if arguments else "--help"
+    if arguments in ([], ["--json"]):
+        from git_theta_ext.cli.overview import show
+
+        return show(_output(arguments))
+    name = arguments[0]
     if name in ("-h", "--help") or arguments == ["help"]:
         Output("human").text(_overview())
         return 0

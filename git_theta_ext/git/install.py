@@ -156,6 +156,12 @@ def configured(repo: Repository) -> bool:
     return repo.config.text(key) in {SETTINGS[key], *_FORMER[key]}
 
 
+def outdated(repo: Repository) -> list[str]:
+    """Return the keys of the filter and the drivers whose values are not those of this version."""
+    read = {key: value for key, value in SETTINGS.items() if not key.startswith("mergetool.")}
+    return [key for key, value in read.items() if repo.config.text(key) != value]
+
+
 def trusts_exit_code(repo: Repository) -> bool:
     """Return whether git takes the exit code of the diff driver for an answer."""
     return repo.config.flag(TRUSTED.lower(), default=False) and git_version() >= TRUSTED_SINCE

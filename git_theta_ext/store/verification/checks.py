@@ -113,6 +113,14 @@ class Checks(CacheDatabase):
 
         return self.read(look_up, {}) if self._usable else {}
 
+    def unread(self, paths: Iterable[Path]) -> int:
+        """Return how many packs have not been read in the last week."""
+        least = int(time.time()) - READ_AGAIN_SECONDS
+        rows: list[tuple[bytes]] = []
+        query = "SELECT path FROM packs WHERE read > ?"
+        rows = self.read(lambda db: db.execute(query, (least,)).fetchall(), rows)
+        return len(set(map(os.fsencode, paths)).difference(path for (path,) in rows))
+
     def count(self, state: str | None) -> int | None:
         """Return the number of versions if all were remembered in the same state of the repository; otherwise None."""
         value = self._note("state")

@@ -1,0 +1,171 @@
+"""The state of a repository, and what to do next, for ``git theta`` without arguments.
+
+No checkpoint is read: a file that git theta has not read since it changed counts as changed.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from git_theta_ext.checkpoint.stat_cache import StatCache
+from git_theta_ext.comparison.words import human_bytes, plural
+from git_theta_ext.errors import ThetaError
+from git_theta_ext.git.attributes import patterns, read, theta_paths
+from git_theta_ext.git.hooks import PRE_PUSH, hook_present
+from git_theta_ext.git.install import configured
+from git_theta_ext.git.objects import blob_id
+from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.revisions import branch_of, head_of
+from git_theta_ext.git.unattributed import advice, unattributed
+from git_theta_ext.operations.filter.pending import read_pending
+from git_theta_ext.operations.filter.populate import manifest_at
+from git_theta_ext.operations.health.finding import Finding
+from git_theta_ext.operations.history.status import unpushed, untracked
+from git_theta_ext.records import dataclass
+from git_theta_ext.store.verification.checks import READ_AGAIN_SECONDS, Checks
+from git_theta_ext.util.files import total_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.workspace import Workspace
+
+_INSTALL = Finding(
+    "not_configured", "git is not configured to use git theta", "git theta install", "problem", "getting-started"
+)
+_FIRST = (
+    Finding("install", "configure git, once for each user", "git theta install"),
+    Finding("track", "choose files", "git theta track '*.safetensors'"),
+    Finding("add", "commit them as any file", "git add .gitattributes model.safetensors && git commit"),
+)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The state of a repository.
+
+    Attributes:
+        branch: Name of the current branch; None if HEAD is detached.
+        checkpoints: Number of checkpoints in the index.
+        stored: Bytes of packs in the store.
+        findings: What to do, the most urgent first.
+    """
+
+    branch: str | None
+    checkpoints: int
+    stored: int
+    findings: tuple[Finding, ...]
+
+
+def first_steps(repo: Repository | None) -> list[Finding]:
+    """Return those of the first three commands of a user that are left; all of them outside a repository."""
+    done = set()
+    if repo is not None and configured(repo):
+        done.add("install")
+    if repo is not None and patterns(read(worktree_of(repo) / ".gitattributes")):
+        done.add("track")
+    return [step for step in _FIRST if step.code not in done]
+
+
+def overview(workspace: Workspace) -> Overview:
+    """Return the state of a repository with a work tree.
+
+    Raises:
+        RepositoryError: Git cannot read the index or the history, or there is no work tree.
+    """
+    repo, store = workspace.repo, workspace.store
+    entries = repo.entries(None)
+    index = {entry.path: entry.oid for entry in entries if not entry.stage and entry.regular}
+    unmerged = {entry.path for entry in entries if entry.stage}
+    tracked = theta_paths(repo.run, {**index, **dict.fromkeys(unmerged)})
+    new = untracked(repo)
+    packs = [path for root, path in store.pack_files() if root == store.root]
+    findings: list[Finding] = []
+    if not configured(repo) and (tracked or new):
+        findings.append(_INSTALL)
+    if not (tracked or new or packs):
+        findings += first_steps(repo)
+    else:
+        findings += _files(workspace, index, unmerged, tracked, new)
+        findings += _sharing(workspace)
+        findings += _store(workspace, packs)
+    return Overview(branch_of(repo), len(tracked), total_bytes(packs), tuple(findings))
+
+
+def _unread(folder: Path, packs: Iterable[Path]) -> int:
+    """Count packs that nothing has read in the last week: neither fsck, nor what wrote and verified them."""
+    week_ago = time.time() - READ_AGAIN_SECONDS
+    with Checks(folder) as checks:
+        return checks.unread(path for path in packs if path.stat().st_mtime < week_ago)
+
+
+def _files(
+    workspace: Workspace,
+    index: Mapping[str, str],
+    unmerged: set[str],
+    tracked: Mapping[str, str | None],
+    new: list[str],
+) -> Iterator[Finding]:
+    repo = workspace.repo
+    cache, top = StatCache(workspace.store), worktree_of(repo)
+    pending, changed = set(read_pending(repo)), []
+    conflicted = sorted(unmerged & tracked.keys())
+    for path in (path for path in tracked if path not in unmerged):
+        known = cache.get(top / path, tracked[path], stored=False)
+        if known is None and (known := manifest_at(repo, path)) is not None:
+            pending.add(path)
+        if (top / path).exists() and (known is None or blob_id(known, repo.object_format) != index[path]):
+            changed.append(path)
+    head = head_of(repo)
+    committed = {} if head is None else {entry.path: entry.oid for entry in repo.entries(head)}
+    staged = [path for path in tracked if path in index and committed.get(path) != index[path]]
+    if conflicted:
+        yield Finding(
+            "conflicted", f"{_named(repo, conflicted)} in conflict", "git theta resolve", "problem", "merging"
+        )
+    if left := sorted(pending.difference(unmerged)):
+        yield Finding("pending", f"{_named(repo, left)} not written yet", "git theta checkout", "problem", "git")
+    if without := unattributed(repo, sorted(tracked.keys() & index.keys())):
+        text, command = advice(repo, without)
+        yield Finding("without_attribute", text, command, "problem", "git")
+    if new:
+        yield Finding("untracked", f"{_named(repo, new)} new", _add(repo, new))
+    if changed := [path for path in changed if path not in pending]:
+        yield Finding("changed", f"{_named(repo, changed)} changed", _add(repo, changed))
+    if staged and not conflicted:
+        yield Finding("staged", f"{_named(repo, staged)} staged", "git commit")
+
+
+def _sharing(workspace: Workspace) -> Iterator[Finding]:
+    if configured(workspace.repo) and not hook_present(workspace.repo):
+        text = f"{PRE_PUSH.without}: no pre-push hook calls git theta"
+        yield Finding("hook_missing", text, "git theta install --local", "problem", "remotes")
+    with suppress(ThetaError):  # a push reports it
+        pushed = unpushed(workspace)
+        if pushed is not None and pushed.versions:
+            versions = plural(pushed.versions, "version")
+            where = "on no remote" if pushed.nowhere else f"not on {pushed.remote}"
+            yield Finding("not_pushed", f"{versions} of checkpoints {where}", "git push", topic="remotes")
+
+
+def _store(workspace: Workspace, packs: Iterable[Path]) -> Iterator[Finding]:
+    store = workspace.store
+    if loose := store.index.loose_bytes(str(store.root)):
+        yield Finding(
+            "uncollected", f"{human_bytes(loose)} not stored as deltas yet", "git theta gc", topic="maintenance"
+        )
+    if unread := _unread(store.root, packs):
+        text = f"{plural(unread, 'pack')} not verified in the last week"
+        yield Finding("unverified", text, "git theta fsck", topic="maintenance")
+
+
+def _named(repo: Repository, paths: list[str]) -> str:
+    return repo.relative(paths[0]) if len(paths) == 1 else plural(len(paths), "checkpoint")
+
+
+def _add(repo: Repository, paths: list[str]) -> str:
+    return f"git add {repo.argument(paths[0])}" if len(paths) == 1 else "git add -A"

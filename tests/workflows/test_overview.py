@@ -1,0 +1,117 @@
+"""``git theta`` says what to do next, and ``git theta doctor`` what is wrong; what they name works."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from helpers import MODEL, Repo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def codes(repo: Repo) -> dict[str, str]:
+    """Return the commands that are next, by code."""
+    return {found["code"]: found["command"] for found in json.loads(repo.git("theta", "--json"))["next"]}
+
+
+def doctor(repo: Repo, *args: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """Return the exit code and what was found, by code."""
+    done = repo.run("theta", "doctor", "--json", *args, check=False)
+    return done.returncode, {found["code"]: found for found in json.loads(done.stdout)["findings"]}
+
+
+def test_outside_a_repository_the_first_three_commands_are_named(tmp_path: Path) -> None:
+    shown = Repo(tmp_path).git("theta")
+    assert [command in shown for command in ("git theta install", "git theta track", "git add")] == [True] * 3
+    assert json.loads(Repo(tmp_path).git("theta", "--json"))["worktree"] is None
+
+
+def test_in_a_new_repository_the_steps_that_are_left_are_named(repo: Repo) -> None:
+    assert list(codes(repo)) == ["add"]
+    repo.write(b"", ".gitattributes")
+    assert list(codes(repo)) == ["track", "add"]
+
+
+def test_each_step_leads_to_the_next(repo: Repo) -> None:
+    repo.write_model(seed=1)
+    assert codes(repo) == {"untracked": f"git add {MODEL}"}
+    repo.git("add", MODEL)
+    assert {"staged"} < codes(repo).keys()
+    repo.git("commit", "-qm", "model")
+    assert codes(repo) == {"uncollected": "git theta gc"}
+    repo.git("theta", "gc")
+    assert "nothing to do" in repo.git("theta")
+    repo.write_model(seed=2)
+    assert codes(repo)["changed"] == f"git add {MODEL}"
+
+
+def test_a_pack_that_nothing_read_for_a_week_is_to_be_verified(two: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    for pack in (two.path / ".git/theta/packs").glob("*/*"):
+        os.utime(pack, (0, 0))
+    assert codes(two)["unverified"] == "git theta fsck"
+    monkeypatch.setattr("git_theta_ext.store.verification.checks._RACY_SECONDS", -3600)
+    two.git("theta", "fsck")
+    assert "unverified" not in codes(two)
+
+
+def test_what_is_not_pushed_is_named_until_it_is(repo: Repo, shared: Repo) -> None:
+    assert shared
+    repo.write_model(seed=1)
+    repo.commit("model")
+    assert codes(repo)["not_pushed"] == "git push"
+    repo.git("push", "-q", "-u", "origin", "HEAD")
+    assert "not_pushed" not in codes(repo)
+    code, found = doctor(repo)
+    assert code == 0
+    assert found["remote.origin"]["state"] == "ok"
+    shared.path.rename(shared.path.with_name("moved"))
+    code, found = doctor(repo)
+    assert code == 1
+    assert found["remote.origin"]["state"] == "problem"
+    assert found["remote.origin"]["topic"] == "remotes"
+    assert doctor(repo, "--offline")[0] == 0
+
+
+def test_a_conflict_comes_first(forked: Repo) -> None:
+    forked.write_model(seed=4)
+    forked.commit("all tensors")
+    assert forked.run("merge", "-s", "theta", "-X", "method=conflict", "side", check=False).returncode == 1
+    assert next(iter(codes(forked).items())) == ("conflicted", "git theta resolve")
+
+
+def test_a_manifest_in_place_of_a_checkpoint_is_pending(two: Repo) -> None:
+    two.write(two.run("cat-file", "blob", f"HEAD:{MODEL}").stdout.encode())
+    assert codes(two)["pending"] == "git theta checkout"
+    two.git("theta", "checkout")
+    assert "pending" not in codes(two)
+
+
+def test_a_missing_hook_and_missing_settings_are_problems(two: Repo) -> None:
+    assert doctor(two)[0] == 0
+    (two.path / ".git/hooks/pre-push").unlink(missing_ok=True)
+    two.run("config", "--local", "--unset-all", "hook.theta.command", check=False)
+    assert codes(two)["hook_missing"] == doctor(two)[1]["pre-push"]["command"] == "git theta install --local"
+    two.git("theta", "install", "--local")
+    assert doctor(two)[0] == 0
+    two.git("theta", "uninstall", "--local")
+    assert codes(two)["not_configured"] == doctor(two)[1]["settings"]["command"] == "git theta install"
+
+
+def test_a_checkpoint_in_git_itself_is_a_problem(two: Repo) -> None:
+    two.git("-c", "filter.theta.process=", "-c", "filter.theta.required=false", "add", "--renormalize", MODEL)
+    code, found = doctor(two)
+    assert (code, found["raw"]["command"]) == (1, f"git theta add {MODEL}")
+    two.git("theta", "add", MODEL)
+    assert doctor(two)[0] == 0
+
+
+def test_a_program_that_git_does_not_find_is_a_problem(two: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("git_theta_ext.operations.health.doctor.shutil.which", lambda _: None)
+    code, found = doctor(two)
+    assert code == 1
+    assert "PATH" in found["program"]["command"]
