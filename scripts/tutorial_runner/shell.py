@@ -41,6 +41,7 @@ _ENVIRONMENT = {
     "GIT_EDITOR": "true",
     "GIT_MERGE_AUTOEDIT": "no",
     "GIT_TERMINAL_PROMPT": "0",
+    "GIT_PROGRESS_DELAY": "3600",  # of files that a checkout writes, which only a busy machine shows
     "OMP_NUM_THREADS": "1",  # the models are too small for more
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
