@@ -420,3 +420,28 @@ def test_cold_fusion_of_a_round_without_branches_says_so(maintainer: Repo) -> No
     done = cold_fusion(maintainer, "7")
     assert done.returncode == 1
     assert "round-7" in done.stderr
+
+
+def _added_by_two(repo: Repo) -> None:
+    _started(repo)
+    for seed, name in ((3, "a"), (4, "b")):
+        repo.switch("-b", name, "base")
+        repo.write(safetensors({EMBEDDING: tensors(seed)[EMBEDDING]}, META), "more.safetensors")
+        repo.commit(name)
+        repo.switch("main")
+
+
+@pytest.mark.parametrize(("method", "seed"), [("theirs1", 3), ("theirs2", 4), ("ours", None), ("theirs", None)])
+def test_a_side_has_the_same_name_if_the_current_branch_lacks_the_file(
+    with_history: WithHistory, method: str, seed: int | None
+) -> None:
+    """We have no value of it to take, and of three sides none is the only other one."""
+    repo = with_history(_added_by_two)
+
+    done = repo.run("merge", "--quiet", "-s", "theta", "-X", f"method={method}", "a", "b", check=False)
+
+    assert done.returncode == (0 if seed else 1), done.stderr
+    if seed:
+        assert repo.read("more.safetensors").endswith(tensors(seed)[EMBEDDING][2])
+    else:
+        assert "more.safetensors" in repo.git("diff", "--name-only", "--diff-filter=U")

@@ -94,14 +94,22 @@ class Choice:
     def of_sides(self, numbers: Sequence[int], count: int) -> Choice:
         """Return the choice for a file that only some of the sides have: with the weights of these, if it has weights.
 
+        A method that takes the value of a side takes that of the same side, by the name that it has among those with
+        the file. Without one, the values are in conflict.
+
         Args:
             numbers: Indices of the sides that have the file.
             count: The number of all sides. Weights for another number of sides are kept.
         """
+        method = self.method
+        if method in ("theirs", *side_names(MOST_SIDES)) and len(numbers) < count:
+            those = [name for number, name in enumerate(side_names(count)) if number in numbers]
+            method = side_names(len(numbers))[those.index(method)] if method in those else "conflict"
         if len(self.weights) != count:
-            return self
+            return replace(self, method=method)
         gradients = tuple(self.weight_gradients[number] for number in numbers) if self.weight_gradients else ()
-        return replace(self, weights=tuple(self.weights[number] for number in numbers), weight_gradients=gradients)
+        weights = tuple(self.weights[number] for number in numbers)
+        return replace(self, method=method, weights=weights, weight_gradients=gradients)
 
 
 @dataclass(frozen=True)
