@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from benchmarks.mergekit_models import NAMES
 from benchmarks.tools import THETA, Repository, environment
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
 
 _RANGES = ((0, 3), (1, 4), (2, 4))
-MODELS = ("base", "ours", "theirs")
 
 
 def _slices(*rows: tuple[str, ...]) -> str:
@@ -26,7 +26,7 @@ def _slices(*rows: tuple[str, ...]) -> str:
     return "\n".join([*lines, "dtype: float32\n"])
 
 
-_EVERY = _slices(MODELS, MODELS, MODELS)
+_EVERY = _slices(NAMES, NAMES, NAMES)
 _TWO = _slices(*[("ours", "theirs")] * 3)
 CASES = {
     "passthrough": f"{_slices(('base',), ('ours',), ('theirs',))}merge_method: passthrough\n",
@@ -49,7 +49,7 @@ def stacked(folder: Path) -> dict[str, tuple[State, State, State]]:
         For each case, the values of git theta, and of mergekit, and those that the same layers have in the base.
     """
     repo = Repository(folder / "slices", THETA, environment(folder / "home"))
-    for name in MODELS:
+    for name in NAMES:
         shutil.copytree(folder / name, repo.path / name)
     repo.git("add", "--all")
     repo.git("commit", "--quiet", "--message", "models")

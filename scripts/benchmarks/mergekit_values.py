@@ -1,28 +1,23 @@
-"""Compare merged values with mergekit's: each method that both have, on two fine-tunes of a small language model.
+"""Compare merged values with mergekit's: each method that both have, on two fine-tunes of a model.
 
-The model is a Llama of four layers that learns bytes of this project's documentation; two fine-tunes go on with other
-pages. mergekit merges them by a configuration, and git theta by the merge rules that say the same.
+mergekit merges them by a configuration, and git theta by the merge rules that say the same.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.mergekit_models import real, trained
 from benchmarks.mergekit_slices import stacked
 from benchmarks.report import markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-    import torch
-
-    State = dict[str, torch.Tensor]
-
-_LAYERS, _WIDTH, _STEPS, _LENGTH = 4, 32, 60, 64
-_TEXTS = {"base": ("README.md", 0), "ours": ("docs/merging.md", 1), "theirs": ("docs/store.md", 2)}
-_PAGES = Path(__file__).parents[2]
+    from benchmarks.mergekit_models import Models, State
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,8 @@ class Case:
 
     Attributes:
         method: mergekit's name of the method.
-        rules: The content of ``.thetamerge``, without its version.
+        rules: The content of ``.thetamerge``, without its version. As in ``parameters``, ``@attention`` and ``@mlp``
+            stand for what names of parameters have.
         parameters: mergekit's parameters of all models.
         each: mergekit's parameters of each model.
         base: Whether mergekit gets the common ancestor as ``base_model``; ``ours`` makes it our model.
@@ -75,12 +71,12 @@ CASES = {
         "slerp",
         "defaults: {method: slerp, with: {t: 0.5}, sides: all}\n"
         "rules:\n"
-        "  - {match: '**.self_attn.**', with: {t: [0, 0.5, 0.3, 0.7, 1]}}\n"
-        "  - {match: '**.mlp.**', with: {t: [1, 0.5, 0.7, 0.3, 0]}}\n",
+        "  - {match: '**.@attention.**', with: {t: [0, 0.5, 0.3, 0.7, 1]}}\n"
+        "  - {match: '**.@mlp.**', with: {t: [1, 0.5, 0.7, 0.3, 0]}}\n",
         {
             "t": [
-                {"filter": "self_attn", "value": [0, 0.5, 0.3, 0.7, 1]},
-                {"filter": "mlp", "value": [1, 0.5, 0.7, 0.3, 0]},
+                {"filter": "@attention", "value": [0, 0.5, 0.3, 0.7, 1]},
+                {"filter": "@mlp", "value": [1, 0.5, 0.7, 0.3, 0]},
                 {"value": 0.5},
             ]
         },
@@ -100,32 +96,44 @@ CASES = {
 }
 
 
-def run(folder: Path) -> list[dict[str, Any]]:
-    """Merge by every case, print a table, and return its rows.
+def run(files: Path | None, folder: Path) -> list[dict[str, Any]]:
+    """Merge by every case, print a table for each pair of fine-tunes, and return the rows.
 
     Args:
+        files: A directory of real fine-tunes; None for those that are made here.
         folder: A directory in which this can work.
     """
-    rows = _measured(folder / "mergekit")
-    print(_table(rows), flush=True)
+    rows = []
+    place = folder / "mergekit"
+    place.mkdir()
+    pairs: Iterable[Models] = [trained(place)] if files is None else real(files, place)
+    for models in pairs:
+        measured = _measured(models)
+        print(f"{models.name}\n\n{_table(measured)}\n", flush=True)
+        rows += measured
     return rows
 
 
-def _measured(folder: Path) -> list[dict[str, Any]]:
+def _measured(models: Models) -> list[dict[str, Any]]:
     """Return how far the values of each case are from mergekit's."""
     import git_theta_ext
 
-    folder.mkdir()
-    models = _trained(folder)
-    base, *sides = models.values()
+    base, *sides = models.states.values()
     rows = []
     for name, case in CASES.items():
-        theirs = _mergekit(folder, case)
-        ours = git_theta_ext.merge(sides, base=base, rules=f"version: 1\n{case.rules}", device="cpu")
-        rows.append({"merge": name, "method": case.method, **_difference(base, ours, theirs)})
-    for name, (ours, theirs, before) in stacked(folder).items():
-        rows.append({"merge": name, "method": "slices", **_difference(before, ours, theirs)})
+        theirs = _mergekit(models, case)
+        rules = f"version: 1\n{_named(case.rules, models)}"
+        ours = git_theta_ext.merge(sides, base=base, rules=rules, device="cpu")
+        row = {"models": models.name, "merge": name, "method": case.method}
+        rows.append({**row, **_difference(base, ours, theirs)})
+    for name, (ours, theirs, before) in stacked(models.folder).items():
+        row = {"models": models.name, "merge": name, "method": "slices"}
+        rows.append({**row, **_difference(before, ours, theirs)})
     return rows
+
+
+def _named(text: str, models: Models) -> str:
+    return text.replace("@attention", models.attention).replace("@mlp", models.mlp)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -148,59 +156,16 @@ def _difference(base: State, ours: State, theirs: State) -> dict[str, Any]:
     return {"values": values, "same": same, "largest": largest}
 
 
-def _mergekit(folder: Path, case: Case) -> State:
+def _mergekit(models: Models, case: Case) -> State:
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
     from safetensors.torch import load_file
 
-    names = ("ours", "theirs")
-    models: list[dict[str, Any]] = [{"model": str(folder / name), "parameters": dict(case.each)} for name in names]
-    config: dict[str, Any] = {"merge_method": case.method, "models": models, "dtype": "float32"}
-    config["parameters"] = dict(case.parameters)
+    sources = [{"model": str(models.folder / name), "parameters": dict(case.each)} for name in ("ours", "theirs")]
+    config: dict[str, Any] = {"merge_method": case.method, "models": sources, "dtype": "float32"}
+    config["parameters"] = json.loads(_named(json.dumps(dict(case.parameters)), models))
     if case.base:
-        config["base_model"] = str(folder / case.base)
-    out = folder / "merged"
+        config["base_model"] = str(models.folder / case.base)
+    out = models.folder / "merged"
     run_merge(MergeConfiguration.model_validate(config), str(out), MergeOptions(copy_tokenizer=False, quiet=True))
     return load_file(out / "model.safetensors")
-
-
-def _trained(folder: Path) -> dict[str, State]:
-    """Train the base and both fine-tunes, save them as Transformers does, and return their values."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    config = LlamaConfig(
-        vocab_size=256,
-        hidden_size=_WIDTH,
-        intermediate_size=2 * _WIDTH,
-        num_hidden_layers=_LAYERS,
-        num_attention_heads=4,
-        max_position_embeddings=_LENGTH,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config)
-    states: dict[str, State] = {}
-    for name, (page, seed) in _TEXTS.items():
-        if states:
-            model.load_state_dict(states["base"])
-        _train(model, (_PAGES / page).read_bytes(), seed)
-        states[name] = {key: value.clone() for key, value in model.state_dict().items()}
-        model.save_pretrained(folder / name)
-    return states
-
-
-def _train(model: Any, text: bytes, seed: int) -> None:
-    import torch
-
-    drawn = torch.Generator().manual_seed(seed)
-    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(_STEPS):
-        starts = torch.randint(len(data) - _LENGTH, (8,), generator=drawn)
-        batch = torch.stack([data[start : start + _LENGTH] for start in starts])
-        loss = model(input_ids=batch, labels=batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()

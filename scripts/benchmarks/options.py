@@ -51,7 +51,7 @@ def parser_of(jobs: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--files", type=Path, metavar="DIR", help="formats: these files")
     add_options(parser.add_argument_group("scale"))
     parser.add_argument("--peers", type=Path, metavar="DIR", help="answers: environments of other tools")
-    _add_history_options(parser.add_argument_group("history, recode and merge"))
+    _add_history_options(parser.add_argument_group("history, recode, merge and mergekit"))
     _add_quality_options(parser.add_argument_group("quality"))
     return parser
 

@@ -137,7 +137,7 @@ OTHERS = {
     "migration": _migration,
     "formats": _formats,
     "shards": _shards,
-    "mergekit": lambda _, folder: import_module("benchmarks.mergekit_values").run(folder),
+    "mergekit": lambda arguments, folder: import_module("benchmarks.mergekit_values").run(arguments.models, folder),
     "small": _small,
     "log": lambda arguments, folder: import_module("benchmarks.logs").run(arguments, folder),
     "open": lambda arguments, folder: import_module("benchmarks.opening").run(arguments, folder),
