@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.journal import Journal
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.merging.planning.counted import Changed
-    from git_theta_ext.merging.thresholds.search import Counted
+    from git_theta_ext.merging.thresholds.search import Bins, Counted
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.exchange import Exchange, JobInputs
 
@@ -109,7 +109,7 @@ class DistributedMerge:
                 value = None if fact.digest is None else Parameter(task.spec, fact.digest)
                 yield MergedTensor(task, None, fact.reason, fact.votes, fact.ties, election.majority, stored=value)
 
-    def count(self, groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Iterator[Counted]:
+    def count(self, groups: Sequence[Changed], bins: Bins, *, second_pass: bool) -> Iterator[Counted]:
         """Count the magnitudes of changes; see ``search``.
 
         Raises:
@@ -122,11 +122,11 @@ class DistributedMerge:
         for counted in self._workers.gather(jobs):
             yield from counted
 
-    def _counting(self, groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Job[list[Counted]]:
+    def _counting(self, groups: Sequence[Changed], bins: Bins, *, second_pass: bool) -> Job[list[Counted]]:
         threads = self._workers.threads
         inputs = self._exchange.inputs(value.digest for base, values in groups for value in (base, *values.values()))
         counting = partial(_count, inputs, groups, bins, threads, second_pass=second_pass)
-        return Job(counting, counting_job_bytes(groups, threads))
+        return Job(counting, counting_job_bytes(groups, threads, max(map(len, bins), default=1)))
 
     def _merging(self, tasks: Sequence[Task], identities: Mapping[str, str], election: SignElection) -> Job[MergedPart]:
         memory = merging_job_bytes(tasks, self._workers.threads)
@@ -166,7 +166,7 @@ def _merge(
 
 
 def _count(
-    inputs: JobInputs, groups: Sequence[Changed], bins: Sequence[int], threads: int, *, second_pass: bool
+    inputs: JobInputs, groups: Sequence[Changed], bins: Bins, threads: int, *, second_pass: bool
 ) -> list[Counted]:
     """Return the sums of the counts of some changes, by the sides that changed them."""
     sums: dict[tuple[int, ...], list[NDArray[np.int64]]] = {}

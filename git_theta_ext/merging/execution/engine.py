@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu, one_thread
 from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.devices.methods import have_matrices, require_torch
-from git_theta_ext.merging.devices.one_core import SMALL, one_core
+from git_theta_ext.merging.devices.one_core import one_core
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.execution.held import held
 from git_theta_ext.merging.execution.journal import Journal
@@ -18,11 +18,11 @@ from git_theta_ext.merging.execution.pairs import contracts_of, is_small, merge_
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.scheduler import DeviceScheduler
 from git_theta_ext.merging.execution.stream import run
-from git_theta_ext.merging.execution.tasks import single_tasks
+from git_theta_ext.merging.execution.tasks import is_available, is_small_matrix, single_tasks
 from git_theta_ext.merging.execution.work import MergedTensor, SignElection
 from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
-from git_theta_ext.merging.thresholds.scopes import is_exact, scopes, values_of_scope
+from git_theta_ext.merging.thresholds.scopes import counted_together, is_exact, scopes, values_of_scope
 from git_theta_ext.merging.thresholds.search import counting_here, search
 from git_theta_ext.model.manifest import Manifest, Parameter
 from git_theta_ext.records import replace
@@ -31,7 +31,7 @@ from git_theta_ext.store.batches import Batches
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.interfaces import MergeContract, Trim
     from git_theta_ext.merging.devices.device import Device
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Statistics, Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
+    from git_theta_ext.merging.thresholds.radix_select import Selection
     from git_theta_ext.merging.thresholds.search import Count
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.tensor_store import TensorStore
@@ -100,7 +101,7 @@ class Engine:
         computed = Computed()
         tasks = single_tasks(plan, self._statistics)
         missing = self._missing({member.digest for task in tasks for member in task.members})
-        available = [task for task in tasks if _is_available(task, missing, computed)]
+        available = [task for task in tasks if is_available(task, missing, computed)]
         scheduler = self._scheduler([*(task.method.contract for task in available), *contracts_of(plan.pairs)])
         computed.notes += scheduler.notes
         budget = scheduler.budget(plan, available)
@@ -113,10 +114,10 @@ class Engine:
         require_torch([find_pair(pair.choice.method).contract for pair in plan.pairs])
         plain = [task for task in available if not task.method.contract.trims]
         whole = [task for task in plain if not task.streams]
-        if small := [task for task in whole if _is_small(task)]:
+        if small := [task for task in whole if is_small_matrix(task)]:
             with one_core(small=True):
                 self._take(self._run(self._store, scheduler, small, SignElection()), computed)
-        large = [task for task in whole if not _is_small(task)]
+        large = [task for task in whole if not is_small_matrix(task)]
         shared = self._distributed is not None and have_matrices(task.method.contract for task in large)
         with one_core(small=shared):  # jobs share the cores
             self._take(self._run(self._store, scheduler, large, SignElection()), computed)
@@ -142,11 +143,12 @@ class Engine:
             CorruptError: A value is damaged.
         """
         thresholds = {}
-        for group in scopes(single_tasks(plan, self._statistics)):
-            selections = search(counting_here(self._store, self._scheduler([]), plan, group), plan, group)
-            trims = [selection.threshold(exact=is_exact(group)) for selection in selections]
-            for task in group:
-                thresholds.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
+        for together in counted_together(scopes(single_tasks(plan, self._statistics))):
+            found = search(counting_here(self._store, self._scheduler([]), plan, together), plan, together)
+            for group, selections in zip(together, found, strict=True):
+                trims = [selection.threshold(exact=is_exact(group)) for selection in selections]
+                for task in group:
+                    thresholds.update(dict.fromkeys(task.names, tuple(trims[number] for number in task.changed_by)))
         return thresholds
 
     def _missing(self, digests: set[Digest]) -> set[Digest]:
@@ -183,26 +185,34 @@ class Engine:
         self, scheduler: DeviceScheduler, plan: Plan, groups: Sequence[Sequence[Task]]
     ) -> Generator[MergedTensor, None, None]:
         """Run tasks that trim, scope by scope; repeat those that depend on the majority if it was guessed wrong."""
-        for tasks in groups:
-            # They are read two or three times.
-            store = self._store if self._distributed is not None else held(self._store, values_of_scope(plan, tasks))
+        for together in counted_together(groups):
+            everything = list(chain.from_iterable(together))
+            values = values_of_scope(plan, everything)  # which are read two or three times
+            store = self._store if self._distributed is not None else held(self._store, values)
             try:
-                selections = search(self._counting(store, scheduler, plan, tasks), plan, tasks)
+                found = search(self._counting(store, scheduler, plan, together), plan, together)
             except (MissingError, CorruptError) as error:
-                for task in tasks:
+                for task in everything:
                     yield MergedTensor(task, None, f"cannot find the threshold: {error.message}")
                 continue
-            trims = [selection.threshold(exact=is_exact(tasks)) for selection in selections]
-            pairs = list(zip(selections, trims, strict=True))
-            guess = _sign(sum(selection.votes(trim, alone=False) for selection, trim in pairs))
-            merged_tensors = yield from self._run_election(store, scheduler, tasks, SignElection(list(trims), guess))
-            alone = sum(selection.votes(trim, alone=True) for selection, trim in pairs)
-            majority = _sign(alone + sum(merged.votes for merged in merged_tensors))
-            if majority != guess:
-                election = SignElection(list(trims), majority)
-                repeated = {merged.task.name for merged in merged_tensors if merged.ties or election.ordered}
-                again = [task for task in tasks if task.name in repeated]
-                yield from self._run_election(store, scheduler, again, election)
+            for tasks, selections in zip(together, found, strict=True):
+                yield from self._elect_scope(store, scheduler, tasks, selections)
+
+    def _elect_scope(
+        self, store: TensorStore, scheduler: DeviceScheduler, tasks: Sequence[Task], selections: Sequence[Selection]
+    ) -> Generator[MergedTensor, None, None]:
+        """Run the tasks of a scope whose thresholds are known."""
+        trims = [selection.threshold(exact=is_exact(tasks)) for selection in selections]
+        pairs = list(zip(selections, trims, strict=True))
+        guess = _sign(sum(selection.votes(trim, alone=False) for selection, trim in pairs))
+        merged_tensors = yield from self._run_election(store, scheduler, tasks, SignElection(list(trims), guess))
+        alone = sum(selection.votes(trim, alone=True) for selection, trim in pairs)
+        majority = _sign(alone + sum(merged.votes for merged in merged_tensors))
+        if majority != guess:
+            election = SignElection(list(trims), majority)
+            repeated = {merged.task.name for merged in merged_tensors if merged.ties or election.ordered}
+            again = [task for task in tasks if task.name in repeated]
+            yield from self._run_election(store, scheduler, again, election)
 
     def _run_election(
         self, store: TensorStore, scheduler: DeviceScheduler, tasks: Sequence[Task], election: SignElection
@@ -238,10 +248,12 @@ class Engine:
             merged_tensors.append(replace(merged, data=None))
         return merged_tensors
 
-    def _counting(self, store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> Count:
+    def _counting(
+        self, store: TensorStore, scheduler: DeviceScheduler, plan: Plan, scopes: Sequence[Sequence[Task]]
+    ) -> Count:
         if self._distributed is not None:
             return self._distributed.count
-        return counting_here(store, scheduler, plan, tasks)
+        return counting_here(store, scheduler, plan, scopes)
 
     def _merged(
         self,
@@ -281,18 +293,6 @@ class Engine:
             computed.notes += [*merged.notes, *filter(None, [pair.note])]
             if merged.moved:
                 computed.moved.setdefault(merged.moved, []).append(pair.names[0])
-
-
-def _is_available(task: Task, missing: Collection[Digest], computed: Computed) -> bool:
-    lacking = {member.digest for member in task.members if member.digest in missing}
-    if lacking:
-        computed.failed.update(dict.fromkeys(task.names, f"{min(lacking)} is not in the store"))
-    return not lacking
-
-
-def _is_small(task: Task) -> bool:
-    """Return whether a single thread multiplies or decomposes a matrix fastest."""
-    return have_matrices([task.method.contract]) and task.spec.elements <= SMALL
 
 
 def _sign(votes: int) -> int:

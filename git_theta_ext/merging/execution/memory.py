@@ -7,7 +7,7 @@ except for an allowance.
 
 from __future__ import annotations
 
-from itertools import repeat
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.devices import cuda
@@ -18,7 +18,13 @@ from git_theta_ext.merging.execution.held import held_bytes
 from git_theta_ext.merging.execution.pairs import contracts_of, inputs_of, pair_bytes, together_bytes
 from git_theta_ext.merging.execution.stream import results_bytes
 from git_theta_ext.merging.execution.work import block_elements, gathered_bytes, piece_bytes, rows_bytes
-from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for, scopes, values_of_scope
+from git_theta_ext.merging.thresholds.scopes import (
+    changed_specs,
+    counted_for,
+    counted_together,
+    scopes,
+    values_of_scope,
+)
 from git_theta_ext.merging.thresholds.search import counting_bytes, histogram_bytes
 from git_theta_ext.merging.thresholds.windows import windows_bytes
 from git_theta_ext.records import dataclass
@@ -159,12 +165,12 @@ def merging_job_bytes(tasks: Sequence[Task], threads: int) -> int:
     return merging + alone + reading + waiting_bytes([task.spec.nbytes for task in tasks])
 
 
-def counting_job_bytes(changes: Sequence[Changed], threads: int) -> int:
-    """Return the most bytes that a job takes that counts the magnitudes of changes."""
-    device = DeviceMemory.of(CPU, threads)
-    counting = largest_sum(device.lanes, (_counting(device, change) for change in changes))
-    sums = sum(map(histogram_bytes, changes[:1])) * 2
-    return counting + sums + _reading(device, map(changed_specs, changes), map(histogram_bytes, changes))
+def counting_job_bytes(changes: Sequence[Changed], threads: int, bins: int) -> int:
+    """Return the most bytes that a job takes that counts the magnitudes of changes, in some bins of each side."""
+    device, scopes = DeviceMemory.of(CPU, threads), max(1, bins)
+    counting = largest_sum(device.lanes, (_counting(device, change, scopes) for change in changes))
+    histograms = [histogram_bytes(change, scopes) for change in changes]
+    return counting + sum(histograms[:1]) * 2 + _reading(device, map(changed_specs, changes), histograms)
 
 
 def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequence[PairDecision]) -> int:
@@ -172,7 +178,9 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
     streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))
     changes = [change for scope in scopes(tasks) for change in counted_for(plan, scope) if change[1]]
     merging = largest_sum(device.lanes, (_piece(device, task) for task in streamed))
-    counting = largest_sum(device.lanes, (_counting(device, change) for change in changes))
+    counted = counted_together(scopes(tasks))
+    together = max(map(len, counted), default=1)
+    counting = largest_sum(device.lanes, (_counting(device, change, together) for change in changes))
     alone = [rows_bytes(task) for task in whole] + [pair_bytes(plan.sides, pair) for pair in pairs]
     if not device.host:
         elementwise = all(task.method.contract.granularity == "element" for task in tasks) and not pairs
@@ -182,9 +190,10 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
         _reading(device, ([spec] for task in whole for spec in _specs(task))),
     )
     merging += results_bytes([task.spec.nbytes for task in streamed])
-    counting += _reading(device, map(changed_specs, changes), [histogram_bytes(change) for change in changes])
+    counting += _reading(device, map(changed_specs, changes), [histogram_bytes(change, together) for change in changes])
     counting += windows_bytes(changes, len(plan.sides))
-    in_memory = max((held_bytes(values_of_scope(plan, scope)) for scope in scopes(tasks)), default=0)
+    everything = [list(chain.from_iterable(some)) for some in counted]
+    in_memory = max((held_bytes(values_of_scope(plan, some)) for some in everything), default=0)
     gathered = max((gathered_bytes(task) for task in whole), default=0)
     results = [task.spec for task in tasks] + [spec for pair in pairs for spec in pair.specs.values()]
     stored = waiting_bytes([spec.nbytes for spec in results])
@@ -198,10 +207,10 @@ def _piece(device: DeviceMemory, task: Task) -> tuple[int, int]:
     return piece_bytes(task, block_elements(task, elements, Cpu.block) if device.host else elements), count
 
 
-def _counting(device: DeviceMemory, change: Changed) -> tuple[int, int]:
+def _counting(device: DeviceMemory, change: Changed, scopes: int) -> tuple[int, int]:
     """Return the bytes that counting a piece takes, and the number of pieces."""
     elements, count = largest_piece(change[0].spec, device.span)
-    return counting_bytes(change, elements), count
+    return counting_bytes(change, elements, scopes), count
 
 
 def _reading(device: DeviceMemory, groups: Iterable[Sequence[TensorSpec]], results: Iterable[int] = repeat(0)) -> int:

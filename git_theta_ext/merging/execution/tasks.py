@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from git_theta_ext.merging.devices.methods import have_matrices
+from git_theta_ext.merging.devices.one_core import SMALL
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.floats import components, is_wide
 from git_theta_ext.model.tensor import TensorSpec
@@ -15,9 +17,10 @@ from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.interfaces import MergeMethod, Trim
+    from git_theta_ext.merging.outcome import Computed
     from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Choice
@@ -237,3 +240,16 @@ def _task(decision: Decision, statistics: Statistics) -> Task:
 def digests_of(tasks: Iterable[Task]) -> set[Digest]:
     """Return the digests of all tensors that some tasks read."""
     return {member.digest for task in tasks for member in task.members}
+
+
+def is_available(task: Task, missing: Collection[Digest], computed: Computed) -> bool:
+    """Return whether a store has all values that a task reads; otherwise its parameters failed."""
+    lacking = {member.digest for member in task.members if member.digest in missing}
+    if lacking:
+        computed.failed.update(dict.fromkeys(task.names, f"{min(lacking)} is not in the store"))
+    return not lacking
+
+
+def is_small_matrix(task: Task) -> bool:
+    """Return whether a task multiplies or decomposes a matrix, and a single thread does that fastest."""
+    return have_matrices([task.method.contract]) and task.spec.elements <= SMALL

@@ -12,6 +12,8 @@ from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.streaming import HALF_BITS, KthLargest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import torch
     from numpy.typing import NDArray
@@ -51,6 +53,31 @@ def counts(vector: Array, within: int) -> NDArray[np.int64]:
         return np.bincount(bits >> HALF_BITS, minlength=1 << HALF_BITS)
     chosen = np.compress((bits >> HALF_BITS) & (_SIGN - 1) == within, bits)
     return np.bincount(_signed(chosen), minlength=1 << (HALF_BITS + 1))
+
+
+def counts_in(vector: Array, bins: Sequence[int]) -> NDArray[np.int64]:
+    """Count the magnitudes of a task vector as ``counts`` does, in the second pass for several bins.
+
+    Args:
+        vector: As for ``counts``.
+        bins: The bins of thresholds, in ascending order; none in the first pass.
+
+    Returns:
+        What ``counts`` returns; the counts of several bins follow each other.
+    """
+    import numpy as np
+
+    if len(bins) <= 1:
+        return counts(vector, bins[0] if bins else -1)
+    if not isinstance(vector, np.ndarray):
+        return np.concatenate([counts(vector, within) for within in bins])
+    places = np.full(_SIGN, -1, np.int32)
+    places[list(bins)] = np.arange(len(bins), dtype=np.int32)
+    bits = vector.reshape(-1).view(np.uint32)
+    place = places[(bits >> HALF_BITS) & (_SIGN - 1)]
+    chosen = place >= 0
+    numbers = (place[chosen] << (HALF_BITS + 1)) | _signed(bits[chosen]).astype(np.int32)
+    return np.bincount(numbers, minlength=len(bins) << (HALF_BITS + 1))
 
 
 def _counted_by_torch(vector: torch.Tensor, within: int) -> NDArray[np.int64]:

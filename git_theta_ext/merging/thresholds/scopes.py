@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import TensorSpec
 
 
+MOST_TOGETHER = 16
+"""Scopes that are counted together: the histograms of the second pass take a megabyte for each, and each side."""
+
+
 def scopes(tasks: Iterable[Task]) -> list[list[Task]]:
     """Group the tasks that trim by the scope of their thresholds; equal methods and options share a scope."""
     groups: dict[tuple[object, ...], list[Task]] = defaultdict(list)
@@ -27,6 +31,13 @@ def scopes(tasks: Iterable[Task]) -> list[list[Task]]:
         place = {"model": (), "rule": (task.choice.rule_index,)}.get(scope, (task.name,))
         groups[scope, options, place].append(task)
     return list(groups.values())
+
+
+def counted_together(groups: Sequence[Sequence[Task]]) -> list[list[Sequence[Task]]]:
+    """Group scopes whose thresholds are found from the same values: those of the model, for any share to keep."""
+    apart = [[tasks] for tasks in groups if scope_of(tasks[0].choice) != "model"]
+    model = [tasks for tasks in groups if scope_of(tasks[0].choice) == "model"]
+    return apart + [model[start : start + MOST_TOGETHER] for start in range(0, len(model), MOST_TOGETHER)]
 
 
 def is_exact(tasks: Sequence[Task]) -> bool:

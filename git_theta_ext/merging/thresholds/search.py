@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from math import floor
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.stream import read_parameters
-from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRATCH_BYTES, Selection, counts
+from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRATCH_BYTES, Selection, counts_in
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for
 from git_theta_ext.merging.thresholds.windows import guess_windows
 from git_theta_ext.model.floats import is_wide
@@ -38,13 +39,15 @@ if TYPE_CHECKING:
     from git_theta_ext.store.read_ahead import DecodedPiece
     from git_theta_ext.store.tensor_store import TensorStore
 
+    # The bins of the thresholds of each side, in ascending order; none in the first pass.
+    Bins = Sequence[Sequence[int]]
     # The indices of the sides that changed a piece, and the counts of each.
     Counted = tuple[list[int], list[NDArray[np.int64]]]
 
     class Count(Protocol):
         """Counts the magnitudes of changes, in the second pass within the bins of the thresholds."""
 
-        def __call__(self, groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Iterator[Counted]:
+        def __call__(self, groups: Sequence[Changed], bins: Bins, *, second_pass: bool) -> Iterator[Counted]:
             """Yield the counts of parts of the changes, which are to be added up."""
 
 
@@ -54,31 +57,34 @@ _TOGETHER = 1 << 16
 """Elements of such changes that wait; ``counts`` takes no more for them than for the histograms that they save."""
 
 
-def search(count: Count, plan: Plan, tasks: Sequence[Task]) -> list[Selection]:
-    """Find the threshold of every side over the scope of some tasks.
+def search(count: Count, plan: Plan, scopes: Sequence[Sequence[Task]]) -> list[list[Selection]]:
+    """Find the threshold of every side over each of some scopes that are counted together.
 
     Args:
         count: Counts the magnitudes of changes, such as ``counting_here`` does.
         plan: The plan of the merge.
-        tasks: The tasks of the scope.
+        scopes: The tasks of each scope.
 
     Raises:
         MissingError: A value is not in the store.
         CorruptError: A value is damaged.
     """
-    changed, sides = counted_for(plan, tasks), len(plan.sides)
-    selections = [Selection(_kept(changed, tasks)) for _ in range(sides)]
-    for base, values in changed:
-        for number in set(range(sides)) - set(values):
-            selections[number].zeros += base.spec.elements
+    changed, sides = counted_for(plan, scopes[0]), range(len(plan.sides))
+    zeros = [sum(base.spec.elements for base, values in changed if number not in values) for number in sides]
+    selections = [[Selection(_kept(changed, tasks), zeros[number]) for number in sides] for tasks in scopes]
     groups = [group for group in changed if group[1]]
-    for second_pass in (False, True):
-        bins = [selection.bin for selection in selections]
-        for numbers, pieces in count(groups, bins, second_pass=second_pass):
-            for number, piece in zip(numbers, pieces, strict=True):
-                selections[number].add(piece, alone=len(numbers) == 1)
-        for selection in [] if second_pass else selections:
-            selection.narrow()
+    for numbers, pieces in count(groups, [()] * len(sides), second_pass=False):
+        for number, piece in zip(numbers, pieces, strict=True):
+            for scope in selections:
+                scope[number].add(piece, alone=len(numbers) == 1)
+    for selection in chain.from_iterable(selections):
+        selection.narrow()
+    bins = [sorted({scope[number].bin for scope in selections}) for number in sides]
+    for numbers, pieces in count(groups, bins, second_pass=True):
+        for number, piece in zip(numbers, pieces, strict=True):
+            by_bin = piece.reshape(len(bins[number]), -1)
+            for scope in selections:
+                scope[number].add(by_bin[bins[number].index(scope[number].bin)], alone=len(numbers) == 1)
     return selections
 
 
@@ -88,36 +94,39 @@ def _kept(changed: Sequence[Changed], tasks: Sequence[Task]) -> int:
     return min(total, floor(total * float(tasks[0].choice.options["density"])) + 1)
 
 
-def counting_here(store: TensorStore, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> Count:
-    """Return a function that counts the magnitudes of changes for tasks of one scope, on the devices of a scheduler.
+def counting_here(
+    store: TensorStore, scheduler: DeviceScheduler, plan: Plan, scopes: Sequence[Sequence[Task]]
+) -> Count:
+    """Return a function that counts the magnitudes of changes for scopes together, on the devices of a scheduler.
 
     Its second pass reads nothing if the first one counted what is needed.
     """
     windows: Windows | None = None
 
-    def count(groups: Sequence[Changed], bins: Sequence[int], *, second_pass: bool) -> Iterator[Counted]:
+    def count(groups: Sequence[Changed], bins: Bins, *, second_pass: bool) -> Iterator[Counted]:
         nonlocal windows
-        shared = scheduler.work(groups, _nbytes, [tasks[0].method.contract])
-        if second_pass and windows is not None and windows.hold(bins):
-            return windows.counted(bins)
+        shared = scheduler.work(groups, _nbytes, [tasks[0].method.contract for tasks in scopes])
+        if second_pass and windows is not None and windows.hold(guessed := [within[0] for within in bins]):
+            return windows.counted(guessed)
         windows = None
-        if not second_pass and all(device.fused for device, _ in shared):
-            windows = guess_windows(store, groups, _kept(counted_for(plan, tasks), tasks), len(plan.sides))
+        if not second_pass and len(scopes) == 1 and all(device.fused for device, _ in shared):
+            keep = _kept(counted_for(plan, scopes[0]), scopes[0])
+            windows = guess_windows(store, groups, keep, len(plan.sides))
         share = partial(count_changes, store, bins=bins, threads=scheduler.threads, second_pass=second_pass)
         return interleaved([partial(share, device, some, windows=windows) for device, some in shared])
 
     return count
 
 
-def histogram_bytes(change: Changed) -> int:
-    """Return the bytes of the counts of a piece."""
-    return len(change[1]) * HISTOGRAM_BYTES
+def histogram_bytes(change: Changed, scopes: int) -> int:
+    """Return the bytes of the counts of a piece for some scopes together."""
+    return len(change[1]) * HISTOGRAM_BYTES * scopes
 
 
-def counting_bytes(change: Changed, elements: int) -> int:
+def counting_bytes(change: Changed, elements: int, scopes: int) -> int:
     """Return the bytes that counting a piece takes on a device: four tensors of numbers, and what ``counts`` takes."""
     width = number_bytes(spec.dtype for spec in changed_specs(change))
-    return elements * (4 * width + SCRATCH_BYTES) + histogram_bytes(change)
+    return elements * (4 * width + SCRATCH_BYTES) + histogram_bytes(change, scopes)
 
 
 def _single(vector: Array) -> Array:
@@ -144,7 +153,7 @@ class _Waiting:
         windows: As for ``count_changes``.
     """
 
-    def __init__(self, bins: Sequence[int], windows: Windows | None) -> None:
+    def __init__(self, bins: Bins, windows: Windows | None) -> None:
         self._bins = bins
         self._windows = windows
         self._changes: dict[tuple[int, ...], list[_Uncounted]] = {}
@@ -175,7 +184,7 @@ class _Waiting:
     def _counted(self, vector: NDArray[np.float32], number: int, alone: bool) -> NDArray[np.int64]:  # noqa: FBT001
         if self._windows is not None:
             self._windows.add(vector, number, alone=alone)
-        return counts(vector, self._bins[number])
+        return counts_in(vector, self._bins[number])
 
 
 def count_changes(  # noqa: PLR0913 - all but one named
@@ -183,7 +192,7 @@ def count_changes(  # noqa: PLR0913 - all but one named
     device: Device,
     groups: Sequence[Changed],
     *,
-    bins: Sequence[int],
+    bins: Bins,
     threads: int,
     second_pass: bool,
     windows: Windows | None = None,
@@ -213,7 +222,7 @@ def count_changes(  # noqa: PLR0913 - all but one named
             )
             if where.name == CPU and base.spec.elements <= _SMALL:
                 return _Uncounted(list(changes))
-            return [counts(change, bins[number]) for number, change in zip(values, changes, strict=True)]
+            return [counts_in(change, bins[number]) for number, change in zip(values, changes, strict=True)]
 
         with where.lane() as lane:
             return histograms(lane)
@@ -250,21 +259,22 @@ def _together(
 
 
 def _counted_by_kernel(
-    device: Device, group: Changed, chunks: Sequence[memoryview], bins: Sequence[int], windows: Windows | None
+    device: Device, group: Changed, chunks: Sequence[memoryview], bins: Bins, windows: Windows | None
 ) -> list[NDArray[np.int64]] | None:
     """Return the counts of a piece in one pass; None if arrays have to count it.
 
-    These are small tensors, pieces of other element types or with values that are not finite, and all on CUDA devices.
+    These are small tensors, several bins, pieces of other element types or with values that are not finite, and all on
+    CUDA devices.
     """
     import numpy as np
 
     base, values = group
     fused = device.fused and knows(spec.dtype for spec in changed_specs(group))
-    if not fused or base.spec.elements <= _SMALL:
+    if not fused or base.spec.elements <= _SMALL or any(len(bins[number]) > 1 for number in values):
         return None
     histograms = []
     for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
-        upper, within = np.zeros(1 << HALF_BITS, np.int64), bins[number]
+        upper, (within, *_) = np.zeros(1 << HALF_BITS, np.int64), (*bins[number], -1)
         room, first = np.zeros((2, 0 if within < 0 else 1 << HALF_BITS), np.int64), max(within, 0) << HALF_BITS
         if windows is not None:
             room, first = windows.of(number, alone=len(values) == 1)

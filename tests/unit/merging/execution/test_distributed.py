@@ -8,7 +8,7 @@ import pytest
 from git_theta_ext.cluster import jobs
 from git_theta_ext.cluster.here import LocalWorkers
 from git_theta_ext.merging.apply import apply
-from git_theta_ext.merging.execution import engine
+from git_theta_ext.merging.execution import engine, tasks
 from git_theta_ext.merging.execution.distributed import DistributedMerge
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.journal import Journal
@@ -88,7 +88,7 @@ def test_jobs_share_the_cores_among_matrices_of_any_size(bench, versions, monkey
         return nullcontext()
 
     monkeypatch.setattr(engine, "one_core", noted)
-    monkeypatch.setattr(engine, "SMALL", 0)
+    monkeypatch.setattr(tasks, "SMALL", 0)
     merged(bench, versions, method, {})
     assert limits[-1] is limited
     base, *sides = versions

@@ -22,7 +22,7 @@ from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.merging.thresholds import search
-from git_theta_ext.merging.thresholds.radix_select import counts
+from git_theta_ext.merging.thresholds.radix_select import counts_in
 from git_theta_ext.model.floats import from_float, to_float
 from git_theta_ext.model.tensor import TensorSpec
 
@@ -487,7 +487,7 @@ def test_thresholds_do_not_depend_on_which_tensors_are_counted_together(bench, m
     ]
     branches = [{name: value.astype(np.float32) for name, value in row.items()} for row in branches]
     found, calls = [], []
-    monkeypatch.setattr(search, "counts", lambda vector, within: calls.append(vector.size) or counts(vector, within))
+    monkeypatch.setattr(search, "counts_in", lambda vector, bins: calls.append(vector.size) or counts_in(vector, bins))
     monkeypatch.setattr(search, "knows", lambda _: False)  # the kernel counts without a call of that
     numbers, elements = [], set()
     for small, together in ((0, 0), (1 << 14, 1 << 16), (100, 1 << 16), (1 << 14, 300), (1 << 14, 0)):

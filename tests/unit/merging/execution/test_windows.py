@@ -1,5 +1,7 @@
 """The first pass over all changes finds the exact thresholds if a sample has told where to look."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from git_theta_ext.merging.execution.tasks import single_tasks
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.merging.thresholds import search, windows
+from git_theta_ext.merging.thresholds.scopes import MOST_TOGETHER, counted_together
 from git_theta_ext.merging.thresholds.search import counting_here
 from git_theta_ext.model.floats import from_float
 from git_theta_ext.store.memory import MemoryStore
@@ -72,7 +75,7 @@ def found(bench, rows, density=0.2):
     asked = plan(rows[0], rows[1:], Rules.only("ties", {"density": density}))
     tasks = single_tasks(asked, {})
     scheduler = DeviceScheduler(Devices((Cpu(),)), 2)
-    selections = search.search(counting_here(store, scheduler, asked, tasks), asked, tasks)
+    (selections,) = search.search(counting_here(store, scheduler, asked, [tasks]), asked, [tasks])
     trims = [selection.threshold(exact=True) for selection in selections]
     votes = [[s.votes(t, alone=alone) for alone in (False, True)] for s, t in zip(selections, trims, strict=True)]
     return (trims, votes), store.passes
@@ -123,3 +126,33 @@ def test_buffers_of_wrong_sizes_are_refused(change):
         window = bytearray(24)
     with pytest.raises(ValueError, match="sizes"):
         merge_kernels.compiled.count(bytes(8), branch, kinds, upper, window, 0)
+
+
+def test_shares_of_layers_are_found_from_values_that_are_read_twice_in_all(bench):
+    """Each layer's thresholds and votes are those that it has alone."""
+    rows = versions(bench, "F32")
+    shares = [0.1, 0.2, 0.2001, 0.5, 1.0]
+    scopes = []
+    for density in shares:
+        asked = plan(rows[0], rows[1:], Rules.only("ties", {"density": density}))
+        scopes.append(single_tasks(asked, {}))
+    store = Passes(bench.store)
+    together = search.search(counting_here(store, DeviceScheduler(Devices((Cpu(),)), 2), asked, scopes), asked, scopes)
+    assert store.passes == 2
+    for density, selections in zip(shares, together, strict=True):
+        trims = [selection.threshold(exact=True) for selection in selections]
+        votes = [[s.votes(t, alone=alone) for alone in (False, True)] for s, t in zip(selections, trims, strict=True)]
+        assert (trims, votes) == by_arrays(bench, rows, density)[0]
+
+
+def test_scopes_of_the_model_are_counted_together_and_others_apart():
+    def tasks(scope, count):
+        return [[SimpleNamespace(choice=Rules.only("ties", {"scope": scope}).defaults)] for _ in range(count)]
+
+    whole, rules = tasks("model", MOST_TOGETHER + 2), tasks("rule", 2)
+    assert counted_together([*whole, *rules]) == [
+        [rules[0]],
+        [rules[1]],
+        whole[:MOST_TOGETHER],
+        whole[MOST_TOGETHER:],
+    ]
