@@ -158,7 +158,7 @@ def printable(name: str) -> str:
     return name if name.isprintable() and name == name.strip() and name else json.dumps(name)
 
 
-@lru_cache(1 << 16)
+@lru_cache(1 << 18)  # a model of more parameters than fit here finds none of them in a second pass
 def _pattern(name: str) -> _Pattern:
     parts = _SEPARATOR.split(name)
     numbers = tuple(int(part) for part in parts if _is_number(part))

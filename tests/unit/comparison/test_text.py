@@ -5,7 +5,7 @@ import pytest
 from git_theta_ext.comparison.changes import ModelChange
 from git_theta_ext.comparison.compare import compare
 from git_theta_ext.comparison.distance import Distance
-from git_theta_ext.comparison.group import common_module, fold, printable
+from git_theta_ext.comparison.group import _pattern, common_module, fold, printable
 from git_theta_ext.comparison.schema import SCHEMA, to_json
 from git_theta_ext.comparison.screen import Screen
 from git_theta_ext.comparison.text import MOST_LINES, render
@@ -291,3 +291,7 @@ def test_a_quantised_weight_in_conflict_is_one_line():
     assert [line for line in shown if line.startswith("! ")] == [
         f"! layers.{layer}.up_proj (gptq, 4 bits): {reason.text}" for layer in range(2)
     ]
+
+
+def test_names_of_a_model_of_100_000_parameters_are_split_once() -> None:
+    assert (_pattern.cache_info().maxsize or 0) > 100_000
