@@ -89,7 +89,7 @@ MERGE_EVALUATE = Setting(
     "command",
     "",
     "Command by which `git theta merge --search FILE` evaluates a model if there is no `--eval`. `{checkpoint}` in it"
-    " is the path of the model. A file of the work tree cannot set it. See [Search](search.md).",
+    " is the path of the model. A file of the work tree cannot set it. See [Search](searching.md).",
 )
 CLUSTER = Setting(
     "theta.cluster",

@@ -1,4 +1,4 @@
-"""The tutorial of docs/search.md on models that were really fine-tuned: two experts, each on half of the digits."""
+"""The tutorial of docs/searching.md on models that were really fine-tuned: two experts, each on half of the digits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SEED = 1
 TRAINER = Trainer("perceptron")
-DOCUMENT = (Path(__file__).parents[2] / "docs/search.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs/searching.md").read_text("utf-8")
 TUTORIAL = DOCUMENT[DOCUMENT.index("## Example") : DOCUMENT.index("## The file")]
 
 

@@ -12,7 +12,7 @@ from git_theta_ext.merging.search.file import read_space
 from git_theta_ext.merging.search.space import Entry, Listed, Range
 from git_theta_ext.merging.search.strategies import first_candidates
 
-DOCUMENT = Path(__file__).parents[4] / "docs/search.md"
+DOCUMENT = Path(__file__).parents[4] / "docs/searching.md"
 
 
 def read(candidates: str, top: str = ""):
