@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.checkpoints import Family, write
 from benchmarks.lfs_host import LfsHost
 from benchmarks.report import markdown
+from benchmarks.scale_models import MEGABYTE, add_history, add_lfs_history
 from benchmarks.tools import LFS, MODEL, THETA, Repository, environment
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _STEP = 1e-4
 
 _MANY = Family("10,000 tensors of 8 KB", "BF16", {f"experts.{n}.weight": (64, 64) for n in range(10_000)})
 _ONE = Family("one tensor of 80 MB", "BF16", {"weight": (10_000, 64 * 64)})
+_COMMITS = 100
 _SMALL = Family("four tensors of 8 KB", "BF16", {f"w{n}": (64, 64) for n in range(4)})
 
 
@@ -45,7 +47,7 @@ def measure(files: list[Path], folder: Path, commits: int = 0, rate: float = 0) 
         files: The versions, the oldest first.
         folder: An existing folder.
         commits: Number of commits of a small model, to which one more is added.
-        rate: Megabytes per second of a slow line, through which a second version is pushed.
+        rate: Megabytes per second of a slow line, through which a second version and a history are pushed.
 
     Returns:
         A row for each tool and step: requests, bytes in both directions, and wall and CPU time in seconds.
@@ -68,6 +70,7 @@ def measure(files: list[Path], folder: Path, commits: int = 0, rate: float = 0) 
             with closing(LfsHost(folder / tool.name / "slow-host")) as host:  # which has nothing yet
                 steps = _Steps(tool, host, folder / tool.name)
                 steps.slowly(files[:2], rate)
+                steps.commits_slowly(rate)
                 rows += steps.rows
     return rows
 
@@ -148,6 +151,15 @@ class _Steps:
         _commit(repo, files[1])
         self._host.rate = rate * 1e6
         self._step(f"push {files[1].stem} at {rate:g} MB/s", lambda: repo.timed("push", "--quiet", "origin", "main"))
+        self._host.rate = None
+
+    def commits_slowly(self, rate: float) -> None:
+        """Push many commits of a model of 1 MB through a slow line, each of which changes all of it."""
+        repo, _ = self._repository("commits")
+        (add_history if self._tool is THETA else add_lfs_history)(repo, _COMMITS, *MEGABYTE)
+        self._host.rate = rate * 1e6
+        name = f"push {_COMMITS} commits of 1 MB at {rate:g} MB/s"
+        self._step(name, lambda: repo.timed("push", "--quiet", "origin", "main"))
         self._host.rate = None
 
     def _repository(self, name: str) -> tuple[Repository, str]:

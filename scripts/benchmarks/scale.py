@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import shutil
 import statistics
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import markdown
-from benchmarks.scale_models import add_branches, add_history, add_lfs_history, write_model
+from benchmarks.scale_models import MEGABYTE, add_branches, add_history, add_lfs_history, write_model
 from benchmarks.tools import LFS, MODEL, THETA, Repository, environment
 
 if TYPE_CHECKING:
@@ -22,16 +21,11 @@ if TYPE_CHECKING:
 SMALL = 4096
 """Bytes of a small tensor."""
 
-_MEGABYTE = (16, 1 << 16)
-"""Tensors of the model of a history, and their size in bytes."""
-
 _LITTLE = (4, SMALL)
 """The same of a long history."""
 
 MOST = 1.05
 """The largest exponent that counts as linear: noise and the caches of a CPU add to it."""
-
-_LOG = logging.getLogger("benchmarks")
 
 
 @dataclass(frozen=True)
@@ -204,9 +198,9 @@ def _files(files: int, place: Path, env: dict[str, str]) -> dict[str, float]:
     return _versions(place, env, write)
 
 
-def _commits(commits: int, place: Path, env: dict[str, str], model: tuple[int, int] = _MEGABYTE) -> dict[str, float]:
+def _commits(commits: int, place: Path, env: dict[str, str], model: tuple[int, int] = MEGABYTE) -> dict[str, float]:
     steps = _Steps(place, env)
-    add_history(steps.repository, commits, *model, _LOG)
+    add_history(steps.repository, commits, *model)
     steps.transfer()
     steps.maintain()
     write_model(steps.repository.model, *model, commits)
@@ -229,7 +223,7 @@ def _long(commits: int, place: Path, env: dict[str, str]) -> dict[str, float]:
 
 def _branches(branches: int, place: Path, env: dict[str, str]) -> dict[str, float]:
     steps = _Steps(place, env)
-    add_branches(steps.repository, branches, *_MEGABYTE, _LOG)
+    add_branches(steps.repository, branches, *MEGABYTE)
     steps.run("checkout", "checkout", "--quiet", "branch-0")
     steps.repository.git("checkout", "--quiet", "main")
     steps.transfer()
@@ -239,7 +233,7 @@ def _branches(branches: int, place: Path, env: dict[str, str]) -> dict[str, floa
 
 def _heads(heads: int, place: Path, env: dict[str, str]) -> dict[str, float]:
     steps = _Steps(place, env)
-    add_branches(steps.repository, heads, *_MEGABYTE, _LOG)
+    add_branches(steps.repository, heads, *MEGABYTE)
     names = [f"branch-{number}" for number in range(heads)]
     method = ("-c", "theta.merge.method=average")
     steps.run("merge", *method, "merge", "--quiet", "-s", "theta", "-m", "merged", *names)

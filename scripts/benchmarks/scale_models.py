@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import struct
 import subprocess
 from typing import TYPE_CHECKING
@@ -16,9 +17,11 @@ from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.util.reporter import LogReporter
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Iterator
     from pathlib import Path
+
+MEGABYTE = (16, 1 << 16)
+"""Tensors of the model of a history, and their size in bytes."""
 
 STEP = 7e-5
 _BLOCK = 1 << 22
@@ -54,17 +57,17 @@ def write_model(path: Path, tensors: int, nbytes: int, version: int, seed: int =
             file.write((values.view("<u4") >> 16).astype("<u2").data)
 
 
-def add_history(repository: Repository, commits: int, tensors: int, nbytes: int, log: logging.Logger) -> None:
+def add_history(repository: Repository, commits: int, tensors: int, nbytes: int) -> None:
     """Commit versions of one model, one after the other, on the current branch; the store gets a pack for each.
 
     Git reads the commits from a stream, because ``git commit`` takes longer than anything that is measured.
     """
-    _import(repository, list(_manifests(repository, commits, tensors, nbytes, log)), branches=False)
+    _import(repository, list(_manifests(repository, commits, tensors, nbytes)), branches=False)
 
 
-def add_branches(repository: Repository, branches: int, tensors: int, nbytes: int, log: logging.Logger) -> None:
+def add_branches(repository: Repository, branches: int, tensors: int, nbytes: int) -> None:
     """Commit a model, and a version of it on each of many branches, ``branch-0`` and so on."""
-    _import(repository, list(_manifests(repository, branches + 1, tensors, nbytes, log)), branches=True)
+    _import(repository, list(_manifests(repository, branches + 1, tensors, nbytes)), branches=True)
 
 
 def add_lfs_history(repository: Repository, commits: int, tensors: int, nbytes: int) -> None:
@@ -81,10 +84,8 @@ def add_lfs_history(repository: Repository, commits: int, tensors: int, nbytes: 
     _import(repository, pointers, branches=False)
 
 
-def _manifests(
-    repository: Repository, versions: int, tensors: int, nbytes: int, log: logging.Logger
-) -> Iterator[bytes]:
-    with Workspace.discover(LogReporter(log), repository.path) as workspace:
+def _manifests(repository: Repository, versions: int, tensors: int, nbytes: int) -> Iterator[bytes]:
+    with Workspace.discover(LogReporter(logging.getLogger("benchmarks")), repository.path) as workspace:
         for version in range(versions):
             write_model(repository.model, tensors, nbytes, version)
             yield clean(open_file(repository.model, MODEL), MODEL, workspace.store).manifest.to_bytes()

@@ -54,6 +54,25 @@ def test_a_proven_delta_has_the_bytes_of_any_other_and_is_not_read_back(store, s
     assert store.read(new[1], new[0]) == new[2]
 
 
+def test_a_small_parent_is_decoded_once_for_several_deltas(store, steps, decoded):
+    old, *news = steps(3, elements=SINGLE)
+    store.put([old, *news])
+    blobs = [proven(store, new, old) for new in news]
+    decoded.clear()
+    store.write([blobs], loose=False)
+    assert sorted(decoded) == sorted([old[1], *(new[1] for new in news)])
+
+
+def test_a_parent_that_another_pack_has_too_is_decoded_from_the_pack_that_the_proof_names(store, steps, decoded):
+    old, new = steps(2, elements=SINGLE)
+    store.put([old, new])
+    blob = proven(store, new, old)
+    store.decoder.keep_small(old[1], memoryview(old[2]), pack="another")
+    decoded.clear()
+    store.write([[blob]], loose=False)
+    assert old[1] in decoded
+
+
 @pytest.mark.parametrize("elements", [SINGLE, SEVERAL])
 @pytest.mark.parametrize("damaged", ["tensor", "parent"])
 def test_a_damaged_tensor_or_parent_is_named_and_nothing_is_stored(store, steps, elements, damaged):
