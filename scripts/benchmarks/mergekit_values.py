@@ -14,7 +14,7 @@ from benchmarks.mergekit_slices import stacked
 from benchmarks.report import markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.mergekit_models import Models, State
@@ -125,10 +125,10 @@ def _measured(models: Models) -> list[dict[str, Any]]:
         rules = f"version: 1\n{_named(case.rules, models)}"
         ours = git_theta_ext.merge(sides, base=base, rules=rules, device="cpu")
         row = {"models": models.name, "merge": name, "method": case.method}
-        rows.append({**row, **_difference(base, ours, theirs)})
+        rows.append({**row, **_difference(base, sides, ours, theirs)})
     for name, (ours, theirs, before) in stacked(models.folder).items():
         row = {"models": models.name, "merge": name, "method": "slices"}
-        rows.append({**row, **_difference(before, ours, theirs)})
+        rows.append({**row, **_difference(before, (ours, theirs), ours, theirs)})
     return rows
 
 
@@ -137,23 +137,30 @@ def _named(text: str, models: Models) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    columns = ["merge", "values", "with the same bits", "largest difference, of the largest change of its tensor"]
+    columns = ["merge", "values", "of which differ", "largest difference, of the largest change of its tensor"]
     cells = [
-        [row["merge"], str(row["values"]), f"{row['same'] / row['values']:.1%}", f"{row['largest']:.1e}"]
+        [
+            row["merge"],
+            str(row["values"]),
+            f"{row['differ']} ({row['differ'] / row['values']:.2%})",
+            f"{row['largest']:.1e}",
+        ]
         for row in rows
     ]
     return markdown(columns, cells)
 
 
-def _difference(base: State, ours: State, theirs: State) -> dict[str, Any]:
-    values = same = 0
+def _difference(base: State, sides: Sequence[State], ours: State, theirs: State) -> dict[str, Any]:
+    """Compare values, also relative to the largest change of their tensor, or to its largest value if none changed."""
+    values = differ = 0
     largest = 0.0
     for name, value in theirs.items():
         values += value.numel()
-        same += int((ours[name] == value).sum())
-        change = max(float((side[name] - base[name]).abs().max()) for side in (ours, theirs))
-        largest = max(largest, float((ours[name] - value).abs().max()) / (change or 1.0))
-    return {"values": values, "same": same, "largest": largest}
+        differ += int((ours[name] != value).sum())
+        change = max(float((side[name] - base[name]).abs().max()) for side in sides)
+        off = float((ours[name] - value).abs().max())
+        largest = max(largest, off / (change or float(base[name].abs().max()) or 1.0))
+    return {"values": values, "differ": differ, "largest": largest}
 
 
 def _mergekit(models: Models, case: Case) -> State:
