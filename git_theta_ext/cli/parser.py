@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, NoReturn
 
-from git_theta_ext.cli.suggest import nearest
+from git_theta_ext.cli.suggest import GIT_OPTIONS, nearest
 from git_theta_ext.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Parser(argparse.ArgumentParser):
         if unknown != message:
             options = [option for action in self._actions for option in action.option_strings]
             for word in unknown.split():
+                if hint := GIT_OPTIONS.get(f"{self.prog} {word}"):
+                    return hint
                 if word.startswith("-") and (near := nearest(word.split("=")[0], options)):
                     return f"did you mean {near}?"
         return f"{self.prog} -h"

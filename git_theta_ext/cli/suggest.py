@@ -25,6 +25,15 @@ GIT_EQUIVALENTS = {
 }
 """Commands that git theta does not have, and how to do the same."""
 
+_SIDES = ("ours", "theirs", "base")
+
+GIT_OPTIONS = {
+    f"git theta {command} --{side}": f"git theta resolve --method {side} MODEL"
+    for command in ("resolve", "checkout")
+    for side in _SIDES
+}
+"""Options that users of ``git checkout`` and ``git merge-file`` expect, after the command, and how to do the same."""
+
 SYNONYMS = {"prefetch": "fetch"}
 """Other names of commands."""
 
