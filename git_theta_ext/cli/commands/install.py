@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GROUP = "start"
 EXAMPLE = "git theta install"
 
+_NEXT = "next, in a repository: git theta track '*.safetensors'"
+
 SCOPES = {
     "global": "for the current user, in all repositories (default)",
     "local": "for this repository",
@@ -39,7 +41,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Configure git."""
-    report(output_of(args), install(args.scope, current_repository(), force=args.force), "already installed")
+    changes = install(args.scope, current_repository(), force=args.force)
+    report(output_of(args), changes, "already installed", after=_NEXT)
     return 0
 
 
@@ -60,10 +63,19 @@ def current_repository() -> Repository | None:
         return None
 
 
-def report(output: Output, changes: Sequence[Change], nothing: str) -> None:
-    """Print what was changed, and on stderr what the user has to do."""
+def report(output: Output, changes: Sequence[Change], nothing: str, after: str | None = None) -> None:
+    """Print what was changed, and on stderr what the user has to do.
+
+    Args:
+        output: Where to print it.
+        changes: What was changed.
+        nothing: The line to print if nothing was changed.
+        after: A line to print after the changes.
+    """
     done = [change for change in changes if change.what not in {"todo", "option"}]
     lines = [f"{change.what} {change.where}{' = ' + change.value if change.value else ''}" for change in done]
+    if lines and after is not None:
+        lines.append(after)
     output.result({"changes": [asdict(change) for change in changes]}, lines or [nothing])
     for change in changes:
         if change.note:

@@ -510,6 +510,12 @@ class TestInstall:
         assert run_json("install", "--local") == {"changes": []}
         assert {change["what"] for change in run_json("uninstall", "--local")["changes"]} == {"unset", "removed"}
 
+    def test_ends_with_the_next_step_if_it_changed_anything(self, at, capsys):
+        at.git("theta", "uninstall", "--local")
+        for last in ("next, in a repository: git theta track '*.safetensors'", "already installed"):
+            assert main(["install", "--local"]) == 0
+            assert capsys.readouterr().out.splitlines()[-1] == last
+
     def test_a_foreign_hook_gets_a_warning_with_the_line_to_add(self, at, capsys):
         at.git("theta", "uninstall", "--local")
         at.write(b"#!/bin/sh\n", ".git/hooks/pre-push")
