@@ -10,7 +10,7 @@ _TITLE = re.compile(r"\A(?:<!--.*?-->\s*)*# (.+)")
 _NO_TOPICS = ("architecture.md", "index.md", "python.md")
 """Pages of the site that consist of directives."""
 
-_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+_COMMENT = re.compile(r"(?<=\n\n)(?:<!--.*?-->\n+)+|<!--.*?-->\n?", re.DOTALL)
 _PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\n*")
 _PAGE_LINK = re.compile(r"\[([^\]]*)\]\((?!\w+:)([^)#]*)(?:#[^)]*)?\)")
 
@@ -27,16 +27,16 @@ def topics() -> dict[str, str]:
 
 
 def page(topic: str) -> str:
-    """Return the page of a topic in Markdown."""
-    return _text(_folder() / f"{topic}.md")
+    """Return the page of a topic in Markdown, without the comments, which are for the programs that make the pages."""
+    return _COMMENT.sub("", _text(_folder() / f"{topic}.md"))
 
 
 def plain(topic: str) -> str:
-    """Return the page of a topic without what a terminal cannot show: pictures, comments, and links to pages.
+    """Return the page of a topic without what a terminal cannot show: pictures, and links to pages.
 
     The pages that it links to are named at its end.
     """
-    text = _PICTURE.sub("", _COMMENT.sub("", page(topic)))
+    text = _PICTURE.sub("", page(topic))
     known, place = topics(), Path(topic).parent
     links = (target for _, target in _PAGE_LINK.findall(text) if target.endswith(".md"))
     named = dict.fromkeys(_joined(place, link) for link in links)

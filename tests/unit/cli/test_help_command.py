@@ -22,6 +22,19 @@ def test_a_topic_is_shown_as_it_was_written_unless_on_a_terminal(capsys):
     assert capsys.readouterr().out == page("merging")
 
 
+@pytest.mark.parametrize("topic", topics())
+def test_no_page_shows_comments(topic, capsys):
+    assert main(["help", f"{topic}.md", "--json"]) == 0
+    assert "<!--" not in json.loads(capsys.readouterr().out)["text"]
+    assert main(["help", f"{topic}.md"]) == 0
+    assert "<!--" not in capsys.readouterr().out
+
+
+def test_no_comment_leaves_a_second_blank_line(capsys):
+    assert main(["help", "tutorials/fine-tune"]) == 0
+    assert "pip install transformers peft`.\n\n```sh\n" in capsys.readouterr().out
+
+
 def test_a_command_wins_over_a_page_of_its_name(capsys):
     assert main(["help", "diff"]) == 0
     assert capsys.readouterr().out.startswith("usage: git theta diff ")
