@@ -117,7 +117,7 @@ def _body(
     widths = _widths(cells)
     if 0 < width < _length(widths):
         # The sign says what is modified, too. Then some numbers are left out, and last names are shortened.
-        cells = [(label, spec, kind.removesuffix(Kind.MODIFIED.value).strip(), n) for label, spec, kind, n in cells]
+        cells = [(*cell[:2], _brief(group), cell[3]) for group, cell in zip(groups, cells, strict=True)]
         widths = _widths(cells)
         if numbers_of is numbers and width < _length(widths):
             brief = [numbers(group, brief=True) for group in groups]
@@ -145,6 +145,13 @@ def what(group: GroupChange) -> str:
     if len(group.changes) > 1:
         return f"{len(group.changes)} {group.kind.value}"
     return f"renamed from {printable(first.old_name)}" if group.kind is Kind.RENAMED else group.kind.value
+
+
+def _brief(group: GroupChange) -> str:
+    """Return ``what`` without the word for what is modified; a bare number would have no unit."""
+    if group.kind is not Kind.MODIFIED:
+        return what(group)
+    return f"x{len(group.changes)}" if len(group.changes) > 1 else ""
 
 
 def _conflicts(diff: Diff) -> Iterator[tuple[str, str]]:

@@ -151,6 +151,13 @@ def test_narrow_terminals_shorten_names():
     assert "…" in found[2]
 
 
+def test_narrow_terminals_show_how_many_parameters_a_line_is_about():
+    names = [f"model.encoder.blocks.{number}.output.dense.weight" for number in range(2)]
+    old, new = (manifest({name: parameter(seed) for name in names}) for seed in (1, 2))
+    for width, shown in ((0, "  F32 [4,4]  2 modified"), (40, "  F32 [4,4]  x2")):
+        assert lines(old, new, screen=Screen(width))[2].endswith(shown)
+
+
 def test_short_names_keep_the_ends_by_which_they_differ():
     names = [f"model.encoder.blocks.{part}.output.dense.weight" for part in ("attention", "feed_forward")]
     found = lines(*(manifest({name: parameter(seed) for name in names}) for seed in (1, 2)), screen=Screen(40))

@@ -53,8 +53,8 @@ def test_low_ranks_are_shown_and_bounds_only_with_all_numbers():
 def test_a_narrow_terminal_shows_names_before_the_share_of_elements():
     lines = render(change(LAYERS), Screen(70)).splitlines()[2:]
     assert lines == [
-        "~ layers.{0-1}.w  F32 [4,4]  2  rel. change 1.0e-01 … 2.0e-01, rank 8",
-        "~ b               F32 [4,4]     rel. change 5.0e-02",
+        "~ layers.{0-1}.w  F32 [4,4]  x2  rel. change 1.0e-01 … 2.0e-01, rank 8",
+        "~ b               F32 [4,4]      rel. change 5.0e-02",
     ]
     full = render(change(LAYERS), Screen(70), full=True)
     assert full.count("50 % of elements") == 3
