@@ -215,7 +215,9 @@ def test_drift_measures_versions_from_the_first_commit_on(repo: Repo) -> None:
     assert ([each["subject"] for each in few["versions"]], few["left_out"]) == (["step 2"], 2)
     assert [each["name"] for each in few["parameters"]] == [EMBEDDING]
     text = repo.git("theta", "drift", "HEAD~3", "--", MODEL).splitlines()
-    assert text[0].startswith("3 versions from ")
+    start, end = (repo.git("rev-parse", rev) for rev in ("HEAD~3", "HEAD"))
+    assert found["from"] == start
+    assert text[0] == f"3 versions after {start[:9]}, up to {end[:9]}"
     assert {line.split()[-1] for line in text[1:]} == {"███", "▁██"}
     assert "does not change" in repo.run("theta", "drift", "HEAD..HEAD", MODEL, check=False).stderr
 

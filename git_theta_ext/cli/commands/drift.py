@@ -81,9 +81,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
 
 
 def _text(drift: Drift, screen: Screen, most: int) -> Iterator[str]:
-    oldest, newest = (commit.oid[:SHORT] for commit in (drift.commits[0], drift.commits[-1]))
+    oldest, newest = (oid[:SHORT] for oid in (drift.origin, drift.commits[-1].oid))
     left_out = f", {drift.left_out} others left out" if drift.left_out else ""
-    yield f"{plural(len(drift.commits), 'version')} from {oldest} to {newest}{left_out}"
+    yield f"{plural(len(drift.commits), 'version')} after {oldest}, up to {newest}{left_out}"
     rows = fold([Item("~", name, "") for name in sorted(drift.moved)], most)
     series = {row.label: drift.relative([item.name for item in row.items]) for row in rows}
     label = max(map(len, series), default=0)
@@ -109,6 +109,7 @@ def _sparkline(values: Sequence[float | None]) -> str:
 
 def _data(drift: Drift) -> dict[str, Any]:
     return {
+        "from": drift.origin,
         "versions": [
             {"commit": commit.oid, "date": commit.date, "subject": commit.subject} for commit in drift.commits
         ],

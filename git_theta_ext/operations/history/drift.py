@@ -30,6 +30,7 @@ class Drift:
     """How far parameters moved.
 
     Attributes:
+        origin: Id of the commit whose values are the first ones.
         commits: The commits whose versions were measured, oldest first.
         start: Name to the norm of the first value, for each parameter that moved.
         moved: Name to the norm of the difference from the first value, one for each commit. It is None if the version
@@ -38,6 +39,7 @@ class Drift:
         notes: What to say besides.
     """
 
+    origin: str
     commits: tuple[Commit, ...]
     start: Mapping[str, float]
     moved: Mapping[str, tuple[float | None, ...]]
@@ -93,7 +95,7 @@ def measure_drift(
     moved = {name: tuple(_norm(change, name) for change in changes) for name in start}
     commits = tuple(commit for commit, _, _ in picked)
     notes = dict.fromkeys(note for change in changes for note in change.notes)
-    return Drift(commits, start, moved, len(versions) - len(picked), tuple(notes))
+    return Drift(ends[0], commits, start, moved, len(versions) - len(picked), tuple(notes))
 
 
 def _versions(workspace: Workspace, ends: tuple[str, str], files: Files) -> Iterator[tuple[Commit, Files, Files]]:
