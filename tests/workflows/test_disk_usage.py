@@ -81,6 +81,17 @@ def test_text_fits_the_terminal_and_its_characters(two: Repo) -> None:
             assert max(len(line) for line in lines) <= width
 
 
+def test_no_terminal_is_too_narrow_for_the_ids_of_commits(two: Repo) -> None:
+    path = f"models/{'deep/' * 9}model.safetensors"
+    two.write_model(path)
+    two.commit("deep")
+    for width in (50, 64, 80):
+        lines = two.git("theta", "du", env={**os.environ, "COLUMNS": str(width)}).splitlines()
+        (line,) = (line for line in lines if line.startswith(two.git("rev-parse", "main")[:8]))
+        assert "del.safetensors " in line
+        assert width < 64 or len(line) <= width
+
+
 def test_a_repository_without_checkpoints(repo: Repo) -> None:
     lines = repo.git("theta", "du").splitlines()
     assert lines[0].startswith("no checkpoint is committed")

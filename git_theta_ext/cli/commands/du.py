@@ -18,6 +18,7 @@ from git_theta_ext.git.pathspecs import tracked_paths
 from git_theta_ext.operations.maintenance.disk_usage import Usage, by_model
 from git_theta_ext.operations.maintenance.usage_cache import usage_of
 from git_theta_ext.operations.models import models_among
+from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +35,28 @@ _KINDS = ("version", "encoding", "group", "parameter")
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _ASCII = str.maketrans({"…": "~", **dict.fromkeys("▏▎▍"), **dict.fromkeys("▌▋▊▉█", "#")})
 _WIDTH = 80
-_LEAST_LABEL, _LEAST_BAR, _MOST_BAR = 24, 10, 40
+_LEAST_LABEL, _LEAST_NAME, _LEAST_BAR, _MOST_BAR = 24, 16, 10, 40
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the chart.
+
+    Attributes:
+        head: The version, which is never shortened; empty if lines are not about versions.
+        name: What else the line is about.
+        raw: The raw bytes.
+        share: What is stored.
+    """
+
+    head: str
+    name: str
+    raw: int
+    share: Share
+
+    @property
+    def label(self) -> str:
+        return self.head + self.name
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -103,38 +125,40 @@ def _lines(usage: Usage, models: Sequence[ModelVersionShare], kind: str, *, file
     yield from _disk(usage)
 
 
-def _rows(usage: Usage, kind: str) -> list[tuple[str, int, Share]]:
-    """Return the label, the raw bytes and the share of each line."""
+def _rows(usage: Usage, kind: str) -> list[_Row]:
     shares = {"encoding": usage.encodings, "group": usage.groups, "parameter": usage.parameters}[kind]
-    return [(share.label if kind != "parameter" else printable(share.label), share.raw, share) for share in shares]
+    shown = printable if kind == "parameter" else str
+    return [_Row("", shown(share.label), share.raw, share) for share in shares]
 
 
-def _model_rows(models: Iterable[ModelVersionShare], *, files: bool) -> Iterator[tuple[str, int, Share]]:
+def _model_rows(models: Iterable[ModelVersionShare], *, files: bool) -> Iterator[_Row]:
     for model in models:
         first, several = model.files[0], len(model.files) > 1 or model.files[0].path != model.path
         count = f" ({plural(len(model.files), 'file')})" if several else ""
-        yield f"{_when(model.path, first.commit, first.time)}{count}", model.raw, model.new
+        yield _Row(f"{_when(first.commit, first.time):19} ", f"{printable(model.path)}{count}", model.raw, model.new)
         for file in model.files if several and files else ():
-            yield f"{'':19}   {printable(file.path)}", file.raw, file.new
+            yield _Row(f"{'':22}", printable(file.path), file.raw, file.new)
 
 
-def _when(path: str, commit: str | None, seconds: int) -> str:
-    place = "staged" if commit is None else f"{commit[:8]} {time.strftime('%Y-%m-%d', time.localtime(seconds))}"
-    return f"{place:19} {printable(path)}"
+def _when(commit: str | None, seconds: int) -> str:
+    return "staged" if commit is None else f"{commit[:8]} {time.strftime('%Y-%m-%d', time.localtime(seconds))}"
 
 
-def _chart(rows: Sequence[tuple[str, int, Share]], width: int) -> Iterator[str]:
-    largest = max((share.stored for _, _, share in rows), default=0)
-    cells = [(label, human_bytes(raw), human_bytes(share.stored), _ratio(raw, share)) for label, raw, share in rows]
+def _chart(rows: Sequence[_Row], width: int) -> Iterator[str]:
+    largest = max((row.share.stored for row in rows), default=0)
+    cells = [
+        (row.label, human_bytes(row.raw), human_bytes(row.share.stored), _ratio(row.raw, row.share)) for row in rows
+    ]
     cells.insert(0, ("", "raw", "stored", "ratio"))
     widths = [max(len(cell[n]) for cell in cells) for n in range(4)]
     numbers = sum(widths[1:]) + 2 * 4
-    widths[0] = min(widths[0], max(_LEAST_LABEL, width - numbers - _LEAST_BAR))
+    least = max([_LEAST_LABEL, *(len(row.head) + _LEAST_NAME for row in rows if row.head)])
+    widths[0] = min(widths[0], max(least, width - numbers - _LEAST_BAR))
     # The bar takes the remaining width.
-    room = min(_MOST_BAR, max(_LEAST_BAR, width - numbers - widths[0]))
-    bars = ["", *(_bar(share.stored, largest, room) for _, _, share in rows)]
-    for (label, raw, stored, ratio), bar in zip(cells, bars, strict=True):
-        name = shorten(label, widths[0])
+    room = min(_MOST_BAR, max(1, width - numbers - widths[0]))
+    names = ["", *(f"{row.head}{shorten(row.name, widths[0] - len(row.head))}" for row in rows)]
+    bars = ["", *(_bar(row.share.stored, largest, room) for row in rows)]
+    for name, (_, raw, stored, ratio), bar in zip(names, cells, bars, strict=True):
         text = f"{name:<{widths[0]}}  {raw:>{widths[1]}}  {stored:>{widths[2]}}  {ratio:>{widths[3]}}  {bar}"
         yield text.rstrip()
 
