@@ -241,9 +241,10 @@ def _out_of_reach(decisions: Sequence[Decision]) -> list[str]:
     methods = sorted({choice.method for choice in choices if choice.options or choice.weights})
     if not alone or not methods:
         return []
-    some = "1 parameter that only one side changed is taken as it is"
-    what = some if alone == 1 else f"{alone} parameters that only one side changed are taken as they are"
-    return [f"{what}: options and weights of {' and '.join(methods)} do not apply; sides=all applies them"]
+    one = "1 parameter changed on one side only and keeps that side's value"
+    kept = one if alone == 1 else f"{alone} parameters changed on one side only and keep that side's values"
+    reach = "apply only to parameters that several sides changed (with the option sides=all, to every parameter)"
+    return [f"{kept}; options and weights of {' and '.join(methods)} {reach}"]
 
 
 def with_decisions(plan: Plan, decisions: tuple[Decision, ...], pairs: tuple[PairDecision, ...]) -> Plan:

@@ -128,9 +128,8 @@ def test_options_that_do_not_reach_what_one_side_changed_are_said(bench, asked, 
     base = bench.manifest({"a": A, "b": A, "c": A})
     ours, theirs = bench.manifest({"a": B, "b": A, "c": A}), bench.manifest({"a": C, "b": B, "c": A})
     notes = plan(base, (ours, theirs), Rules(asked)).notes
-    assert [note.startswith("1 parameter that only one side changed") and said in note for note in notes] == [
-        True
-    ] * bool(said)
+    kept = "1 parameter changed on one side only and keeps that side's value; "
+    assert [note.startswith(kept) and said in note and "sides=all" in note for note in notes] == [True] * bool(said)
     assert plan(base, (ours, base), Rules(asked)).notes == ()
 
 
