@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.cli.render.tensors import count_tensors
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, open_remotes
@@ -120,7 +121,7 @@ def download(output: Output, workspace: Workspace, args: argparse.Namespace) -> 
         with output.progress("fetching parameters") as advance:
             fetched = fetch_offered(store, offers, missing, advance)
         data |= {"packs": fetched.packs, "bytes": fetched.nbytes}
-    size = f"{plural(len(missing), 'tensor')} of {human_bytes(raw)} as {human_bytes(data['bytes'])}"
+    size = f"{count_tensors(missing, selection.skeletons)} of {human_bytes(raw)} as {human_bytes(data['bytes'])}"
     words = f"{'would fetch' if args.dry_run else 'fetched'} {size} from {plural(data['packs'], 'pack')}"
     lacking = args.dry_run and missing and not complete
     lack = offers.lack(missing, len(selection.sizes)) if lacking else None

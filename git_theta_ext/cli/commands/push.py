@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.cli.commands.fetch import add_part, part_of
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.cli.render.tensors import count_tensors
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import MissingError, UsageError
 from git_theta_ext.operations.history.status import push_remote
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from git_theta_ext.cli.output import Output
+    from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.sync.push import Pushed
     from git_theta_ext.operations.workspace import Workspace
 
@@ -73,7 +75,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     }
     remotes: list[dict[str, Any]] = []
     lines: list[str] = []
-    lost = 0
+    notes: list[str] = []
+    lost: list[Digest] = []
+    skeletons: set[Digest] = set()
     for url, push in pushes.items():
         if args.dry_run:
             done = push.look(strict=False)
@@ -81,14 +85,16 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             with output.progress("uploading parameters", 0) as advance:
                 done = push_verified(push, advance=advance) if args.verify else push.run(strict=False, advance=advance)
         remotes.append(_data(push, url, done, dry=args.dry_run))
-        lines += _lines(remotes[-1], dry=args.dry_run)
-        lost += len(done.lost)
+        lines += _lines(remotes[-1], done, dry=args.dry_run)
+        notes += _left(remotes[-1], done, every=args.all)
+        lost += done.lost
+        skeletons |= done.needed.skeletons
     output.result({"remotes": remotes}, lines)
-    for data in remotes:
-        _note_left(output, data, every=args.all)
+    for note in notes:
+        output.note(note)
     if lost:
         output.warning(
-            f"{plural(lost, 'tensor')} are neither in the local store nor on a remote",
+            f"{count_tensors(lost, skeletons)} are neither in the local store nor on a remote",
             f"run git theta push --all {quote(redacted(remote))} in a clone that has them; "
             "git theta fsck names their files",
         )
@@ -111,29 +117,29 @@ def _data(push: Push, url: str, done: Pushed, *, dry: bool) -> dict[str, Any]:
     }
 
 
-def _note_left(output: Output, data: Mapping[str, Any], *, every: bool) -> None:
-    if data["left"]:
+def _left(data: Mapping[str, Any], done: Pushed, *, every: bool) -> Iterator[str]:
+    if done.left:
         remote = quote(data["remote"])
         command = f"git theta push --all {remote}" if every else f"git theta push {remote}"
-        what = f"{plural(data['left'], 'tensor')} of {human_bytes(data['left_raw_bytes'])}"
+        what = f"{count_tensors(done.left, done.needed.skeletons)} of {human_bytes(data['left_raw_bytes'])}"
         lacks = "would still lack" if data["dry_run"] else "still lacks"
-        output.note(f"{_where(data)} {lacks} {what} that were not selected; to upload them: {command}")
+        yield f"{_where(data)} {lacks} {what} that were not selected; to upload them: {command}"
 
 
 def _where(data: Mapping[str, Any]) -> str:
     return f"{data['remote']} ({data['url']})"
 
 
-def _lines(data: Mapping[str, Any], *, dry: bool) -> Iterator[str]:
-    where = _where(data)
-    count = data["lacking"] - data["lost"]
-    if not data["lacking"]:
+def _lines(data: Mapping[str, Any], done: Pushed, *, dry: bool) -> Iterator[str]:
+    where, skeletons = _where(data), done.needed.skeletons
+    if not done.lacking:
         yield f"{where} has everything that was selected" if data["partial"] else f"{where} has everything"
         return
-    what = f"{plural(count, 'tensor')} of {human_bytes(data['raw_bytes'])}"
+    lacking = count_tensors(done.lacking, skeletons)
+    what = f"{count_tensors(done.uploaded, skeletons)} of {human_bytes(data['raw_bytes'])}"
     if dry:
         size = f"about {human_bytes(data['bytes'])}"
-        yield f"{where} lacks {plural(data['lacking'], 'tensor')}; {what} would be uploaded as {size}"
+        yield f"{where} lacks {lacking}; {what} would be uploaded as {size}"
     else:
         size = f"{human_bytes(data['bytes'])} in {plural(data['packs'], 'pack')}"
-        yield f"{where} lacked {plural(data['lacking'], 'tensor')}; uploaded {what} as {size}"
+        yield f"{where} lacked {lacking}; uploaded {what} as {size}"

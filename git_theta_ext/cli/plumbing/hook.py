@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
+from git_theta_ext.cli.render.tensors import count_tensors
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry, wants_quiet
@@ -76,7 +77,7 @@ def _upload(output: Output, push: Push, *, strict: bool) -> int:
         return 0
     if done.packs and output.bars:
         size = f"{human_bytes(done.nbytes)} in {plural(done.packs, 'pack')}"
-        what = f"{plural(len(done.uploaded), 'tensor')} of {human_bytes(done.raw)}"
+        what = f"{count_tensors(done.uploaded, done.needed.skeletons)} of {human_bytes(done.raw)}"
         output.note(f"uploaded {what} to {push.shown} as {size}")
     _warn(output, push, done)
     return 0
@@ -93,7 +94,7 @@ def _warn(output: Output, push: Push, done: Pushed) -> None:
         output.warning(f"{message}: {done.failure.message}", done.failure.hint)
     if done.lost:
         output.warning(
-            f"manifests on {push.shown} refer to {plural(len(done.lost), 'tensor')} that no remote has",
+            f"manifests on {push.shown} refer to {count_tensors(done.lost, done.needed.skeletons)} that no remote has",
             f"run git theta push --all {quote(push.shown)} in a clone that has them",
         )
 
@@ -108,12 +109,13 @@ def _say_locks(output: Output, push: Push, done: Pushed) -> None:
 
 def _say_dry(output: Output, push: Push, seen: Pushed) -> None:
     _say_locks(output, push, seen)
-    tensors = f"{plural(len(seen.uploaded), 'tensor')} of {human_bytes(seen.raw)}"
+    tensors = f"{count_tensors(seen.uploaded, seen.needed.skeletons)} of {human_bytes(seen.raw)}"
     size = f" as about {human_bytes(seen.nbytes)}" if seen.nbytes else ""
     words = f"{tensors} would be uploaded to {push.shown}{size}"
     output.note(f"dry run: {words if seen.lacking else f'no parameters need to be uploaded to {push.shown}'}")
     if seen.lost:
-        output.warning(f"{plural(len(seen.lost), 'tensor')} of them are neither in the local store nor on a remote")
+        lost = count_tensors(seen.lost, seen.needed.skeletons)
+        output.warning(f"{lost} of them are neither in the local store nor on a remote")
 
 
 def _record(output: Output, words: Sequence[str]) -> int:

@@ -40,12 +40,14 @@ class Outgoing:
         manifests: Number of these manifests. Manifests are not counted if the remote is known to have all they name.
         raw: Size in bytes of each file that git sends as it is although its path has ``filter=theta``, by path.
         conflicted: Paths of the manifests with merge conflicts that git sends.
+        skeletons: The skeletons that these manifests name; all other digests are of tensors.
     """
 
     sizes: Mapping[Digest, int]
     manifests: int
     raw: Mapping[str, int]
     conflicted: tuple[str, ...]
+    skeletons: AbstractSet[Digest] = frozenset()
 
     @property
     def digests(self) -> AbstractSet[Digest]:
@@ -105,6 +107,7 @@ def outgoing(
     paths, trees = _paths(repo, tips, blobs)
     manifests: set[str] = set()
     sizes: dict[Digest, int] = {}
+    skeletons: set[Digest] = set()
     named_by: list[dict[Digest, int]] = []
     broken: dict[str, ManifestError] = {}
     conflicted = {}
@@ -119,6 +122,7 @@ def outgoing(
         named = dict(manifest.digests())
         named_by.append(named)
         sizes |= named
+        skeletons.add(manifest.skeleton.digest)
         if manifest.conflicted:
             conflicted[oid] = label
     others = {oid: info for oid, info in blobs.items() if oid not in manifests and oid not in broken and info.nbytes}
@@ -135,6 +139,7 @@ def outgoing(
         sum(not named.keys() <= held for named in named_by),
         {path: blobs[oid].nbytes for path, oid in raw.items()},
         tuple(sorted(conflicted.values())),
+        skeletons,
     )
 
 

@@ -59,7 +59,8 @@ def survey(push: Push, *, strict: bool, ask: bool) -> Survey:
     # What the remote is known to have is selected, too: a name that only earlier versions have is not wrong.
     selection = select_history(push.repo, tips_of(push.updates), push.part)
     others = {digest: size for digest, size in surveyed.needed.sizes.items() if digest not in selection.sizes}
-    return replace(surveyed, needed=Outgoing(selection.sizes, selection.manifests, {}, ()), others=others)
+    skeletons = surveyed.needed.skeletons | selection.skeletons
+    return replace(surveyed, needed=Outgoing(selection.sizes, selection.manifests, {}, (), skeletons), others=others)
 
 
 def _survey(push: Push, *, strict: bool, ask: bool) -> Survey:

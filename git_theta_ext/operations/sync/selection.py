@@ -15,6 +15,7 @@ from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
@@ -40,10 +41,12 @@ class Selection:
     Attributes:
         manifests: Number of different manifests, each a version of a checkpoint.
         sizes: Size in bytes of the selected tensors, and of the skeletons if all parameters are selected, by digest.
+        skeletons: Those of ``sizes`` that are skeletons.
     """
 
     manifests: int
     sizes: Mapping[Digest, int]
+    skeletons: AbstractSet[Digest]
 
 
 def select(repo: Repository, revs: Sequence[str], part: Part, *, every: bool) -> Selection:
@@ -82,12 +85,14 @@ def select_history(repo: Repository, tips: Sequence[str], part: Part) -> Selecti
 
 def _selected(manifests: Iterable[Manifest], parameters: Sequence[str], rev: str) -> Selection:
     sizes: dict[Digest, int] = {}
+    skeletons: set[Digest] = set()
     unmatched = set(parameters)
     count = 0
     for manifest in manifests:
         count += 1
         if not parameters:
             sizes |= manifest.digests()
+            skeletons.add(manifest.skeleton.digest)
             continue
         for name, parameter in manifest.parameters.items():
             matching = {pattern for pattern in parameters if fnmatchcase(name, pattern)}
@@ -96,7 +101,7 @@ def _selected(manifests: Iterable[Manifest], parameters: Sequence[str], rev: str
                 sizes[parameter.digest] = parameter.spec.nbytes
     if unmatched:
         raise UsageError(f"no parameter is named {min(unmatched)}", hint=f"git theta ls-files --params {quote(rev)}")
-    return Selection(count, sizes)
+    return Selection(count, sizes, skeletons)
 
 
 def _parsed(data: bytes) -> Manifest | None:
