@@ -63,9 +63,10 @@ def load(  # noqa: PLR0913 - named
         >>> model.load_state_dict(git_theta_ext.load("model.safetensors", rev="v1.0"))
 
     Args:
-        revision: Path of a checkpoint, from the top of the repository, or of a directory with one model, such as a
-            sharded checkpoint. Without ``rev`` it may also be ``REV:PATH`` as in ``git show``, or ``:PATH`` for the
-            index.
+        revision: Path of a checkpoint, or of a directory with one model, such as a sharded checkpoint. As in
+            ``git show``, it starts at the top of the repository; one that begins with ``./`` or ``../`` is relative to
+            ``repository``, by default to the current directory, as all paths of ``save`` are. Without ``rev`` it may
+            also be ``REV:PATH``, or ``:PATH`` for the index.
         rev: A revision, such as a branch, a tag or ``HEAD~2``, or a ``git.Commit`` of GitPython. The default is
             ``HEAD``.
         repository: A directory in the repository, or a ``git.Repo`` of GitPython. It may be bare.

@@ -59,7 +59,8 @@ def save(
     Args:
         tensors: The tensors of torch by name, such as a ``state_dict()``; or arrays of numpy, except in a file of
             torch.
-        path: The file, relative to the current directory. It must match a pattern that git theta tracks.
+        path: The file, relative to the current directory, unlike paths of ``load``, which start at the top of the
+            repository unless they begin with ``./``. It must match a pattern that git theta tracks.
         metadata: Texts by key, for a file of safetensors.
         repository: A directory in the repository, or a ``git.Repo`` of GitPython.
 

@@ -158,6 +158,10 @@ def manifest_of(repo: Repository, name: str, *, command: str, cwd: Path | None =
     except RepositoryError as error:
         valid = not rev or _is_commit(repo, rev)
         hint = " ".join(["git theta ls-files", *([quote(rev)] if rev else [])]) if valid else "git log --oneline --all"
+        relative = f"{rev}:./{path}"
+        if valid and repo.run("rev-parse", "--quiet", "--verify", relative, cwd=cwd or Path.cwd(), check=False):
+            typed = command.replace("{}", quote(relative))
+            hint = f"paths start at the top of the repository; this one is relative to the directory: {typed}"
         raise RepositoryError(f"{name}: {error.message}", hint=hint) from error
     if not is_manifest(data):
         raise ManifestError(

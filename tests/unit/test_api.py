@@ -289,6 +289,21 @@ class TestSave:
         assert repo.git("status", "--porcelain").split() == ["A", "model.safetensors"]
         same(git_theta_ext.load(":model.safetensors"), TENSORS)
 
+    def test_a_path_that_is_only_there_relative_to_the_directory_is_named_in_the_hint(self, repo, monkeypatch):
+        (repo.path / "sub").mkdir()
+        monkeypatch.chdir(repo.path / "sub")
+        git_theta_ext.save(TENSORS, "model.safetensors")
+        for name in (":./model.safetensors", ":sub/model.safetensors"):
+            same(git_theta_ext.load(name), TENSORS)
+        repo.git("commit", "--quiet", "-m", "one")
+        with pytest.raises(RepositoryError) as caught:
+            git_theta_ext.load("model.safetensors")
+        assert caught.value.hint.endswith("git theta show HEAD:./model.safetensors")
+        with pytest.raises(RepositoryError) as caught:
+            git_theta_ext.load("other.safetensors")
+        assert caught.value.hint == "git theta ls-files HEAD"
+        same(git_theta_ext.load("./model.safetensors"), TENSORS)
+
     @pytest.mark.parametrize("name", ["model.pt", "sub/with space.pt"])
     def test_a_file_of_torch_is_that_of_torch(self, repo, tmp_path, monkeypatch, name):
         monkeypatch.chdir(repo.path)
