@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.process import RunGit
 
 DRIVER = "theta"
+_FILTER = "filter"
 FORMAT_ATTRIBUTE = "theta-format"
 
 _OURS = {"filter": "filter=theta", "diff": "diff=theta", "merge": "merge=theta", "text": "-text"}
@@ -86,17 +87,39 @@ def theta_paths(run: RunGit, paths: Iterable[str], *, cached: bool = False) -> d
     Raises:
         RepositoryError: Git's answer is incomplete.
     """
+    answers = _attributes(run, paths, (_FILTER, FORMAT_ATTRIBUTE), cached=cached)
+    return {path: None if name in UNSET else name for path, (driver, name) in answers.items() if driver == DRIVER}
+
+
+def paths_without_filter(run: RunGit, paths: Iterable[str], *, cached: bool = False) -> list[str]:
+    """Return the paths that no line assigns to a filter, and none says ``-filter`` of.
+
+    Args:
+        run: Runs git, as for ``theta_paths``.
+        paths: Paths relative to the directory in which ``run`` runs git.
+        cached: Read ``.gitattributes`` from the index only.
+
+    Raises:
+        RepositoryError: Git's answer is incomplete.
+    """
+    answers = _attributes(run, paths, (_FILTER,), cached=cached)
+    return [path for path, (driver,) in answers.items() if driver == "unspecified"]
+
+
+def _attributes(
+    run: RunGit, paths: Iterable[str], names: tuple[str, ...], *, cached: bool
+) -> dict[str, tuple[str, ...]]:
     requested = list(paths)
     if not requested:
         return {}
     request = b"".join(os.fsencode(path) + b"\0" for path in requested)
     source = ("--cached",) if cached else ()
-    answer = run("check-attr", *source, "-z", "--stdin", "filter", FORMAT_ATTRIBUTE, input=request)
+    answer = run("check-attr", *source, "-z", "--stdin", *names, input=request)
     fields = [os.fsdecode(value) for value in answer.split(b"\0")]
-    if len(fields) != 6 * len(requested) + 1:  # path, attribute and value, for either attribute
+    width = 3 * len(names)  # path, attribute and value, for each attribute
+    if len(fields) != width * len(requested) + 1:
         raise RepositoryError(f"unexpected output of git check-attr for {requested[0]!r}")
-    answers = zip(requested, fields[2:-1:6], fields[5:-1:6], strict=True)
-    return {path: None if chosen in UNSET else chosen for path, driver, chosen in answers if driver == DRIVER}
+    return {path: tuple(fields[n * width + 2 : (n + 1) * width : 3]) for n, path in enumerate(requested)}
 
 
 def read(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 Checks the versions in commits and the index. Does not read packs and versions again that an earlier check found intact
 and that did not change in the week since. With --repair, replaces damaged packs with good copies from work trees,
-other packs and remotes. With --remote, checks that a remote has everything that branches and tags need.
+other packs and remotes. With --remote, checks that a remote has everything that branches and tags need. With --raw,
+checks only that git itself stores no checkpoint, as a hook or a CI job does; needs no tensor and no remote.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.render.repair import done_json, done_lines, names_of, plan_json, plan_lines
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import CorruptError, MissingError, UsageError
+from git_theta_ext.git.repository import Repository
 from git_theta_ext.operations.maintenance.fsck import (
     check_attributes,
     check_store,
@@ -25,6 +27,7 @@ from git_theta_ext.operations.maintenance.fsck import (
     restore_lost,
 )
 from git_theta_ext.operations.maintenance.fsck_changes import check_changes
+from git_theta_ext.operations.maintenance.raw_checkpoints import check_raw
 from git_theta_ext.operations.sync.remotes import try_remotes
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.store.locks import gc_lock
@@ -77,6 +80,13 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remote", metavar="REMOTE", nargs="?", const="", help="check a remote instead; default: the one git push uses"
     )
+    parser.add_argument(
+        "--raw",
+        metavar="REV",
+        nargs="?",
+        const="",
+        help="check only that git stores no checkpoint itself in a commit; default: in the index",
+    )
     add_options(parser)
 
 
@@ -85,6 +95,10 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run and not args.repair:
         raise UsageError("--dry-run needs --repair: a check changes nothing", hint="git theta fsck --repair --dry-run")
     output = output_of(args)
+    if args.raw is not None:
+        if args.full or args.repair or args.remote is not None:
+            raise UsageError("--raw reads no tensors: it takes no other option", hint="git theta fsck --raw")
+        return _raw(output, Repository.discover(), args.raw or None)
     if args.remote is not None:
         if args.repair:
             raise UsageError(
@@ -97,6 +111,13 @@ def run(args: argparse.Namespace) -> int:
             return check(output, workspace, args.remote or None, full=args.full)
     with Workspace.discover(output) as workspace:
         return _here(output, workspace, args)
+
+
+def _raw(output: Output, repo: Repository, rev: str | None) -> int:
+    problems = check_raw(repo, rev)
+    lines = [_line(problem, {}) for problem in problems]
+    output.result({"problems": [asdict(problem) for problem in problems]}, lines or ["git stores no checkpoint itself"])
+    return CorruptError.exit_code if problems else 0
 
 
 def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:

@@ -1,0 +1,65 @@
+"""``git theta fsck --raw``: checkpoints that git stores itself, in the index or in a commit."""
+
+from __future__ import annotations
+
+import pytest
+from helpers import WITHOUT_FILTER, safetensors
+
+from git_theta_ext.cli.main import main
+
+LARGE = safetensors({"weight": ("F32", (1 << 18,), bytes(1 << 20))})
+
+
+def kinds(found):
+    return [(problem["kind"], problem["where"]) for problem in found["problems"]]
+
+
+def test_a_tracked_file_that_was_added_without_the_filter_is_raw(at, run_json) -> None:
+    at.write_model()
+    at.git(*WITHOUT_FILTER, "add", "model.safetensors")
+    assert kinds(run_json("fsck", "--raw", code=6)) == [("raw", ":model.safetensors")]
+    assert kinds(run_json("fsck", "--raw", "HEAD")) == []
+    at.git("commit", "--quiet", "-m", "raw")
+    at.git("theta", "add", "model.safetensors")
+    assert kinds(run_json("fsck", "--raw", "HEAD", code=6)) == [("raw", "HEAD:model.safetensors")]
+    assert kinds(run_json("fsck", "--raw")) == []
+
+
+def test_the_attributes_are_those_of_the_index_or_of_the_commit(at, run_json) -> None:
+    at.git("rm", "--quiet", "--cached", ".gitattributes")
+    at.write(LARGE)
+    at.git(*WITHOUT_FILTER, "add", "model.safetensors")
+    assert kinds(run_json("fsck", "--raw", code=6)) == [("untracked", ":model.safetensors")]
+
+
+def test_a_large_checkpoint_that_no_pattern_tracks_is_reported_with_a_command_that_helps(at, run_json, capsys) -> None:
+    at.write(LARGE, "my models/a.bin")
+    at.git("add", "my models")
+    assert kinds(run_json("fsck", "--raw", code=6)) == [("untracked", ":my models/a.bin")]
+    assert main(["fsck", "--raw"]) == 6
+    printed = capsys.readouterr().out
+    assert "no pattern tracks this safetensors file of 1.05 MB" in printed
+    assert main(["track", printed.partition("git theta track ")[2].partition(" && ")[0].strip("'")]) == 0
+    at.git("theta", "add", "my models/a.bin")
+    assert kinds(run_json("fsck", "--raw")) == []
+
+
+@pytest.mark.parametrize("attribute", ["-filter", "filter=lfs"])
+def test_a_file_that_another_filter_has_or_none_is_meant_to_have_is_left_alone(at, run_json, attribute) -> None:
+    at.write(f"*.bin {attribute}\n".encode(), "data/.gitattributes")
+    at.write(LARGE, "data/a.bin")
+    at.git(*WITHOUT_FILTER, "add", "data")
+    assert kinds(run_json("fsck", "--raw")) == []
+
+
+def test_small_files_and_files_that_are_no_checkpoints_are_left_alone(at, run_json) -> None:
+    at.write(LARGE[: 1 << 19], "small.bin")
+    at.write(bytes(1 << 21), "firmware.bin")
+    at.write(LARGE, "notes.txt")
+    at.git("add", "--all")
+    assert kinds(run_json("fsck", "--raw")) == []
+
+
+@pytest.mark.parametrize("option", ["--full", "--repair", "--remote"])
+def test_it_takes_no_other_option(at, option) -> None:
+    assert main(["fsck", "--raw", "HEAD", option]) == 2
