@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "docs" / "ci.md"
 GITHUB, GITLAB, GITHUB_CHECK, GITLAB_CHECK = (
-    yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    yaml.safe_load(block)
+    for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    if "pip install git-theta-ext" in block
 )
 
 

@@ -208,6 +208,7 @@ _TYPED = re.compile(
 )
 """A command, or a call in Python."""
 _NOTHING_TO_TYPE = {
+    "check the URL of the API",
     "X --device cpu",  # a command, and an option
     "X X",  # a command, and an address
     "X; X",
