@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import temporary_beside
+from git_theta_ext.util.system import pread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ class Expected:
                 or being_written(descriptor)
             ):
                 return False
-            return self.content is None or os.pread(descriptor, len(self.content) + 1, 0) == self.content
+            return self.content is None or pread(descriptor, len(self.content) + 1, 0) == self.content
         finally:
             os.close(descriptor)
 

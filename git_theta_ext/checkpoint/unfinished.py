@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -12,6 +11,7 @@ from git_theta_ext.checkpoint.replace import replace_file
 from git_theta_ext.model.manifest import MAGIC, is_manifest
 from git_theta_ext.store.temporary import clear_stale, temporary
 from git_theta_ext.util.files import temporaries_beside, temporary_beside
+from git_theta_ext.util.system import lock, pread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +130,7 @@ class Unfinished:
         return self._beside()
 
     def _beside(self) -> Path:
-        self._marks.append(_locked(self._path.parent, fcntl.LOCK_SH))
+        self._marks.append(_locked(self._path.parent, shared=True))
         return temporary_beside(self._path)
 
 
@@ -147,7 +147,7 @@ def clear_leftovers(path: Path) -> None:
         left = temporaries_beside(path)
         if not left:
             return
-        mark = _locked(path.parent, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mark = _locked(path.parent, shared=False)
         try:
             for entry in left:
                 if _manifest_at(path) or _manifest_at(entry):
@@ -156,15 +156,16 @@ def clear_leftovers(path: Path) -> None:
             os.close(mark)
 
 
-def _locked(directory: Path, how: int) -> int:
+def _locked(directory: Path, *, shared: bool) -> int:
+    """Wait for a shared lock of a directory, or take the exclusive one without waiting; return its descriptor."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, how)
+        lock(descriptor, shared=shared, wait=shared)
     except BlockingIOError:
         os.close(descriptor)
         raise
     except OSError:  # on a file system that cannot lock directories, leftovers look like files in use
-        if how & fcntl.LOCK_NB:
+        if not shared:
             os.close(descriptor)
             raise
     return descriptor
@@ -173,7 +174,7 @@ def _locked(directory: Path, how: int) -> int:
 def _manifest_at(path: Path) -> bool:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return is_manifest(os.pread(descriptor, len(MAGIC), 0))
+        return is_manifest(pread(descriptor, len(MAGIC), 0))
     finally:
         os.close(descriptor)
 

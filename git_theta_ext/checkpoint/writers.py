@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import stat
@@ -24,6 +23,10 @@ def being_written(descriptor: int) -> bool:
     Args:
         descriptor: Descriptor of the file, open for reading only.
     """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
     if not hasattr(fcntl, "F_SETLEASE"):
         return False
     try:
@@ -38,7 +41,9 @@ def being_written(descriptor: int) -> bool:
 
 def close_inherited() -> None:
     """Close inherited files that are open for writing; see ``_is_inherited``."""
-    with suppress(OSError):
+    with suppress(OSError, ImportError):
+        import fcntl
+
         for entry in list(Path("/proc/self/fd").iterdir()):
             with suppress(OSError):
                 descriptor = int(entry.name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError
+from git_theta_ext.util.system import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def shared_lock(root: Path) -> Iterator[None]:
     Args:
         root: Of the store.
     """
-    with _locked(root / "drop.lock", fcntl.LOCK_SH):
+    with _locked(root / "drop.lock", shared=True):
         yield
 
 
@@ -41,7 +41,7 @@ def exclusive_lock(root: Path) -> Iterator[None]:
     Raises:
         StoreError: The file system has no locks.
     """
-    with _locked(root / "drop.lock", fcntl.LOCK_EX, needed=True):
+    with _locked(root / "drop.lock", needed=True):
         yield
 
 
@@ -59,14 +59,14 @@ def gc_lock(root: Path, *, wait: bool) -> Iterator[bool]:
     Raises:
         StoreError: The file system has no locks.
     """
-    with _locked(root / "gc.lock", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), needed=True) as acquired:
+    with _locked(root / "gc.lock", wait=wait, needed=True) as acquired:
         yield acquired
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Hold a lock on a file exclusively during a block; run without it if the file system has no locks."""
-    with _locked(path, fcntl.LOCK_EX):
+    with _locked(path):
         yield
 
 
@@ -79,7 +79,7 @@ def _opened(path: Path) -> int:
 
 
 @contextmanager
-def _locked(path: Path, operation: int, *, needed: bool = False) -> Iterator[bool]:
+def _locked(path: Path, *, shared: bool = False, wait: bool = True, needed: bool = False) -> Iterator[bool]:
     try:
         descriptor = _opened(path)
     except OSError:
@@ -87,7 +87,7 @@ def _locked(path: Path, operation: int, *, needed: bool = False) -> Iterator[boo
         return
     try:
         try:
-            fcntl.flock(descriptor, operation)
+            lock(descriptor, shared=shared, wait=wait)
             acquired = True
         except BlockingIOError:
             acquired = False

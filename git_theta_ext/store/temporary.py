@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
+from git_theta_ext.util.system import lock
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -55,14 +57,13 @@ def clear_stale(root: Path) -> None:
 
 def _clear_stale_work(area: Path) -> None:
     """Remove a directory in which no job has written for a day, and that no process uses."""
-    import fcntl  # a filter that writes a few packs starts without it
     import shutil
 
     newest = max(path.lstat().st_mtime for path in (area, *area.rglob("*")))
     if time.time() - newest > _STALE_SECONDS:
         descriptor = os.open(area, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, wait=False)
             shutil.rmtree(area, ignore_errors=True)
         finally:
             os.close(descriptor)

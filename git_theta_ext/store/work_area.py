@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.temporary import WORK
 from git_theta_ext.util.files import reporting_os_errors, sync_directories, sync_file
+from git_theta_ext.util.system import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,7 +133,7 @@ def _locked(folder: Path) -> int | None:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, wait=False)
     except BlockingIOError:
         os.close(descriptor)
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import time
@@ -13,6 +12,7 @@ from git_theta_ext.errors import CorruptError, MissingError, RemoteError
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.store.locks import NO_LOCKS
 from git_theta_ext.transfer.retry import retried
+from git_theta_ext.util import system
 from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def locked_part(directory: Path, name: str, warn: Callable[[str], None]) -> Iter
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                system.lock(fd)
             except OSError as error:
                 warn(f"cannot lock files in {directory}: {error.strerror}; downloading without locks. {NO_LOCKS}")
                 with _unlocked_part(directory, name) as part:

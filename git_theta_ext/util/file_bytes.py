@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, overload
 
 from git_theta_ext.errors import ChangedError, StoreError
+from git_theta_ext.util.system import pread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +68,7 @@ class FileBytes:
 
     def _pread(self, count: int, offset: int) -> bytes:
         try:
-            data = os.pread(self._descriptor, count, offset)
+            data = pread(self._descriptor, count, offset)
         except OSError as error:
             raise StoreError(f"cannot read {self.path}: {error.strerror}", hint="check the disk") from error
         if count and not data:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -12,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError
+from git_theta_ext.util.system import lock, pwrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -190,7 +190,7 @@ def _locked(descriptor: int, *, needed: bool = False) -> bool:
         needed: What to return on a file system without locks is the opposite of this.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, wait=False)
     except BlockingIOError:
         return False
     except OSError:
@@ -239,5 +239,5 @@ def _sync(path: Path) -> None:
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:
     """Write all bytes at an offset of a file."""
     while data.nbytes:
-        written = os.pwrite(descriptor, data, offset)
+        written = pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written

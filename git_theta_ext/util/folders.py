@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.system import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def _created(parent: Path) -> tuple[int, Path]:
         with suppress(FileNotFoundError):  # another process removed it before it was locked
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             with suppress(OSError):  # without locks on this file system, leftovers look like directories in use
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                lock(descriptor)
             if folder.exists():
                 return descriptor, folder
             os.close(descriptor)
@@ -65,7 +65,7 @@ def _clear_leftovers(parent: Path) -> None:
 def _remove_unlocked(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, wait=False)
         shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(descriptor)

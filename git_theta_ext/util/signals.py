@@ -8,10 +8,10 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from git_theta_ext.util.system import ending_signals
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def unwinding_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in _ENDING}
+    before = {number: signal.signal(number, stop) for number in ending_signals()}
     try:
         yield
     finally:

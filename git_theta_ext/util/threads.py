@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from contextlib import nullcontext
 from functools import cache
 from heapq import nlargest
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
+
+from git_theta_ext.util.system import cpu_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -59,7 +60,7 @@ no_progress = _NoProgress()
 
 def thread_count(wanted: int = 0) -> int:
     """Return the number of threads to use: ``wanted``, or one per CPU that this process may run on if that is 0."""
-    return wanted or len(os.sched_getaffinity(0))
+    return wanted or cpu_count()
 
 
 def window(threads: int) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from git_theta_ext.util.file_bytes import FileBytes
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.system import pwrite
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -33,7 +33,7 @@ class WrittenFile(FileBytes):
         view = memoryview(data).cast("B")
         with reporting_os_errors(Path(self.path)):
             while view.nbytes:
-                written = os.pwrite(self.fileno(), view, offset)
+                written = pwrite(self.fileno(), view, offset)
                 view, offset = view[written:], offset + written
         with self._lock:
             self.nbytes = max(self.nbytes, offset)

@@ -6,11 +6,9 @@ writes checkpoints after git has closed its end of the pipe; by then git has wri
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import time
-from contextlib import suppress
 from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,6 +31,7 @@ from git_theta_ext.protocol.filter import (
     Welcome,
 )
 from git_theta_ext.util.signals import unwinding_signals
+from git_theta_ext.util.system import widen_pipe
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ Result = TypeVar("Result")
 
 _BUFFER = 1 << 18  # mostly content that is dropped: a smaller buffer stays in the cache
 _PIPE = 1 << 20
-_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 does not define on every platform
 
 
 class FilterProcess:
@@ -93,8 +91,7 @@ class FilterProcess:
                 self._workspace.close()
 
     def _serve(self) -> None:
-        with suppress(OSError):
-            fcntl.fcntl(self._source, _F_SETPIPE_SZ, _PIPE)
+        widen_pipe(self._source, _PIPE)
         buffer = memoryview(bytearray(_BUFFER))
         while True:
             count = os.readv(self._source, [buffer])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.operations.search.command import PLACE
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.util.system import kill_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,11 +87,11 @@ class Evaluation:
                 return Evaluated(None, f"cannot start {words[0]}: {error.strerror}")
             self._running.add(process.pid)
             if self._stopped.is_set():  # while it was started
-                _end(process.pid)
+                kill_group(process.pid)
             try:
                 code = process.wait(self.timeout)
             except subprocess.TimeoutExpired:
-                _end(process.pid)
+                kill_group(process.pid)
                 process.wait()
                 return Evaluated(None, f"timed out after {self.timeout:g} s", time.monotonic() - start)
             finally:
@@ -108,7 +108,7 @@ class Evaluation:
         """End all commands that are running, and those that are about to."""
         self._stopped.set()
         for process in list(self._running):
-            _end(process)
+            kill_group(process)
 
 
 def read_score(line: str, key: str) -> tuple[float | None, str]:
@@ -135,11 +135,6 @@ def read_score(line: str, key: str) -> tuple[float | None, str]:
     except OverflowError:
         score = math.inf
     return (score + 0.0, "") if math.isfinite(score) else (None, f"the score is {score}")
-
-
-def _end(process: int) -> None:
-    with suppress(OSError):
-        os.killpg(process, signal.SIGKILL)
 
 
 def _last_line(file: IO[bytes]) -> str:

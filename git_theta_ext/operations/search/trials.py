@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +19,7 @@ from git_theta_ext.operations.search.target import write_model
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.folders import temporary_folder
+from git_theta_ext.util.system import peak_of_children
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Evaluations:
         jobs = self._request.jobs
         if jobs == 1:
             return 1
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _KIB
+        peak = peak_of_children()
         available = _available_memory()
         bounds = [] if available is None or not peak else [(available // peak, peak, available, "memory")]
         if self._gpu_use is not None and (gpu := self._gpu_use.allowed()) is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.packs.format import PREFIX_BYTES, PackHeader, header_length, read_header
+from git_theta_ext.util.system import pread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +22,8 @@ _MOST_OPEN = 128
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
     """Return bytes of a file, fewer only at its end; a single read may return fewer."""
-    data = os.pread(descriptor, size, offset)
-    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
+    data = pread(descriptor, size, offset)
+    while len(data) < size and (more := pread(descriptor, size - len(data), offset + len(data))):
         data += more
     return data
 
