@@ -8,31 +8,44 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from _build import build
 
 import git_theta_ext
 
 PROJECT = Path(git_theta_ext.__file__).parents[1]
 
 
+EPOCH = 1_700_000_000
+NEEDS_GCC = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and the source distribution from what git would archive, as a release does."""
-    pytest.importorskip("setuptools")
+    """Build the wheel and the source distribution from what git would archive, as a release does, without git."""
     place = tmp_path_factory.mktemp("built")
-    source = place / "source"
+    source = copied(place / "source")
+    git = place / "programs" / "git"
+    git.parent.mkdir()
+    git.write_text("#!/bin/sh\nexit 1\n")
+    git.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(git.parent), prepend=os.pathsep)
+        build(source, place, EPOCH)
+    return place
+
+
+def copied(source: Path) -> Path:
+    """Copy the sources to a directory, and return it."""
+    pytest.importorskip("setuptools")
     for name in sources():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((PROJECT / name).read_bytes())
-    build = "import sys, setuptools.build_meta as b; to = sys.argv[1]; b.build_sdist(to); b.build_wheel(to)"
-    done = subprocess.run(
-        [sys.executable, "-c", build, str(place)], cwd=source, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return place
+    return source
 
 
 def sources() -> list[str]:
@@ -70,7 +83,7 @@ def test_wheel_holds_code_plugins_hooks_and_type_marker(wheel: Path) -> None:
     } <= names
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+@NEEDS_GCC
 def test_wheel_brings_the_compiled_kernels(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
     assert sorted(name.partition(".")[0] for name in names) == [
@@ -79,6 +92,32 @@ def test_wheel_brings_the_compiled_kernels(wheel: Path) -> None:
         "git_theta_ext/coding/_merges",
         "git_theta_ext/coding/_residuals",
     ]
+
+
+def test_another_directory_and_umask_build_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        build(copied(tmp_path / "elsewhere" / "source"), tmp_path, EPOCH)
+    finally:
+        os.umask(before)
+    names = [path.name for path in built.iterdir() if path.is_file()]
+    assert len(names) == 2
+    assert [name for name in names if (built / name).read_bytes() != (tmp_path / name).read_bytes()] == []
+
+
+@NEEDS_GCC
+def test_kernels_name_no_directory_of_the_machine_that_built_them(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    kernels = [archive.read(name) for name in archive.namelist() if name.endswith(".so")]
+    places = [f"{place}/".encode() for place in (tempfile.gettempdir(), sys.base_prefix, "/usr/include")]
+    assert not any(place in kernel for kernel in kernels for place in places)
+
+
+def test_wheel_holds_every_page_and_completion_that_commands_show(wheel: Path) -> None:
+    shown = [path for path in (PROJECT / "docs").rglob("*") if path.suffix == ".md" or "completion" in path.parts]
+    needed = {f"git_theta_ext/docs/{path.relative_to(PROJECT / 'docs').as_posix()}" for path in shown if path.is_file()}
+    assert needed
+    assert needed <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_wheel_brings_the_man_page_and_the_completions(wheel: Path) -> None:
