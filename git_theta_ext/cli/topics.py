@@ -20,7 +20,7 @@ def topics() -> dict[str, str]:
 
     A topic is the path of a page below ``docs/``, without its suffix.
     """
-    folder = _folder()
+    folder = docs_folder()
     pages = sorted(path for path in folder.rglob("*.md") if path.name not in _NO_TOPICS)
     heads = {path.relative_to(folder).with_suffix("").as_posix(): _TITLE.match(_text(path)) for path in pages}
     return {topic: head[1] for topic, head in heads.items() if head is not None}
@@ -28,7 +28,7 @@ def topics() -> dict[str, str]:
 
 def page(topic: str) -> str:
     """Return the page of a topic in Markdown, without the comments, which are for the programs that make the pages."""
-    return _COMMENT.sub("", _text(_folder() / f"{topic}.md"))
+    return _COMMENT.sub("", _text(docs_folder() / f"{topic}.md"))
 
 
 def plain(topic: str) -> str:
@@ -55,7 +55,7 @@ def _joined(place: Path, link: str) -> str:
     return "/".join(parts)
 
 
-def _folder() -> Path:
+def docs_folder() -> Path:
     """Return the directory of the pages: in the package, or beside it in a clone."""
     installed = _PACKAGE / "docs"
     return installed if installed.is_dir() else _PACKAGE.parent / "docs"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from git_theta_ext.errors import LibraryError
 
@@ -29,6 +31,16 @@ def is_installed(library: str) -> bool:
         return False
 
 
+def install_command(extra: str) -> str:
+    """Return the command that adds an extra to this installation, by what installed it: pipx, uv tool or pip."""
+    if Path(sys.prefix, "pipx_metadata.json").is_file():
+        return f"pipx inject git-theta-ext 'git-theta-ext[{extra}]'"
+    if Path(sys.prefix, "uv-receipt.toml").is_file():
+        # Every call replaces the extras of the one before, so name all of them.
+        return f"uv tool install 'git-theta-ext[{'all' if extra != 'cluster' else 'all,cluster'}]'"
+    return f"pip install 'git-theta-ext[{extra}]'"
+
+
 def absent(library: str, work: str) -> LibraryError:
     """Return the error that a library is not installed.
 
@@ -37,7 +49,7 @@ def absent(library: str, work: str) -> LibraryError:
         work: What needs it, as the subject of a sentence.
     """
     extra = _EXTRAS.get(library)
-    command = f"pip install 'git-theta-ext[{extra}]'{_HINTS.get(extra, '')}" if extra else f"pip install {library}"
+    command = f"{install_command(extra)}{_HINTS.get(extra, '')}" if extra else f"pip install {library}"
     return LibraryError(f"{work} needs {library}, which is not installed", hint=command)
 
 

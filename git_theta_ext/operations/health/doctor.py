@@ -17,7 +17,7 @@ from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.health.finding import Finding
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, remotes_in_order
 from git_theta_ext.transfer.remote_index import read_remote_index
-from git_theta_ext.util.libraries import is_installed
+from git_theta_ext.util.libraries import install_command, is_installed
 from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def check_installation() -> Iterator[Finding]:
             yield Finding(library, f"{library}, for {what}", state="ok")
         else:
             extra = "merge" if library == "torch" else "cloud"
-            command = f"pip install 'git-theta-ext[{extra}]'"
-            yield Finding(library, f"{library} is not installed: no {what}", command, topic="getting-started")
+            text = f"{library} is not installed: no {what}"
+            yield Finding(library, text, install_command(extra), topic="getting-started")
 
 
 def _program() -> Finding:

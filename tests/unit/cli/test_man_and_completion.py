@@ -174,6 +174,15 @@ def test_a_usage_line_shows_what_is_optional_and_what_excludes_each_other():
     assert lines["compress"].startswith("git theta compress --compeft --density K [--alpha A] --output FILE OLD NEW")
 
 
+@pytest.mark.parametrize(
+    ("shell", "names"),
+    [("bash", ["git-theta"]), ("fish", ["git-theta.fish", "conf.d/git-theta.fish"]), ("zsh", ["_git-theta"])],
+)
+def test_the_completions_of_a_shell_are_printed(shell, names, capsys):
+    assert git_theta(["completion", shell]) == 0
+    assert capsys.readouterr().out == "\n".join((COMPLETION / name).read_text() for name in names)
+
+
 def test_every_command_is_completed():
     assert sorted(completed("")) == list(command_names())
     assert completed("un") == ["uninstall", "untrack", "unlock"]
