@@ -183,6 +183,7 @@ ENVIRONMENT = {
     " `theta.merge.options`.",
     "GIT_THETA_SKIP_SMUDGE": "If `1`, checkouts leave manifests in the work tree. `git theta checkout` writes the"
     " checkpoints later.",
+    "GIT_THETA_TOKEN": "Token with which the GitHub action and the GitLab component comment on pull or merge requests.",
     "GIT_THETA_TRACEBACK": "If set, the traceback of a bug in git theta is printed.",
     "NO_COLOR": "If set, output is not coloured.",
 }
