@@ -60,7 +60,7 @@ def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
     patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     patch.delenv("OMP_NUM_THREADS", raising=False)  # scripts/test sets it for the workers
     home.mkdir(exist_ok=True)
-    configuration = home / "gitconfig"
+    configuration = home / ".gitconfig"  # git before 2.32 reads this one whatever GIT_CONFIG_GLOBAL names
     configuration.write_text(GLOBAL_CONFIGURATION)
     variables = {
         **GIT_ENVIRONMENT,

@@ -131,7 +131,7 @@ def test_two_first_installations_at_once_both_succeed(top, git_environment):
 
 
 def test_a_locked_configuration_is_waited_for(top, git_environment, monkeypatch):
-    lock = git_environment / "gitconfig.lock"
+    lock = git_environment / ".gitconfig.lock"
     lock.touch()
     monkeypatch.setattr(installation.time, "sleep", lambda _: lock.unlink())
     install("global", None)
