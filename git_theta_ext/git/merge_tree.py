@@ -127,11 +127,14 @@ def common_ancestor(repo: Repository, bases: Sequence[str]) -> str | None:
         bases: The ancestors.
 
     Raises:
+        MergeError: There are several, and git is too old.
         RepositoryError: Git cannot merge them.
     """
     if not bases:
         return None
     tip, *others = bases
+    if others and git_version() < NEEDS:
+        raise MergeError("merging several common ancestors needs git 2.38", hint="git merge BRANCH, without a strategy")
     for other in others:
         # Its checkpoints are not merged, and it may contain conflicts, as git's own virtual ancestors do.
         tip = _commit(repo, _merge(repo, tip, other, env={MERGE_OPTIONS: "conflict"}).tree, (tip, other))

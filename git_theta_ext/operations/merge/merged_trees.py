@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.caller import calling_commands
+from git_theta_ext.git.hooks import git_version
 from git_theta_ext.git.revisions import find_object, head_of, merge_bases, merge_heads
 from git_theta_ext.records import dataclass
 
@@ -55,6 +56,8 @@ def candidate_trees(repo: Repository, heads: Sequence[str], operation: Operation
 def trees_of_merge(repo: Repository, heads: Sequence[str]) -> Iterator[MergedTrees]:
     """Yield what is merged when branches are; several if git may have merged common ancestors in either order.
 
+    Git before 2.38 does not tell how it merges common ancestors, so nothing is yielded if there are several.
+
     Args:
         repo: The repository.
         heads: The current commit, and those that are merged into it.
@@ -65,8 +68,10 @@ def trees_of_merge(repo: Repository, heads: Sequence[str]) -> Iterator[MergedTre
     if len(bases) < _TWO:
         yield MergedTrees(next(iter(bases), None), tuple(heads))
         return
-    from git_theta_ext.git.merge_tree import common_ancestor  # a driver starts without it
+    from git_theta_ext.git.merge_tree import NEEDS, common_ancestor  # a driver starts without it
 
+    if git_version() < NEEDS:
+        return
     for order in (bases, bases[::-1]):
         yield MergedTrees(common_ancestor(repo, order), tuple(heads))
 

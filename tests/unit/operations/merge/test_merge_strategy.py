@@ -9,8 +9,10 @@ from git_theta_ext.git import merge_tree as octopus
 from git_theta_ext.git.entries import TreeEntry
 from git_theta_ext.git.merge_tree import combine, common_ancestor, renames, with_files
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.operations.merge import merged_trees
 from git_theta_ext.operations.merge import strategy as merge_strategy
 from git_theta_ext.operations.merge.candidates import checkpoints
+from git_theta_ext.operations.merge.merged_trees import trees_of_merge
 from git_theta_ext.operations.workspace import Workspace
 
 OTHER = "other.safetensors"
@@ -100,6 +102,22 @@ class TestCommonAncestor:
         (_, manifest), (_, side), (_, third) = (here.manifests(rev)[MODEL] for rev in (found, "side", "third"))
         assert manifest.parameters[ATTENTION[0]] == third.parameters[ATTENTION[0]]
         assert manifest.parameters[ATTENTION[1]] == side.parameters[ATTENTION[1]]
+
+    def test_before_git_2_38_one_is_itself_and_several_are_refused(self, here, monkeypatch):
+        monkeypatch.setattr(octopus, "git_version", lambda: (2, 37))
+        assert common_ancestor(here, ["base"]) == "base"
+        with pytest.raises(MergeError, match=r"git 2[.]38"):
+            common_ancestor(here, ["side", "third"])
+
+    def test_before_git_2_38_a_driver_of_a_criss_cross_merge_does_without_trees(self, here, repo, monkeypatch):
+        heads = [
+            repo.git("commit-tree", "-p", one, "-p", other, "-m", "merge", f"{one}^{{tree}}")
+            for one, other in (("main", "third"), ("third", "main"))
+        ]
+        assert len(list(trees_of_merge(here, heads))) == 2
+        monkeypatch.setattr(merged_trees, "git_version", lambda: (2, 37))
+        assert list(trees_of_merge(here, heads)) == []
+        assert len(list(trees_of_merge(here, heads[:1] * 2))) == 1
 
 
 class TestTrees:
