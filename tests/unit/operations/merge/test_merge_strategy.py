@@ -185,8 +185,8 @@ class TestRun:
             repo.write_model(OTHER, 5, {ATTENTION[seed - 3]: seed} if name == "side" else None)
             repo.commit(name)
         repo.switch("main")
-        assert merge(here, "side", "third", words=("method=theirs2",)) == merge_strategy.CONFLICTS
-        assert repo.git("status", "--porcelain").splitlines() == [f"M  {MODEL}", f"AA {OTHER}", "A  third.txt"]
+        assert merge(here, "side", "third", words=("method=theirs2",)) == 0
+        assert repo.git("status", "--porcelain").splitlines() == [f"M  {MODEL}", f"A  {OTHER}", "A  third.txt"]
         assert repo.read() == model(1, {ATTENTION[0]: 7, ATTENTION[1]: 3})
 
     def test_stages_are_those_of_the_ancestor_ours_and_the_first_other_that_differs(self, here, repo):
