@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal  # noqa: F401 - an attribute of it may be named
 import sys
+from functools import partial
 
 
 def _without_proc() -> None:
@@ -19,7 +20,7 @@ def _without_proc() -> None:
             raise FileNotFoundError(2, "No such file or directory", path)
         return real(path, *arguments, **named)  # type: ignore[arg-type]
 
-    real, os.stat = os.stat, stat  # type: ignore[assignment]
+    real, os.stat = os.stat, partial(stat)  # type: ignore[assignment]
     sys.addaudithook(refuse)
 
 
