@@ -105,8 +105,10 @@ def test_limits_decide_about_the_exit_code(diff, versions):
     assert code == 17
     assert "2 changes with rel_change > 0.01: layers.1.up.weight, layers.2.up.weight" in errors
     _, errors, _ = diff("--fail-if", "modified", "--param", "layers.1.*", "--", MODEL)
-    hint = errors.splitlines()[-1].removeprefix("hint: git theta ")
-    assert hint == f"diff '--param=layers.1.*' 'HEAD~' HEAD --full -- {MODEL}"
+    assert errors.splitlines()[-2:] == [
+        f"hint: git theta diff '--param=layers.1.*' 'HEAD~' HEAD --full -- {MODEL}",
+        "more: git theta help ci",
+    ]
     assert diff("--fail-if", "renamed", "--param", "*.up.*")[2] == 0
     assert diff("--fail-if", "size > 3")[2] == 2
     text, _, code = diff("--fail-if", "recast", "--json")

@@ -109,7 +109,7 @@ def test_values_that_are_not_here_leave_names_and_a_way_to_get_them(versions, ca
     shutil.rmtree(versions.path / ".git/theta")
     found = driven(capsys, MODEL, *blob(versions, "HEAD~", "old"), *blob(versions, "HEAD", "new"))
     assert found[2].rstrip() == f"~ {EMBEDDING}  F32 [256,64]  modified"
-    assert "git theta checkout" in found[3]
+    assert "git theta fetch REMOTE REV gets them" in found[3]
 
 
 def test_numbers_stay_known_without_the_values(versions, capsys):
