@@ -86,8 +86,6 @@ def check_nodes(access: Access) -> Capacity:
     ray: Any = import_module("ray")
     pinned: Any = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    if not nodes:
-        raise ClusterError("no machine of the cluster has a core for jobs", hint="ray start --address ADDRESS")
     remote = ray.remote(_answer)
     with access.checked() as check:
         answers = [
@@ -96,27 +94,50 @@ def check_nodes(access: Access) -> Capacity:
             )
             for node in nodes
         ]
-        try:
-            found = ray.get(answers, timeout=_PATIENCE)
-        except ray.exceptions.RayError as error:
-            raise ClusterError(
-                f"a machine of the cluster cannot run git theta: {str(error).strip().splitlines()[-1]}",
-                hint=f"pip install 'git-theta-ext[cluster]=={__version__}' on each machine",
-            ) from error
-    names = [node["NodeManagerHostname"] for node in nodes]
-    other = [f"{name} has {version}" for name, (version, _) in zip(names, found, strict=True) if version != __version__]
+        found = _answered(ray, nodes, answers)
+    other = [f"{node['NodeManagerHostname']} has {version}" for node, version, _ in found if version != __version__]
     if other:
         raise ClusterError(
             f"this is git theta {__version__}, and {shortlist(other, 3)}",
             hint=f"pip install 'git-theta-ext[cluster]=={__version__}' on each machine",
         )
-    without = [f"{name}: {reason}" for name, (_, reason) in zip(names, found, strict=True) if reason]
+    without = [f"{node['NodeManagerHostname']}: {reason}" for node, _, reason in found if reason]
     if without:
         raise ClusterError(
             f"machines of the cluster cannot use {access.subject}: {shortlist(without, 3)}", hint=access.hint
         )
-    resources = [node["Resources"] for node in nodes]
+    resources = [node["Resources"] for node, _, _ in found]
     return Capacity(sum(int(has["CPU"]) for has in resources), max(int(has.get("memory", 0)) for has in resources))
+
+
+def _answered(ray: Any, nodes: list[Any], answers: list[Any]) -> list[tuple[Any, str, str]]:
+    """Return the machines with their answers, without those that the cluster has lost meanwhile.
+
+    Ray lists a machine that is gone until it has missed several heartbeats.
+    """
+    if answers:
+        ray.wait(answers, num_returns=len(answers), timeout=_PATIENCE)
+    found = []
+    for node, answer in zip(nodes, answers, strict=True):
+        answered = _get(ray, answer)
+        if not isinstance(answered, ray.exceptions.RayError):
+            found.append((node, *answered))
+        elif any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node["NodeID"]):
+            raise ClusterError(
+                f"a machine of the cluster cannot run git theta: {str(answered).strip().splitlines()[-1]}",
+                hint=f"pip install 'git-theta-ext[cluster]=={__version__}' on each machine",
+            ) from answered
+    if not found:
+        raise ClusterError("no machine of the cluster has a core for jobs", hint="ray start --address ADDRESS")
+    return found
+
+
+def _get(ray: Any, answer: Any) -> Any:
+    """Return an answer, or the error instead of it."""
+    try:
+        return ray.get(answer, timeout=1)
+    except ray.exceptions.RayError as error:
+        return error
 
 
 def _answer(check: Callable[[], str]) -> tuple[str, str]:
