@@ -11,6 +11,7 @@ from helpers import safetensors
 from safetensors.numpy import load
 
 if TYPE_CHECKING:
+    import pytest
     from helpers import Repo
 
 FILE, CONFIG = "run/adapter_model.safetensors", "run/adapter_config.json"
@@ -21,7 +22,7 @@ def update(repo: Repo, module: str, scale: float) -> np.ndarray:
     return scale * tensors[f"{module}.lora_B.weight"].astype("f8") @ tensors[f"{module}.lora_A.weight"]
 
 
-def test_commits_and_configurations(repo: Repo) -> None:
+def test_commits_and_configurations(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     repo.write(safetensors(lora_tensors(rank=4)), FILE)
     repo.write(json.dumps(lora_config()).encode(), CONFIG)
     # The library returns tensors in any order.
@@ -45,6 +46,7 @@ def test_commits_and_configurations(repo: Repo) -> None:
     assert "git theta diff reads the scales" in by_file
     # Only the configuration differs: from the work tree, named by itself.
     repo.write(json.dumps(lora_config(r=6, lora_alpha=24)).encode(), CONFIG)
+    monkeypatch.setenv("COLUMNS", "200")
     shown = repo.git("theta", "diff", "--", CONFIG)
-    assert "LoRA, rank 6, alpha 8 -> 24, scale 1.33333 -> 4  2" in shown
+    assert "LoRA, rank 6, alpha 8 -> 24, scale 1.33333 -> 4  2 modified" in shown
     assert "rel. change 2.0e+00" in shown

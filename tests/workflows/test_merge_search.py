@@ -176,13 +176,17 @@ def test_a_search_that_is_ended_ends_its_evaluations(pair: Searches, tmp_path: P
     code = "import os, time; open(os.environ['STARTED'], 'w').write(str(os.getpid())); time.sleep(300)"
     pair.command = shlex.join([sys.executable, "-I", "-S", "-c", code]) + " {checkpoint}"
     words = ["git-theta", *pair.words(TWO, "one", "three")[1:]]
-    search = subprocess.Popen(
-        words,
-        cwd=pair.repo.path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "STARTED": str(started)},
-    )
+    before = signal.signal(number, signal.SIG_DFL)  # a shell lets commands in the background ignore interrupts
+    try:
+        search = subprocess.Popen(
+            words,
+            cwd=pair.repo.path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "STARTED": str(started)},
+        )
+    finally:
+        signal.signal(number, before)
     evaluation = int(started.read_text())
     search.send_signal(number)
     assert search.wait(60) == 128 + number
