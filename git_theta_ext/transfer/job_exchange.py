@@ -24,7 +24,7 @@ from git_theta_ext.transfer.portions import REQUEST, coalesced
 from git_theta_ext.transfer.remote_index import HeldDigests, RemoteIndex, read_remote_index
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.transfer.sync import push
-from git_theta_ext.util.private_directories import private_directory
+from git_theta_ext.util.folders import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.system import lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 _NAME = re.compile("[.][0-9a-f]{16}[.]theta-folder")
 
@@ -33,25 +35,52 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     """
     _clear_leftovers(parent)
     with reporting_os_errors(parent):
-        descriptor, folder = _created(parent)
-    try:
+        folder, descriptor = _locked(partial(_created, parent))
+    with _in_use(folder, descriptor):
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
 
 
-def _created(parent: Path) -> tuple[int, Path]:
+@contextmanager
+def private_directory(prefix: str) -> Iterator[Path]:
+    """Create a directory for temporary files of this user, which nobody else can read; see ``temporary_folder``.
+
+    Args:
+        prefix: What its name begins with, and those of the directories that killed processes of this user have left.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            if path.lstat().st_uid == os.getuid():
+                _remove_unlocked(path)
+    folder, descriptor = _locked(lambda: Path(tempfile.mkdtemp(prefix=prefix)))
+    with _in_use(folder, descriptor):
+        yield folder
+
+
+def _created(parent: Path) -> Path:
+    folder = parent / f".{os.urandom(8).hex()}.theta-folder"
+    folder.mkdir()
+    return folder
+
+
+def _locked(create: Callable[[], Path]) -> tuple[Path, int]:
     while True:
-        folder = parent / f".{os.urandom(8).hex()}.theta-folder"
-        folder.mkdir()
+        folder = create()
         with suppress(FileNotFoundError):  # another process removed it before it was locked
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             with suppress(OSError):  # without locks on this file system, leftovers look like directories in use
                 lock(descriptor)
             if folder.exists():
-                return descriptor, folder
+                return folder, descriptor
             os.close(descriptor)
+
+
+@contextmanager
+def _in_use(folder: Path, descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _clear_leftovers(parent: Path) -> None:
@@ -59,10 +88,10 @@ def _clear_leftovers(parent: Path) -> None:
         for entry in entries:
             if _NAME.fullmatch(entry.name):
                 with suppress(OSError):  # such as one of another user
-                    _remove_unlocked(entry.path)
+                    _remove_unlocked(Path(entry.path))
 
 
-def _remove_unlocked(path: str) -> None:
+def _remove_unlocked(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         lock(descriptor, wait=False)

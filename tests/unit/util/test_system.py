@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from git_theta_ext.util import system
-from git_theta_ext.util.folders import temporary_folder
-from git_theta_ext.util.private_directories import private_directory
+from git_theta_ext.util.folders import private_directory, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from git_theta_ext.util.private_directories import private_directory
+from git_theta_ext.util.folders import private_directory
 
 _KILLED = """
 import os, signal
-from git_theta_ext.util.private_directories import private_directory
+from git_theta_ext.util.folders import private_directory
 with private_directory("job."):
     os.kill(os.getpid(), signal.SIGKILL)
 """
