@@ -332,7 +332,7 @@ complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l full -d 'read eve
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l repair -d 'replace damaged or missing data with good copies from work trees, other packs and remotes'
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -s n -l dry-run -d 'with --repair: show what would be done, and do nothing'
 complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l remote -a '(git remote 2>/dev/null)' -d 'check a remote instead; default: the one git push uses'
-complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l raw -a '(__git_theta_refs)' -d 'check only that git stores no checkpoint itself in a commit; default: in the index'
+complete -c git-theta -n '__fish_seen_subcommand_from fsck' -l raw -x -a '(__git_theta_refs)' -d 'check only that git stores no checkpoint itself, in commits or in each commit of a range such as A..B; default: in the index'
 complete -c git-theta -n __fish_use_subcommand -a gc -d 'Store old versions as deltas and remove unreachable data'
 complete -c git-theta -n '__fish_seen_subcommand_from gc' -s h -l help -d 'explain the command'
 complete -c git-theta -n '__fish_seen_subcommand_from gc' -l json -d 'print the result as JSON'

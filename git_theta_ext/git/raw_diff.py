@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.entries import TreeEntry
-from git_theta_ext.git.revisions import find_object
+from git_theta_ext.git.revisions import find_object, objects_of
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class Compared:
             raise UsageError(f"{options[0]} is no revision", hint="git theta diff -h")
         if paths is not None:
             return cls(tuple(words), tuple(paths), cached)
-        objects = tuple(_objects(repo, words))
+        objects = tuple(objects_of(repo, words))
         if len(objects) == len(words) and not any(map(_SEVERAL.search, words)):
             return cls(tuple(words), (), cached, separated=False, objects=objects)
-        count = next((number for number, word in enumerate(words) if not _objects(repo, [word])), len(words))
+        count = next((number for number, word in enumerate(words) if not objects_of(repo, [word])), len(words))
         return cls(tuple(words[:count]), tuple(words[count:]), cached, separated=False)
 
     def within(self, folders: Iterable[str]) -> Compared:
@@ -112,7 +112,7 @@ class Compared:
         return find_object(repo, f"{newer}^{{tree}}") or ""
 
     def _objects(self, repo: Repository) -> Sequence[str]:
-        return _objects(repo, self.revisions) if self.objects is None else self.objects
+        return objects_of(repo, self.revisions) if self.objects is None else self.objects
 
 
 def changes(repo: Repository, compared: Compared, cwd: Path | None = None) -> Changes:
@@ -147,9 +147,3 @@ def changes(repo: Repository, compared: Compared, cwd: Path | None = None) -> Ch
         new = None if new_mode == _ABSENT else TreeEntry(new_path, new_oid, new_mode)
         files.append(FileChange(old, new))
     return Changes(tuple(files), tuple(dict.fromkeys(unmerged)))
-
-
-def _objects(repo: Repository, words: Sequence[str]) -> list[str]:
-    """Return the ids of the objects that revisions name, those that are excluded with a caret."""
-    answer = repo.run("rev-parse", "--revs-only", *words, "--", check=False, cwd=Path.cwd())
-    return answer.decode(errors="surrogateescape").split()

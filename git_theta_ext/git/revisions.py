@@ -41,6 +41,15 @@ def commit_id(repo: Repository, name: str) -> str:
     return oid
 
 
+def objects_of(repo: Repository, words: Sequence[str]) -> list[str]:
+    """Return the ids of the objects that revisions name, those that are excluded with a caret.
+
+    What is no revision is left out. A range such as ``A..B`` names two objects.
+    """
+    answer = repo.run("rev-parse", "--revs-only", *words, "--", check=False, cwd=Path.cwd())
+    return answer.decode(errors="surrogateescape").split()
+
+
 def head_of(repo: Repository) -> str | None:
     """Return the id of the current commit, or None before the first one."""
     return find_object(repo, "HEAD^{commit}")

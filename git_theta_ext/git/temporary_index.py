@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def temporary_index(repo: Repository, tree: str) -> Iterator[RunGit]:
-    """Yield a function that runs git with an index of a tree, or of a commit's tree.
+def temporary_index(repo: Repository, tree: str | None = None) -> Iterator[RunGit]:
+    """Yield a function that runs git with an index of a tree, or of a commit's tree; an empty one if it is None.
 
     Raises:
         RepositoryError: There is no such tree.
     """
     with tempfile.TemporaryDirectory(prefix="git-theta-") as folder:
         run = partial(repo.run, env={"GIT_INDEX_FILE": str(Path(folder) / "index")})
-        run("read-tree", tree)
+        if tree is not None:
+            run("read-tree", tree)
         yield run

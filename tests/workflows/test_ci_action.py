@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -216,8 +217,23 @@ def test_a_raw_checkpoint_fails_the_job(change: Repo, machine: Machine) -> None:
     clone.git("commit", "--quiet", "-m", "Without git theta")
     code, summary, printed = gitlab(machine, clone, {"token": TOKEN})
     assert code == 6, printed
-    assert "raw: HEAD:model.safetensors: git stores the file itself" in summary
+    commit = clone.git("rev-parse", "--short=12", "HEAD")
+    assert f"raw: {commit}:model.safetensors: git stores the file itself" in summary
     assert machine.site.comments[0]["body"] == f"{MARKER}\n{summary}"
+
+
+@pytest.mark.parametrize("run", [github, gitlab])
+def test_a_raw_checkpoint_that_a_later_commit_replaces_fails_the_job(change: Repo, machine: Machine, run: Run) -> None:
+    clone = machine.clone()
+    clone.write_model(seed=9)
+    clone.git(*WITHOUT_FILTER, "add", "model.safetensors")
+    clone.git("commit", "--quiet", "-m", "Without git theta")
+    commit = clone.git("rev-parse", "--short=12", "HEAD")
+    clone.git("rm", "--quiet", "--cached", "model.safetensors")
+    clone.git("commit", "--quiet", "-m", "Delete it")
+    code, summary, printed = run(machine, clone, {})
+    assert code == 6, printed
+    assert f"raw: {commit}:model.safetensors: git stores the file itself" in summary
 
 
 def test_without_a_token_that_may_write_the_summary_remains(change: Repo, machine: Machine) -> None:
@@ -279,10 +295,20 @@ def test_no_input_is_pasted_into_a_script() -> None:
 
 
 def test_pre_commit_refuses_a_raw_checkpoint(change: Repo) -> None:
-    assert subprocess.run(HOOK["entry"].split(), cwd=change.path, check=False).returncode == 0
+    def hook(**variables: str) -> int:
+        command = shlex.split(HOOK["entry"])
+        return subprocess.run(command, cwd=change.path, env=os.environ | variables, check=False).returncode
+
+    assert hook() == 0
     change.write_model(seed=9)
     change.git(*WITHOUT_FILTER, "add", "model.safetensors")
-    assert subprocess.run(HOOK["entry"].split(), cwd=change.path, check=False).returncode == 6
+    assert hook() == 6
+    change.git("commit", "--quiet", "-m", "Without git theta")
+    change.git("rm", "--quiet", "--cached", "model.safetensors")
+    change.git("commit", "--quiet", "-m", "Delete it")
+    assert hook() == 0
+    assert hook(PRE_COMMIT_FROM_REF="HEAD~2", PRE_COMMIT_TO_REF="HEAD") == 6
+    assert hook(PRE_COMMIT_FROM_REF="HEAD^", PRE_COMMIT_TO_REF="HEAD") == 0
     assert (HOOK["pass_filenames"], HOOK["always_run"]) == (False, True)
 
 

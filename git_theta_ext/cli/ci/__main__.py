@@ -1,8 +1,8 @@
 """Check the models of a commit, and report on them as Markdown: in a file, and on the pull request.
 
 ``key`` prints the key of a cache, which changes with the models alone. ``report`` checks that git stores no checkpoint
-itself, compares with the commit that the pull request started from, and comments. Its exit code is that of
-``git theta fsck --raw`` if that finds a checkpoint, and else that of ``git theta diff``.
+itself in HEAD or in a commit of the change, compares with the commit that the pull request started from, and comments.
+Its exit code is that of ``git theta fsck --raw`` if that finds a checkpoint, and else that of ``git theta diff``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def _key(revs: Sequence[str]) -> str:
 
 
 def _report(job: Job, base: str | None, words: argparse.Namespace) -> int:
-    raw = _run("theta", "fsck", "--raw", "HEAD")
+    # A checkpoint that a later commit of the change deletes stays in the history.
+    raw = _run("theta", "fsck", "--raw", *([f"{base}..HEAD"] if base else []), "HEAD")
     sys.stderr.write(raw.stderr)
     if raw.returncode not in {0, CorruptError.exit_code}:
         return raw.returncode

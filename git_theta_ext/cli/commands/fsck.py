@@ -83,9 +83,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raw",
         metavar="REV",
-        nargs="?",
-        const="",
-        help="check only that git stores no checkpoint itself in a commit; default: in the index",
+        nargs="*",
+        help="check only that git stores no checkpoint itself, in commits or in each commit of a range such as A..B; "
+        "default: in the index",
     )
     add_options(parser)
 
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if args.raw is not None:
         if args.full or args.repair or args.remote is not None:
             raise UsageError("--raw reads no tensors: it takes no other option", hint="git theta fsck --raw")
-        return _raw(output, Repository.discover(), args.raw or None)
+        return _raw(output, Repository.discover(), args.raw)
     if args.remote is not None:
         if args.repair:
             raise UsageError(
@@ -113,8 +113,8 @@ def run(args: argparse.Namespace) -> int:
         return _here(output, workspace, args)
 
 
-def _raw(output: Output, repo: Repository, rev: str | None) -> int:
-    problems = check_raw(repo, rev)
+def _raw(output: Output, repo: Repository, revs: Sequence[str]) -> int:
+    problems = check_raw(repo, revs)
     lines = [_line(problem, {}) for problem in problems]
     output.result({"problems": [asdict(problem) for problem in problems]}, lines or ["git stores no checkpoint itself"])
     return CorruptError.exit_code if problems else 0

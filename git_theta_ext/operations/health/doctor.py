@@ -10,11 +10,11 @@ from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import HOOKS, git_version, hook_present
 from git_theta_ext.git.install import SETTINGS, configured, outdated
-from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.process import run_git
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.health.finding import Finding
+from git_theta_ext.operations.maintenance.raw_checkpoints import raw_blobs
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, remotes_in_order
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.util.libraries import install_command, is_installed
@@ -108,18 +108,14 @@ def _settings(repo: Repository) -> Finding:
 
 
 def _files(repo: Repository) -> Iterator[Finding]:
-    entries = [entry for entry in repo.entries(None) if entry.regular and not entry.stage]
-    tracked = theta_paths(repo.run, [entry.path for entry in entries])
-    manifests = repo.manifests(None)
-    outside = [entry.oid for entry in entries if entry.path in tracked and entry.path not in manifests]
-    infos = object_infos(repo, outside)
-    raw = [e.path for e in entries if e.path in tracked and e.oid in infos and infos[e.oid].nbytes]
-    raw = [path for path in raw if path not in manifests]
-    if raw:
+    files = {entry.path: entry.oid for entry in repo.entries(None) if entry.regular and not entry.stage}
+    tracked = theta_paths(repo.run, files)
+    blobs = raw_blobs(repo, {files[path] for path in tracked})
+    if raw := [path for path in tracked if files[path] in blobs]:
         paths = " ".join(map(repo.argument, raw[:3]))
         text = f"{repo.relative(raw[0])} is stored in git itself" + (f", and {len(raw) - 1} more" * (len(raw) > 1))
         yield Finding("raw", text, f"git theta add {paths}", "problem", "migration")
-    if without := unattributed(repo, sorted(manifests)):
+    if without := unattributed(repo, sorted(repo.manifests(None))):
         text, command = advice(repo, without)
         yield Finding("attributes", text, command, "problem", "git")
     elif not raw:

@@ -12,7 +12,7 @@ from git_theta_ext.git.revisions import head_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.distribution import workers_if_set
 from git_theta_ext.operations.history.versions import versions
-from git_theta_ext.operations.maintenance.raw_checkpoints import RAW
+from git_theta_ext.operations.maintenance.raw_checkpoints import RAW, raw_blobs
 from git_theta_ext.operations.maintenance.worktree_restore import restore_from_worktrees
 from git_theta_ext.store.maintenance.fsck import (
     Problem,
@@ -85,8 +85,8 @@ def check_attributes(repo: Repository) -> list[Problem]:
         problems.append(Problem("config", "filter.theta.process", "is not set; git theta install"))
     infos = object_infos(repo, files.values())
     manifests = {oid for oid, _ in manifest_blobs(repo, infos)}
-    raw = [path for path in tracked if files[path] not in manifests and infos[files[path]].nbytes]
-    problems += [Problem("raw", f"HEAD:{path}", RAW) for path in raw]
+    raw = raw_blobs(repo, {files[path] for path in tracked})
+    problems += [Problem("raw", f"HEAD:{path}", RAW) for path in tracked if files[path] in raw]
     message = "the committed .gitattributes do not track this manifest, so clones get its text"
     bare = [path for path, oid in files.items() if oid in manifests and path not in tracked]
     return problems + [Problem("attribute", f"HEAD:{path}", message) for path in bare]

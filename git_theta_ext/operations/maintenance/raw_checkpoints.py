@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
-from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
 from shlex import quote
@@ -13,20 +12,24 @@ from typing import TYPE_CHECKING
 from git_theta_ext.comparison.words import human_bytes
 from git_theta_ext.git.attributes import paths_without_filter, theta_paths
 from git_theta_ext.git.blobs import BlobReader
+from git_theta_ext.git.commit_attributes import by_attributes
+from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.presets import PRESETS
-from git_theta_ext.git.temporary_index import temporary_index
+from git_theta_ext.git.revisions import objects_of
+from git_theta_ext.records import dataclass
 from git_theta_ext.registry import detect_format
 from git_theta_ext.store.maintenance.fsck import Problem
 from git_theta_ext.util.file_bytes import open_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from git_theta_ext.git.objects import ObjectInfo
+    from git_theta_ext.git.process import RunGit
     from git_theta_ext.git.repository import Repository
 
-RAW = "git stores the file itself; git theta add it and commit"
+_STORED = "git stores the file itself"
+RAW = f"{_STORED}; git theta add it and commit"
 
 _SMALLEST = 1 << 20
 """Bytes; smaller files may be test data, and do no harm in git."""
@@ -38,8 +41,27 @@ _NAMES = frozenset(
 )
 
 
-def check_raw(repo: Repository, rev: str | None) -> list[Problem]:
-    """Report the checkpoints of a commit, or of the index, that git stores itself. Needs no tensor and no remote.
+@dataclass(frozen=True)
+class _File:
+    """A file of a version.
+
+    Attributes:
+        rev: The commit; None for the index.
+        path: Path relative to the top.
+        oid: Its blob.
+        label: What users call it: ``HEAD:PATH``.
+        historical: Whether another version than the one at hand has it, so that adding the file again does not help.
+    """
+
+    rev: str | None
+    path: str
+    oid: str
+    label: str
+    historical: bool = False
+
+
+def check_raw(repo: Repository, revs: Sequence[str]) -> list[Problem]:
+    """Report the checkpoints of commits, or of the index, that git stores itself. Needs no tensor and no remote.
 
     These are the tracked files that are not manifests (kind ``raw``), and files of 1 MiB or more that no pattern tracks
     but that have the name and the content of a checkpoint (kind ``untracked``). Files with another filter, such as that
@@ -48,27 +70,62 @@ def check_raw(repo: Repository, rev: str | None) -> list[Problem]:
 
     Args:
         repo: The repository.
-        rev: The commit; None for the index.
+        revs: Commits, of which every file is checked, and ranges such as ``A..B``, of which the files are that each
+            commit adds or changes, also if a later one deletes them. The index if empty. A file that several have is
+            reported for the first of them.
 
     Raises:
         RepositoryError: There is no such commit, or git cannot read it.
     """
-    files = {entry.path: entry.oid for entry in repo.entries(rev) if entry.regular and not entry.stage}
-    infos = object_infos(repo, files.values())
+    files: dict[tuple[str, str], _File] = {}
+    for rev in revs or (None,):
+        for file in _present(repo, rev) if rev is None or not objects_of(repo, [rev])[1:] else _changed(repo, rev):
+            files.setdefault((file.path, file.oid), file)
+    groups: dict[str | None, list[_File]] = {}
+    for file in files.values():
+        groups.setdefault(file.rev, []).append(file)
+    problems = _problems(repo, repo.run, groups.pop(None, []))
+    paths = {rev: [file.path for file in those] for rev, those in groups.items() if rev is not None}
+    for run, same in by_attributes(repo, paths):
+        problems += _problems(repo, run, [file for rev in same for file in groups[rev]])
+    return problems
+
+
+def raw_blobs(repo: Repository, oids: Iterable[str]) -> set[str]:
+    """Return the blobs of tracked files that are the files themselves: neither manifests nor empty."""
+    infos = object_infos(repo, oids)
     manifests = {oid for oid, _ in manifest_blobs(repo, infos)}
-    others = [path for path, oid in files.items() if oid in infos and oid not in manifests and infos[oid].nbytes]
-    named = [path for path in others if _may_be_checkpoint(path) and infos[files[path]].nbytes >= _SMALLEST]
-    with ExitStack() as stack:
-        run = repo.run if rev is None else stack.enter_context(temporary_index(repo, rev))
-        raw = theta_paths(run, others, cached=True)
-        candidates = paths_without_filter(run, named, cached=True)
-    label = f"{rev or ''}:"
-    problems = [Problem("raw", label + path, RAW) for path in raw]
-    formats = _formats(repo, {files[path] for path in candidates})
+    return {oid for oid, info in infos.items() if info.nbytes and oid not in manifests}
+
+
+def _present(repo: Repository, rev: str | None) -> Iterator[_File]:
+    for entry in repo.entries(rev):
+        if entry.regular and not entry.stage:
+            yield _File(rev, entry.path, entry.oid, f"{rev or ''}:{entry.path}")
+
+
+def _changed(repo: Repository, revs: str) -> Iterator[_File]:
+    for commit in read_log(repo, ("--reverse", "--no-renames", revs, "--")):
+        for file in commit.files:
+            if file.new:
+                yield _File(commit.oid, file.path, file.new, f"{commit.oid[:12]}:{file.path}", historical=True)
+
+
+def _problems(repo: Repository, run: RunGit, files: Sequence[_File]) -> list[Problem]:
+    """Check files that have attributes in the index with which ``run`` runs git."""
+    tracked = theta_paths(run, dict.fromkeys(file.path for file in files), cached=True)
+    raw = raw_blobs(repo, {file.oid for file in files if file.path in tracked})
+    problems = [Problem("raw", file.label, _raw(file)) for file in files if file.path in tracked and file.oid in raw]
+    named = [file for file in files if file.path not in tracked and _may_be_checkpoint(file.path)]
+    infos = object_infos(repo, {file.oid for file in named})
+    named = [file for file in named if file.oid in infos and infos[file.oid].nbytes >= _SMALLEST]
+    free = set(paths_without_filter(run, dict.fromkeys(file.path for file in named), cached=True))
+    named = [file for file in named if file.path in free]
+    formats = _formats(repo, {file.oid for file in named})
     return problems + [
-        Problem("untracked", label + path, _untracked(repo, path, name, infos[files[path]]))
-        for path in candidates
-        if (name := formats[files[path]]) != "opaque"
+        Problem("untracked", file.label, _untracked(repo, file, name, infos[file.oid].nbytes))
+        for file in named
+        if (name := formats[file.oid]) != "opaque"
     ]
 
 
@@ -90,6 +147,16 @@ def _formats(repo: Repository, oids: Iterable[str]) -> Mapping[str, str]:
     return formats
 
 
-def _untracked(repo: Repository, path: str, name: str, info: ObjectInfo) -> str:
-    command = f"{repo.git_at_top} theta track {quote(path)} && git theta add {repo.argument(path)}"
-    return f"no pattern tracks this {name} file of {human_bytes(info.nbytes)}; {command}"
+def _raw(file: _File) -> str:
+    return f"{_STORED}; {_rewrite(file)}" if file.historical else RAW
+
+
+def _untracked(repo: Repository, file: _File, name: str, nbytes: int) -> str:
+    command = f"{repo.git_at_top} theta track {quote(file.path)} && git theta add {repo.argument(file.path)}"
+    what = f"no pattern tracks this {name} file of {human_bytes(nbytes)}"
+    return f"{what}; {_rewrite(file) if file.historical else command}"
+
+
+def _rewrite(file: _File) -> str:
+    pattern = quote(file.path)
+    return f"git theta migrate import --include {pattern} takes it out of the commits"

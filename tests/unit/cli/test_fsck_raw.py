@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from helpers import WITHOUT_FILTER, safetensors
 
@@ -58,6 +60,66 @@ def test_small_files_and_files_that_are_no_checkpoints_are_left_alone(at, run_js
     at.write(LARGE, "notes.txt")
     at.git("add", "--all")
     assert kinds(run_json("fsck", "--raw")) == []
+
+
+def test_a_range_shows_each_commit_that_adds_a_checkpoint_even_if_a_later_one_deletes_it(at, run_json, capsys) -> None:
+    at.write_model(seed=5)
+    at.git(*WITHOUT_FILTER, "add", "model.safetensors")
+    at.git("commit", "--quiet", "-m", "raw")
+    raw = at.git("rev-parse", "--short=12", "HEAD")
+    at.write(LARGE, "my models/a.bin")
+    at.git("add", "my models")
+    at.git("commit", "--quiet", "-m", "untracked")
+    untracked = at.git("rev-parse", "--short=12", "HEAD")
+    at.git("rm", "--quiet", "my models/a.bin")
+    at.git("theta", "add", "model.safetensors")
+    at.git("commit", "--quiet", "-m", "clean")
+    assert kinds(run_json("fsck", "--raw", "HEAD")) == []
+    wanted = [("raw", f"{raw}:model.safetensors"), ("untracked", f"{untracked}:my models/a.bin")]
+    assert kinds(run_json("fsck", "--raw", "HEAD", "HEAD~3..HEAD", code=6)) == wanted
+    assert kinds(run_json("fsck", "--raw", f"{raw}..HEAD", code=6)) == wanted[1:]
+    assert kinds(run_json("fsck", "--raw", "HEAD^..HEAD")) == []
+    capsys.readouterr()
+    assert main(["fsck", "--raw", "HEAD~3..HEAD"]) == 6
+    first, second = (line.partition("; git ")[2] for line in capsys.readouterr().out.splitlines())
+    at.git(*shlex.split(first.partition(" takes ")[0]), *shlex.split(second.partition(" takes ")[0])[3:])
+    assert kinds(run_json("fsck", "--raw", "HEAD~3..HEAD")) == []
+
+
+def test_each_commit_of_a_range_has_its_own_attributes(at, run_json) -> None:
+    at.write(b"*.bin -filter\n", "da\nta/.gitattributes")
+    at.write(b"*.bin -filter\n", "data/.gitattributes")
+    for folder in ("data", "da\nta"):
+        at.write(LARGE, f"{folder}/a.bin")
+    at.git("add", "--all")
+    at.git("commit", "--quiet", "-m", "meant")
+    at.git("rm", "--quiet", "data/.gitattributes")
+    at.write(LARGE + b" ", "data/b.bin")
+    at.write(LARGE + b" ", "da\nta/b.bin")
+    at.git("add", "--all")
+    at.git("commit", "--quiet", "-m", "not meant")
+    commit = at.git("rev-parse", "--short=12", "HEAD")
+    found = run_json("fsck", "--raw", "HEAD~2..HEAD", code=6)
+    assert kinds(found) == [("untracked", f"{commit}:data/b.bin")]
+
+
+def test_a_file_that_only_a_merge_commit_has_is_found_once(at, run_json) -> None:
+    at.git("switch", "--quiet", "-c", "side", "HEAD^0")
+    at.git("commit", "--quiet", "--allow-empty", "-m", "side")
+    at.git("switch", "--quiet", "-")
+    at.git("commit", "--quiet", "--allow-empty", "-m", "main")
+    at.git("merge", "--quiet", "--no-commit", "side")
+    at.write(LARGE, "a.bin")
+    at.git("add", "a.bin")
+    at.git("commit", "--quiet", "-m", "merge")
+    merge = at.git("rev-parse", "--short=12", "HEAD")
+    found = run_json("fsck", "--raw", "HEAD^1..HEAD", "HEAD", code=6)
+    assert kinds(found) == [("untracked", f"{merge}:a.bin")]
+
+
+def test_a_commit_that_does_not_exist_is_an_error(at) -> None:
+    assert main(["fsck", "--raw", "nowhere"]) == 3
+    assert main(["fsck", "--raw", "nowhere..HEAD"]) == 3
 
 
 @pytest.mark.parametrize("option", ["--full", "--repair", "--remote"])
