@@ -43,8 +43,8 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
         PluginError: A method is not installed.
     """
     repo = workspace.repo
-    records = records_of(repo, commit)
     oid = commit_id(repo, commit)
+    records = records_of(repo, oid)
     if not records:
         raise _without_record(repo, commit, oid)
     committed = repo.manifests(oid)
@@ -72,9 +72,11 @@ def _without_record(repo: Repository, commit: str, oid: str) -> MergeError:
         if unmerged(repo):
             return MergeError("the merge has conflicts, and no commit records it yet", hint="git theta status")
         return MergeError("the merge is not committed, so nothing records it yet", hint="git commit --no-edit")
+    merges = len(parents_of(repo, oid)) > 1
+    why = "no method merged a parameter, or no hook recorded it" if merges else "it is not a merge"
     return MergeError(
-        f"{commit} does not record how models were merged",
-        hint="git log --grep='^Theta-Merge:' lists merges that do; git theta install records future ones",
+        f"{commit} does not record how models were merged: {why}",
+        hint="git log --grep='^Theta-Merge:' lists merges that do; git theta doctor checks the hook",
     )
 
 
