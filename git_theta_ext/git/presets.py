@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
+from fnmatch import fnmatchcase
+
 from git_theta_ext.records import dataclass
 
 
@@ -46,3 +49,11 @@ PRESETS = {
     "zarr": Preset(("**/*.zarr/**",), "Directories of zarr as they lie"),
 }
 """Name to preset."""
+
+_NAMES = sorted({name for preset in PRESETS.values() for name in preset.patterns if name.startswith("*.")})
+
+
+def pattern_of(path: str) -> str | None:
+    """Return a pattern of file names, such as ``*.pt``, that a path matches; None if it is not the name of a model."""
+    name = posixpath.basename(path)
+    return next((pattern for pattern in _NAMES if fnmatchcase(name, pattern)), None)

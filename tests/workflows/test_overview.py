@@ -37,6 +37,16 @@ def test_in_a_new_repository_the_steps_that_are_left_are_named(repo: Repo) -> No
     assert list(codes(repo)) == ["track", "add"]
 
 
+def test_the_largest_file_that_may_be_a_model_is_suggested(repo: Repo) -> None:
+    repo.write(b"", ".gitattributes")
+    repo.write(bytes(10), "data.npy")
+    repo.write(bytes(100), "my models/net.pt")
+    repo.write(bytes(1000), "notes.txt")
+    commands = codes(repo)
+    assert commands["track"] == "git theta track '*.pt'"
+    assert commands["add"] == "git add .gitattributes 'my models/net.pt' && git commit"
+
+
 def test_each_step_leads_to_the_next(repo: Repo) -> None:
     repo.write_model(seed=1)
     assert codes(repo) == {"untracked": f"git add {MODEL}"}
@@ -106,6 +116,8 @@ def test_a_checkpoint_in_git_itself_is_a_problem(two: Repo) -> None:
     two.git("-c", "filter.theta.process=", "-c", "filter.theta.required=false", "add", "--renormalize", MODEL)
     code, found = doctor(two)
     assert (code, found["raw"]["command"]) == (1, f"git theta add {MODEL}")
+    assert codes(two)["raw"] == f"git theta add {MODEL}"
+    assert codes(two).keys().isdisjoint({"changed", "without_attribute"}), "git add does nothing, nothing is a manifest"
     two.git("theta", "add", MODEL)
     assert doctor(two)[0] == 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.stat_cache import StatCache
@@ -17,18 +18,20 @@ from git_theta_ext.git.hooks import PRE_PUSH, hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.pathspecs import worktree_of
+from git_theta_ext.git.presets import pattern_of
 from git_theta_ext.git.revisions import branch_of, head_of
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.operations.health.finding import Finding
 from git_theta_ext.operations.history.status import unpushed, untracked
+from git_theta_ext.operations.maintenance.raw_checkpoints import raw_blobs
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.verification.checks import READ_AGAIN_SECONDS, Checks
 from git_theta_ext.util.files import total_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
@@ -37,11 +40,7 @@ if TYPE_CHECKING:
 _INSTALL = Finding(
     "not_configured", "git is not configured to use git theta", "git theta install", "problem", "getting-started"
 )
-_FIRST = (
-    Finding("install", "configure git, once for each user", "git theta install"),
-    Finding("track", "choose files", "git theta track '*.safetensors'"),
-    Finding("add", "commit them as any file", "git add .gitattributes model.safetensors && git commit"),
-)
+_CONFIGURE = Finding("install", "configure git, once for each user", "git theta install")
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,25 @@ class Overview:
 
 def first_steps(repo: Repository | None) -> list[Finding]:
     """Return those of the first three commands of a user that are left; all of them outside a repository."""
-    done = set()
-    if repo is not None and configured(repo):
-        done.add("install")
-    if repo is not None and patterns(read(worktree_of(repo) / ".gitattributes")):
-        done.add("track")
-    return [step for step in _FIRST if step.code not in done]
+    pattern, path = "*.safetensors", "model.safetensors"
+    tracks = repo is not None and bool(patterns(read(worktree_of(repo) / ".gitattributes")))
+    if repo is not None and not tracks and (found := _largest_checkpoint(repo)) is not None:
+        pattern, path = found
+    added = path if repo is None else repo.argument(path)
+    steps = [] if repo is not None and configured(repo) else [_CONFIGURE]
+    steps += [] if tracks else [Finding("track", "choose files", f"git theta track {quote(pattern)}")]
+    return [*steps, Finding("add", "commit them as any file", f"git add .gitattributes {added} && git commit")]
+
+
+def _largest_checkpoint(repo: Repository) -> tuple[str, str] | None:
+    """Return the pattern and the path of the largest file of the work tree that has the name of a checkpoint."""
+    text = repo.run("ls-files", "--cached", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
+    top, sizes = worktree_of(repo), {}
+    for path in text.split("\0")[:-1]:
+        if (pattern := pattern_of(path)) is not None:
+            with suppress(OSError):
+                sizes[pattern, path] = (top / path).lstat().st_size
+    return max(sizes, key=sizes.__getitem__, default=None)
 
 
 def overview(workspace: Workspace) -> Overview:
@@ -129,15 +141,25 @@ def _files(
         )
     if left := sorted(pending.difference(unmerged)):
         yield Finding("pending", f"{_named(repo, left)} not written yet", "git theta checkout", "problem", "git")
-    if without := unattributed(repo, sorted(tracked.keys() & index.keys())):
-        text, command = advice(repo, without)
-        yield Finding("without_attribute", text, command, "problem", "git")
+    blobs = raw_blobs(repo, {index[path] for path in changed})
+    raw = [path for path in changed if index[path] in blobs]
+    yield from _stored_otherwise(repo, raw, (tracked.keys() & index.keys()).difference(raw))
     if new:
         yield Finding("untracked", f"{_named(repo, new)} new", _add(repo, new))
-    if changed := [path for path in changed if path not in pending]:
+    if changed := [path for path in changed if path not in pending and path not in raw]:
         yield Finding("changed", f"{_named(repo, changed)} changed", _add(repo, changed))
     if staged and not conflicted:
         yield Finding("staged", f"{_named(repo, staged)} staged", "git commit")
+
+
+def _stored_otherwise(repo: Repository, raw: list[str], manifests: Collection[str]) -> Iterator[Finding]:
+    """Yield what to do about checkpoints that git stores itself, and about manifests that no attribute names."""
+    if without := unattributed(repo, manifests):
+        text, command = advice(repo, without)
+        yield Finding("without_attribute", text, command, "problem", "git")
+    if raw:  # git add sees no change in them
+        command = f"git theta add {' '.join(map(repo.argument, raw))}"
+        yield Finding("raw", f"{_named(repo, raw)} stored in git itself", command, "problem", "migration")
 
 
 def _sharing(workspace: Workspace) -> Iterator[Finding]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import posixpath
 import tempfile
-from fnmatch import fnmatchcase
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ from git_theta_ext.git.blobs import BlobReader
 from git_theta_ext.git.commit_attributes import by_attributes
 from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.git.presets import PRESETS
+from git_theta_ext.git.presets import pattern_of
 from git_theta_ext.git.revisions import objects_of
 from git_theta_ext.records import dataclass
 from git_theta_ext.registry import detect_format
@@ -33,12 +31,6 @@ RAW = f"{_STORED}; git theta add it and commit"
 
 _SMALLEST = 1 << 20
 """Bytes; smaller files may be test data, and do no harm in git."""
-_NAMES = frozenset(
-    pattern
-    for preset in PRESETS.values()
-    for pattern in preset.patterns
-    if pattern.startswith("*.") and "/" not in pattern
-)
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ def _problems(repo: Repository, run: RunGit, files: Sequence[_File]) -> list[Pro
     tracked = theta_paths(run, dict.fromkeys(file.path for file in files), cached=True)
     raw = raw_blobs(repo, {file.oid for file in files if file.path in tracked})
     problems = [Problem("raw", file.label, _raw(file)) for file in files if file.path in tracked and file.oid in raw]
-    named = [file for file in files if file.path not in tracked and _may_be_checkpoint(file.path)]
+    named = [file for file in files if file.path not in tracked and pattern_of(file.path) is not None]
     infos = object_infos(repo, {file.oid for file in named})
     named = [file for file in named if file.oid in infos and infos[file.oid].nbytes >= _SMALLEST]
     free = set(paths_without_filter(run, dict.fromkeys(file.path for file in named), cached=True))
@@ -127,11 +119,6 @@ def _problems(repo: Repository, run: RunGit, files: Sequence[_File]) -> list[Pro
         for file in named
         if (name := formats[file.oid]) != "opaque"
     ]
-
-
-def _may_be_checkpoint(path: str) -> bool:
-    name = posixpath.basename(path)
-    return any(fnmatchcase(name, pattern) for pattern in _NAMES)
 
 
 def _formats(repo: Repository, oids: Iterable[str]) -> Mapping[str, str]:
