@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.comparison.group import Item, fold
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.pathspecs import tracked_paths
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 GROUP = "merge"
 EXAMPLE = "git theta resolve --method ours model.safetensors 'encoder.*'"
 _MANY_SIDES = 4
+_MANY_CONFLICTS = 20
+"""Of more, those whose names differ only in numbers share a line."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -240,9 +243,14 @@ def _conflict_lines(manifest: Manifest) -> list[str]:
     for conflict in manifest.conflicts:
         unit = homes.get(conflict.name)
         rows.setdefault(conflict.name if unit is None else unit.name, []).append(conflict)
-    for name, conflicts in rows.items():
-        parts = f", {plural(len(conflicts), 'parameter')}" if conflicts[0].name in homes else ""
-        lines.append(f"  {name}{parts}  ({conflicts[0].reason})")
+    items = [
+        Item(str(parts[0].reason), name, "", tuple(part.name for part in parts) if parts[0].name in homes else ())
+        for name, parts in rows.items()
+    ]
+    for row in fold(items) if len(items) > _MANY_CONFLICTS else (fold([item])[0] for item in items):
+        first, count = row.items[0], sum(len(item.names) for item in row.items)
+        counted = f", {plural(count, 'parameter')}" if count > 1 or first.members else ""
+        lines.append(f"  {row.label}{counted}  ({first.sign})")
     if manifest.layout_conflict is not None:
         lines.append(f"  the file's layout  ({manifest.layout_conflict.reason})")
     return lines

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MergeError
 from git_theta_ext.records import replace
 from git_theta_ext.store.skeletons import read_skeleton
+from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,8 +46,8 @@ def resolve_layout(manifest: Manifest, store: Store, side: str | None) -> Manife
     composed = compose(manifest.format, start or manifest.skeleton, specs, store)
     if composed is None:
         raise MergeError(
-            f"a {manifest.format} file cannot hold this combination of parameters",
-            hint="take all conflicts from the same side: git theta resolve --method=ours PATH",
+            f"a {manifest.format} file cannot hold this combination of parameters: {_misfit(layouts[0], specs, store)}",
+            hint="git checkout --ours PATH && git add PATH takes the whole file of one side (or --theirs)",
         )
     return replace(manifest, skeleton=composed, layout_conflict=None)
 
@@ -55,6 +56,19 @@ def _layouts(conflict: LayoutConflict, side: str | None) -> list[Skeleton]:
     candidates: Mapping[str, Skeleton | None] = conflict.candidates
     preferred = [candidates.get(side)] if side is not None else []
     return [skeleton for skeleton in (*preferred, *candidates.values()) if skeleton is not None]
+
+
+def _misfit(skeleton: Skeleton, specs: Mapping[str, TensorSpec], store: Store) -> str:
+    """Return why some parameters are not those of a layout."""
+    own = _parameters(skeleton, store)
+    kinds = {
+        "needs": own.keys() - specs.keys(),
+        "has no place for": specs.keys() - own.keys(),
+        "has another shape or type of": {name for name in own.keys() & specs.keys() if own[name] != specs[name]},
+    }
+    return "its layout " + " and ".join(
+        f"{verb} {shortlist(sorted(names), 3)}" for verb, names in kinds.items() if names
+    )
 
 
 def _parameters(skeleton: Skeleton, store: Store) -> dict[str, TensorSpec]:
