@@ -61,8 +61,8 @@ def _placed(slices: Slices) -> list[tuple[range, list[dict[str, Any]]]]:
     placed, start = [], 0
     for sources in slices.slices:
         end = start + len(sources[0].layers)
-        froms = [{"model": s.model, "layer_range": [s.layers.start, s.layers.stop]} for s in sources]
-        placed.append((range(start, end), froms))
+        origins = [{"model": s.model, "layer_range": [s.layers.start, s.layers.stop]} for s in sources]
+        placed.append((range(start, end), origins))
         start = end
     return placed
 
