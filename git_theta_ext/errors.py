@@ -20,7 +20,8 @@ class ThetaError(Exception):
 
     Attributes:
         exit_code: That of a command that ends with the error.
-        topic: The page that explains errors of the class, as ``git theta help`` takes it; None if there is none.
+        topic: The page that explains errors of the class, as ``git theta help`` takes it; None if the hint says all
+            there is to say, as of a command line, a revision, or a bug.
     """
 
     exit_code = 1
@@ -99,6 +100,7 @@ class StoreError(ThetaError):
     """The store cannot be read or written: disk full, no permission, a file in the way."""
 
     exit_code = 8
+    topic = "maintenance"
 
 
 class RemoteError(ThetaError):
@@ -201,13 +203,24 @@ class CrashError(ThetaError):
     exit_code = 129
 
 
+class TooLittleMemoryError(CrashError):
+    """There is not enough memory."""
+
+    topic = "scale"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "not enough memory",
+            hint="free memory, raise the limit of ulimit, or use less: git config theta.threads 1",
+        )
+
+
 def to_theta_error(error: Exception) -> ThetaError:
     """Return an exception as an error for the user: itself, its meaning, or a report of a bug and its place."""
     if isinstance(error, ThetaError):
         return error
     if isinstance(error, MemoryError) or _TORCH_HAS_NO_MEMORY in str(error):
-        hint = "free memory, raise the limit of ulimit, or use less: git config theta.threads 1"
-        return CrashError("not enough memory", hint=hint)
+        return TooLittleMemoryError()
     if isinstance(error, OSError):
         # A full disk, a directory without permission, a file in the place of a directory.
         place = f"{error.filename}: " if error.filename else ""

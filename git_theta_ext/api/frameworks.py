@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from git_theta_ext.errors import FormatError, UsageError
-from git_theta_ext.merging.devices.state_dicts import to_tensor
+from git_theta_ext.merging.devices.state_dicts import to_bytes, to_tensor
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.operations.conversion.arrays import ELEMENT_TYPES
 from git_theta_ext.records import dataclass
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from typing_extensions import TypeIs
 
 
 Tensor = TypeVar("Tensor")
@@ -122,6 +123,32 @@ def array_bytes(name: str, array: NDArray[Any]) -> tuple[TensorSpec, memoryview]
         )
     flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
     return TensorSpec.of(names[array.dtype.name], array.shape), flat.view(np.uint8).data
+
+
+def is_array(value: object) -> TypeIs[NDArray[Any]]:
+    """Return whether a value is an array of numpy."""
+    import numpy as np
+
+    return isinstance(value, np.ndarray)
+
+
+def value_bytes(name: str, value: torch.Tensor | NDArray[Any]) -> tuple[TensorSpec, memoryview]:
+    """Return spec and little-endian bytes of an array of numpy or a tensor of torch; they may share its memory.
+
+    Raises:
+        FormatError: Checkpoints do not support its element type, or it is not dense.
+        UsageError: It is neither an array nor a tensor.
+    """
+    if is_array(value):
+        return array_bytes(name, value)
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        raise UsageError(
+            f"parameter {name!r} is a {type(value).__name__}, not a tensor of torch or an array of numpy",
+            hint="numpy.asarray(value)",
+        )
+    return to_bytes(name, value)
 
 
 def _named(name: str) -> np.dtype[Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.api.frameworks import value_bytes
 from git_theta_ext.api.models import read_model
 from git_theta_ext.api.versions import LOG, explained, folder_of, version_of
 from git_theta_ext.checkpoint.resharded import store_whole
@@ -13,7 +14,7 @@ from git_theta_ext.errors import MergeError, RepositoryError, UsageError
 from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.devices.open import open_devices
-from git_theta_ext.merging.devices.state_dicts import to_bytes, to_tensor
+from git_theta_ext.merging.devices.state_dicts import to_tensor
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.tasks import digests_of, tasks_of
 from git_theta_ext.merging.planning.casts import find_casts, values_to_read
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from numpy.typing import NDArray
 
     from git_theta_ext.api.versions import Place
     from git_theta_ext.merging.execution.tasks import Statistics
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.tensor_store import TensorStore
 
-    StateDict = Mapping[str, torch.Tensor]
+    StateDict = Mapping[str, torch.Tensor | NDArray[Any]]
     Model = StateDict | str
 
 # State dicts have no file, so no layout. All sides have this one.
@@ -72,7 +74,7 @@ def merge(  # noqa: PLR0913 - named, and all but the first have defaults
     differs counts as changed by every model.
 
     Args:
-        models: State dicts, or versions as in ``load``. The first one is ours.
+        models: State dicts, of tensors of torch or arrays of numpy, or versions as in ``load``. The first one is ours.
         method: Name of a merge method. The default is ``average``; see docs/merging.md.
         base: The common ancestor. If all models are versions, the default is the ancestor that git would use,
             unless they are different models in it, such as two adapters of one directory.
@@ -171,7 +173,7 @@ def _state_dicts(models: Sequence[StateDict], base: StateDict | None, statistics
     memory = MemoryStore()
 
     def parameters(tensors: StateDict) -> dict[str, Parameter]:
-        return {name: memory.add(*to_bytes(name, tensor)) for name, tensor in tensors.items()}
+        return {name: memory.add(*value_bytes(name, tensor)) for name, tensor in tensors.items()}
 
     before, *sides = [
         Manifest(_FORMAT, _NO_LAYOUT, parameters(model)) for model in ({} if base is None else base, *models)

@@ -8,14 +8,13 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.api.frameworks import array_bytes
+from git_theta_ext.api.frameworks import is_array, value_bytes
 from git_theta_ext.api.versions import LOG, explained, folder_of
 from git_theta_ext.errors import ConfigError, UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import ensure_hooks
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.merging.devices.state_dicts import to_bytes
 from git_theta_ext.operations.conversion.output import writing
 from git_theta_ext.operations.conversion.targets import target_of
 from git_theta_ext.operations.staging.stage import rewrite_and_stage, store_file
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
-    from typing_extensions import TypeIs
 
     from git_theta_ext.api.versions import Place
     from git_theta_ext.model.tensor import TensorSpec
@@ -92,12 +90,12 @@ def save(
 
 def _write(tensors: Tensors, path: Path, metadata: Mapping[str, str]) -> None:
     target = target_of(path)
-    arrays = any(_is_array(tensor) for tensor in tensors.values())
+    arrays = any(is_array(tensor) for tensor in tensors.values())
     if target.name == "torch" and arrays:
         raise UsageError("a file of torch has no arrays of numpy", hint="torch.from_numpy")
     if not arrays:
         require("torch", "git_theta_ext.save")
-    given = _Given({name: _bytes(name, tensor) for name, tensor in tensors.items()})
+    given = _Given({name: value_bytes(name, tensor) for name, tensor in tensors.items()})
     target.check(given.specs)
     with writing(target, path) as output:
         if target.name == "torch":
@@ -113,16 +111,6 @@ def _save_as_torch(tensors: Tensors, path: Path, output: Path) -> None:
     with temporary_folder(path.parent) as folder:
         torch.save(tensors, folder / path.name)
         (folder / path.name).replace(output)
-
-
-def _bytes(name: str, tensor: torch.Tensor | NDArray[Any]) -> tuple[TensorSpec, memoryview]:
-    return array_bytes(name, tensor) if _is_array(tensor) else to_bytes(name, tensor)
-
-
-def _is_array(tensor: torch.Tensor | NDArray[Any]) -> TypeIs[NDArray[Any]]:
-    import numpy as np
-
-    return isinstance(tensor, np.ndarray)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from git_theta_ext.errors import ClusterError
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.installer import install_command
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.version import __version__
 
@@ -98,8 +99,8 @@ def check_nodes(access: Access) -> Capacity:
     other = [f"{node['NodeManagerHostname']} has {version}" for node, version, _ in found if version != __version__]
     if other:
         raise ClusterError(
-            f"this is git theta {__version__}, and {shortlist(other, 3)}",
-            hint=f"pip install 'git-theta-ext[cluster]=={__version__}' on each machine",
+            f"every machine needs git theta {__version__}, and {shortlist(other, 3)}",
+            hint=install_command("cluster", __version__),
         )
     without = [f"{node['NodeManagerHostname']}: {reason}" for node, _, reason in found if reason]
     if without:
@@ -125,7 +126,7 @@ def _answered(ray: Any, nodes: list[Any], answers: list[Any]) -> list[tuple[Any,
         elif any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node["NodeID"]):
             raise ClusterError(
                 f"a machine of the cluster cannot run git theta: {str(answered).strip().splitlines()[-1]}",
-                hint=f"pip install 'git-theta-ext[cluster]=={__version__}' on each machine",
+                hint=install_command("cluster", __version__),
             ) from answered
     if not found:
         raise ClusterError("no machine of the cluster has a core for jobs", hint="ray start --address ADDRESS")

@@ -6,7 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from git_theta_ext.model.tensor import Digest
 
 _THOUSAND = 1000
 
@@ -39,6 +42,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def plural(count: int, noun: str) -> str:
     """Return a number and a noun, with a plural s if needed."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def count_tensors(digests: Collection[Digest], skeletons: AbstractSet[Digest]) -> str:
+    """Count tensors as users do, who know parameters but not skeletons.
+
+    Args:
+        digests: Digests of tensors and skeletons.
+        skeletons: Which are those of skeletons.
+
+    Returns:
+        The number of tensors; if there are only skeletons, that of layouts of files.
+    """
+    tensors = sum(digest not in skeletons for digest in digests)
+    return plural(tensors, "tensor") if tensors or not digests else plural(len(digests), "file layout")
 
 
 def shorten(text: str, width: int) -> str:

@@ -174,9 +174,11 @@ def _version(view: memoryview) -> int:
         raise FormatError("not a skeleton")
     version = head[len(_MAGIC)] - ord("0")
     if not 1 <= version <= _NEWEST:
+        from git_theta_ext.util.installer import upgrade_command  # filters start without it
+
         raise FormatError(
             f"skeleton version {version} is not supported, only 1 to {_NEWEST}",
-            hint="pip install --upgrade git-theta-ext",
+            hint=upgrade_command(),
         )
     return version
 

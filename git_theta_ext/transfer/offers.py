@@ -139,7 +139,8 @@ class Offers:
         """Return the error that says that digests, out of so many, are neither here nor on a remote."""
         searched = ", ".join(f"{remote.name} ({remote.url})" for remote in self._all)
         where = f"searched {searched}" if self._all else "no remote is configured"
-        message = f"{len(missing)} of {wanted} tensors are not in the store, including {min(missing)}; {where}"
+        count = f"{len(missing)} of {wanted} tensors and file layouts"
+        message = f"{count} are not in the store, including {min(missing)}; {where}"
         damaged = self._files.behind(missing)
         if damaged:
             message += f"; damaged packs of this store: {shortlist(damaged, 3)}"

@@ -78,8 +78,8 @@ def plan_push(
         absent = store.touch_and_find_missing(lacking)
     if absent:
         raise MissingError(
-            f"{len(absent)} of {len(wanted)} tensors are neither in the store nor on {remote.name} ({remote.url}), "
-            f"including {min(absent)}",
+            f"{len(absent)} of {len(wanted)} tensors and file layouts are neither in the store nor on {remote.name} "
+            f"({remote.url}), including {min(absent)}",
             hint="run git theta push --all in a clone that has them; "
             "git theta fsck --remote lists the files that need them",
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 from git_theta_ext.errors import LibraryError
+from git_theta_ext.util.installer import install_command, library_command
 
 _EXTRAS = {
     "torch": "merge",
@@ -17,6 +16,7 @@ _EXTRAS = {
     "ray": "cluster",
     "cma": "search",
     "tokenizers": "moe",
+    "git": "notebook",
 }
 """Library to the extra of setup.cfg that installs it."""
 
@@ -31,16 +31,6 @@ def is_installed(library: str) -> bool:
         return False
 
 
-def install_command(extra: str) -> str:
-    """Return the command that adds an extra to this installation, by what installed it: pipx, uv tool or pip."""
-    if Path(sys.prefix, "pipx_metadata.json").is_file():
-        return f"pipx inject git-theta-ext 'git-theta-ext[{extra}]'"
-    if Path(sys.prefix, "uv-receipt.toml").is_file():
-        # Every call replaces the extras of the one before, so name all of them.
-        return f"uv tool install 'git-theta-ext[{'all' if extra != 'cluster' else 'all,cluster'}]'"
-    return f"pip install 'git-theta-ext[{extra}]'"
-
-
 def absent(library: str, work: str) -> LibraryError:
     """Return the error that a library is not installed.
 
@@ -49,7 +39,7 @@ def absent(library: str, work: str) -> LibraryError:
         work: What needs it, as the subject of a sentence.
     """
     extra = _EXTRAS.get(library)
-    command = f"{install_command(extra)}{_HINTS.get(extra, '')}" if extra else f"pip install {library}"
+    command = f"{install_command(extra)}{_HINTS.get(extra, '')}" if extra else library_command(library)
     return LibraryError(f"{work} needs {library}, which is not installed", hint=command)
 
 
@@ -75,5 +65,5 @@ def require(library: str, work: str) -> None:
 
 def _broken(library: str, work: str, error: Exception) -> LibraryError:
     return LibraryError(
-        f"{work} needs {library}, which cannot be imported: {error}", hint=f"pip install --force-reinstall {library}"
+        f"{work} needs {library}, which cannot be imported: {error}", hint=library_command(library, again=True)
     )

@@ -140,7 +140,7 @@ def test_push_clone_and_repair(two: Repo, url: str, streaming: str, store: Path,
     for path in objects:
         path.write_bytes(bytes(path.stat().st_size))
     refused = Repo(tmp_path).run("clone", "--quiet", url, "second", check=False)
-    assert "tensors are not in the store" in refused.stderr
+    assert "tensors and file layouts are not in the store" in refused.stderr
     assert "git theta push --all --verify" in refused.stderr
     assert Repo(tmp_path / "second").read().startswith(b"git-theta")
     two.git("theta", "push", "--all", "--verify", "origin")

@@ -107,6 +107,17 @@ class TestStateDicts:
     def test_what_is_equal_comes_back_whatever_it_is(self, value):
         same(git_theta_ext.merge([{"w": value}, {"w": value.clone()}]), {"w": value})
 
+    def test_arrays_of_numpy_merge_as_tensors_do(self):
+        one, other = np.array([1.0, 2.0], np.float32), np.array([3.0, 2.0], ">f4")
+        found = git_theta_ext.merge([{"w": one}, {"w": other}])
+        same(found, {"w": torch.tensor([2.0, 2.0])})
+        same(git_theta_ext.merge([{"w": one}, {"w": torch.tensor([3.0, 2.0])}]), found)
+
+    @pytest.mark.parametrize("value", [[1.0], 1.0, None])
+    def test_what_is_no_tensor_is_refused_with_its_name(self, value):
+        with pytest.raises(UsageError, match=f"parameter 'w' is a {type(value).__name__}, not a tensor"):
+            git_theta_ext.merge([{"w": value}, {"w": torch.ones(1)}])
+
     def test_results_share_memory_with_nothing(self):
         zero = torch.zeros(3)
         models = [{"a": zero, "b": zero, "c": torch.ones(3), "d": torch.ones(3)} for _ in range(2)]

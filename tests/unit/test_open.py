@@ -127,7 +127,9 @@ class TestWhatIsRead:
         Bare(tmp_path / "bare.git").git("remote", "remove", "origin")
         with git_theta_ext.open(MODEL, rev="new", repository=tmp_path / "bare.git") as opened:
             for read in (lambda: opened["large"], lambda: opened.get_slice("large")[0], opened.fetch):
-                with pytest.raises(MissingError, match=r"^(large|other|small): \d of \d tensors are not in the store"):
+                with pytest.raises(
+                    MissingError, match=r"^(large|other|small): \d of \d tensors and file layouts are not"
+                ):
                     read()
 
 

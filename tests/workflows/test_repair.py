@@ -12,13 +12,16 @@ import pytest
 from helpers import EMBEDDING, MODEL, SPECS, Repo, dense_payload, make_pack, model, values
 
 from git_theta_ext.cli.main import main
+from git_theta_ext.cli.render.repair import plan_lines
 from git_theta_ext.errors import RepositoryError
+from git_theta_ext.git.repository import Repository
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.store.maintenance.copying import copies
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.store import Store
+from git_theta_ext.transfer.repair import RepairPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +118,19 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(pushed: Repo) -> No
     assert result["repair"]["broken"] == result["repair"]["fetchable"] != []
     assert {path: path.read_bytes() for path in packs(pushed)} == before
     assert pushed.run("theta", "fsck", "--dry-run", check=False).returncode == 2
+    count = len(result["repair"]["broken"])
+    said = pushed.run("theta", "fsck", "--repair", "--dry-run", check=False).stdout
+    assert f"damaged or missing: {count} tensors; would fetch {count} tensors\n" in said
+
+
+def test_a_dry_run_counts_layouts_only_if_no_tensor_is_lost(pushed: Repo) -> None:
+    repo = Repository.discover(pushed.path)
+    manifests = [manifest for _, manifest in repo.manifests("HEAD").values()]
+    layout, tensor = manifests[0].skeleton.digest, next(iter(manifests[0].parameters.values())).digest
+    (line,) = plan_lines(RepairPlan((), frozenset({layout}), frozenset({layout})), manifests)
+    assert line == "damaged or missing: 1 file layout; would fetch 1 file layout"
+    (line,) = plan_lines(RepairPlan((), frozenset({layout, tensor}), frozenset({tensor})), manifests)
+    assert line == "damaged or missing: 1 tensor; would fetch 1 tensor"
 
 
 def test_without_a_remote_the_sound_parts_of_a_pack_are_saved(two: Repo) -> None:

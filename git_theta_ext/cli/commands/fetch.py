@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.cli.render.tensors import count_tensors
-from git_theta_ext.comparison.words import human_bytes, plural
+from git_theta_ext.comparison.words import count_tensors, human_bytes, plural
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, open_remotes
 from git_theta_ext.operations.sync.selection import Part, select

@@ -200,7 +200,7 @@ def _repair(  # noqa: PLR0913, PLR0917 - it joins the remotes, the store and the
     packs = {path.name for path in paths if path == store.pack_path(path.name)}
     plan = plan_repair(store, places, named, packs)
     if dry_run:
-        return list(problems), plan_json(plan), list(plan_lines(plan))
+        return list(problems), plan_json(plan), list(plan_lines(plan, manifests.values()))
     if not plan.packs and not plan.broken:
         return list(problems), {}, ["nothing to repair"]
     with output.progress("fetching", 0) as advance:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.cli.commands.fetch import add_part, part_of
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
-from git_theta_ext.cli.render.tensors import count_tensors
-from git_theta_ext.comparison.words import human_bytes, plural
+from git_theta_ext.comparison.words import count_tensors, human_bytes, plural
 from git_theta_ext.errors import MissingError, UsageError
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.sync.push import Push

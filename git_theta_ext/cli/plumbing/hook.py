@@ -10,8 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import output_to_git
-from git_theta_ext.cli.render.tensors import count_tensors
-from git_theta_ext.comparison.words import human_bytes, plural
+from git_theta_ext.comparison.words import count_tensors, human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry, wants_quiet
 from git_theta_ext.git.repository import Repository

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.comparison.words import plural
+from git_theta_ext.comparison.words import count_tensors, plural
 from git_theta_ext.store.maintenance.fsck import NAMED
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.manifest import Manifest
@@ -23,12 +23,14 @@ def plan_json(plan: RepairPlan) -> dict[str, Any]:
     return {"packs": list(plan.packs), "broken": sorted(plan.broken), "fetchable": sorted(plan.fetchable)}
 
 
-def plan_lines(plan: RepairPlan) -> Iterator[str]:
-    """Describe what a repair would do."""
+def plan_lines(plan: RepairPlan, manifests: Iterable[Manifest]) -> Iterator[str]:
+    """Describe what a repair would do, given the manifests whose tensors it repairs."""
     if plan.packs:
         yield f"would move {plural(len(plan.packs), 'damaged pack')} to quarantine"
     if plan.broken:
-        yield f"would fetch {plural(len(plan.fetchable), 'tensor')} of {len(plan.broken)} that are damaged or missing"
+        skeletons = {manifest.skeleton.digest for manifest in manifests}
+        missing = count_tensors(plan.broken, skeletons)
+        yield f"damaged or missing: {missing}; would fetch {count_tensors(plan.fetchable, skeletons)}"
     if not plan.packs and not plan.broken:
         yield "nothing to repair"
 

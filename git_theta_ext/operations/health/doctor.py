@@ -17,7 +17,8 @@ from git_theta_ext.operations.health.finding import Finding
 from git_theta_ext.operations.maintenance.raw_checkpoints import raw_blobs
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, remotes_in_order
 from git_theta_ext.transfer.remote_index import read_remote_index
-from git_theta_ext.util.libraries import install_command, is_installed
+from git_theta_ext.util.installer import install_command, path_command, rebuild_command
+from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def check_installation() -> Iterator[Finding]:
         yield Finding(
             "kernels",
             text,
-            "install a C compiler, then pip install --force-reinstall git-theta-ext",
+            f"install a C compiler, then {rebuild_command()}",
             topic="getting-started",
         )
     else:
@@ -67,7 +68,7 @@ def _program() -> Finding:
     place = shutil.which(_PROGRAM)
     if place is None:
         text = f"{_PROGRAM} is not on PATH, so git cannot start it"
-        return Finding("program", text, "add the directory of pip's scripts to PATH", "problem", "getting-started")
+        return Finding("program", text, path_command(_PROGRAM), "problem", "getting-started")
     found = run_git(("theta", "--version")).decode().split()[-1]
     if found != __version__:
         text = f"git starts {place}, which is version {found}, not {__version__}"

@@ -6,6 +6,7 @@ from contextlib import suppress
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from git_theta_ext.comparison.words import count_tensors
 from git_theta_ext.errors import (
     ConfigError,
     CorruptError,
@@ -202,7 +203,7 @@ class Push:
             lacking.update(absent)
             relayed = relay(store, self._sources(remote), remote, absent, advance)
             if relayed.left and strict:
-                self._refuse_new(relayed.left, relayed.failures)
+                self._refuse_new(relayed.left, needed.skeletons, relayed.failures)
             lost.update(relayed.left)
             through.append(relayed)
             return relayed.left
@@ -229,13 +230,15 @@ class Push:
 
         return [source for source in try_remotes(self.workspace)[0] if source.url != remote.url]
 
-    def _refuse_new(self, lost: AbstractSet[Digest], failures: Sequence[ThetaError]) -> None:
+    def _refuse_new(
+        self, lost: AbstractSet[Digest], skeletons: AbstractSet[Digest], failures: Sequence[ThetaError]
+    ) -> None:
         """Stop the push if its commits add parameters that are neither here nor on any remote."""
         if not (new := lost & self._named_anew()):
             return
         causes = "; ".join(dict.fromkeys(failure.message for failure in failures))
         raise MissingError(
-            f"{len(new)} tensors of the pushed history are neither here nor on any remote, {min(new)} among them"
+            f"neither here nor on any remote: {count_tensors(new, skeletons)} of the pushed history, such as {min(new)}"
             + (f"; {causes}" if causes else ""),
             hint=f"run git theta push --all {quote(self.shown)} in a clone that has them; "
             "git theta fsck names their files",

@@ -131,9 +131,9 @@ def header_length(prefix: bytes) -> int:
     if magic != MAGIC:
         raise CorruptError("not a pack")
     if version != VERSION:
-        raise CorruptError(
-            f"pack version {version} is not supported, only {VERSION}", hint="pip install --upgrade git-theta-ext"
-        )
+        from git_theta_ext.util.installer import upgrade_command  # filters start without it
+
+        raise CorruptError(f"pack version {version} is not supported, only {VERSION}", hint=upgrade_command())
     if length > MAX_HEADER:
         raise CorruptError(f"the pack has a header of {length} bytes, which exceeds the limit of {MAX_HEADER}")
     return PREFIX_BYTES + int(length)

@@ -12,7 +12,7 @@ from git_theta_ext.cli.discovery import command_names
 from git_theta_ext.cli.main import main
 from git_theta_ext.cli.output import Output
 from git_theta_ext.cli.topics import page, plain, topics
-from git_theta_ext.errors import RemoteError, ThetaError
+from git_theta_ext.errors import RemoteError, ThetaError, to_theta_error
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ThetaError)]
 
@@ -79,6 +79,12 @@ def test_every_page_that_an_error_names_exists():
     assert len(named) > 8
     assert named <= topics().keys()
     assert not named & {*command_names()}  # whose help would be shown instead
+
+
+def test_a_full_disk_and_too_little_memory_have_pages_that_help():
+    assert to_theta_error(OSError(28, "No space left on device")).topic == "maintenance"
+    assert to_theta_error(MemoryError()).topic == "scale"
+    assert to_theta_error(KeyError("bug")).topic is None
 
 
 def test_an_error_names_the_page_that_explains_it(capsys):

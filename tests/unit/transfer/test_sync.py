@@ -219,7 +219,7 @@ def test_a_tensor_that_another_pack_brought_is_not_uploaded_again(mine, theirs, 
 def test_a_push_of_what_nobody_has_fails_before_uploading(mine, place, root):
     items = tensors(1, 2)
     mine.put(items[:1])
-    with pytest.raises(MissingError, match="1 of 2 tensors are neither in the store nor on origin"):
+    with pytest.raises(MissingError, match="1 of 2 tensors and file layouts are neither in the store nor on origin"):
         push(mine, place, digests(items))
     assert not root.exists()
 

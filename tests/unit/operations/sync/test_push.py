@@ -225,7 +225,7 @@ def test_what_a_killed_push_left_is_removed_a_day_later(place):
 
 def test_a_push_that_would_name_what_is_nowhere_is_refused(place):
     place.commit(1, stored=False)
-    with pytest.raises(MissingError, match="neither here nor on any remote") as caught:
+    with pytest.raises(MissingError, match="neither here nor on any remote: 1 file layout of the pushed") as caught:
         place.push()
     assert "git theta push --all origin" in caught.value.hint
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from git_theta_ext.cli.render.tensors import count_tensors
+from git_theta_ext.comparison.words import count_tensors
 
 
 @pytest.mark.parametrize(
