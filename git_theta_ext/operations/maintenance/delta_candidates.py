@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.history.versions import Version
 
-PARENTS = 32
-"""The most earlier versions of a parameter that are looked at."""
+PARENTS = 8
+"""The most earlier versions of a parameter that are looked at. What these are deltas of may become a parent, too."""
 
 
 def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> Iterator[list[Candidate]]:

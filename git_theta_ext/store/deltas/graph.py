@@ -34,7 +34,7 @@ class DeltaGraph:
     def would_cycle(self, digest: Digest, parent: Digest) -> bool:
         """Return whether a tensor could not become a delta of a parent, since the parent is or depends on it."""
         location = self.chosen.get(parent)
-        if location is None or not location.bases:  # as for most parents of small tensors
+        if location is None or not location.bases or not self._above.get(digest):  # as for most new tensors
             return digest == parent
         return digest in ancestors({parent}, self.chosen)
 

@@ -15,8 +15,9 @@ from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.deltas.chains import smallest, sound_first
 from git_theta_ext.store.deltas.graph import DeltaGraph
 from git_theta_ext.store.locations import Location
-from git_theta_ext.store.maintenance.cheapest import PossibleParent, cheapest_delta, encodings_with_bases, without_base
+from git_theta_ext.store.maintenance.cheapest import cheapest_delta, encodings_with_bases, without_base
 from git_theta_ext.store.maintenance.extract import starting_within
+from git_theta_ext.store.maintenance.parents import Parents
 from git_theta_ext.store.maintenance.precedents import Precedents
 from git_theta_ext.store.maintenance.write_plans import write_plans
 from git_theta_ext.util.blas import one_blas_thread
@@ -110,6 +111,7 @@ class Recoder:
         self._together = _TOGETHER if going else 0  # gc can remove the packs of some versions and keep others
         locations = store.all_locations() if related is None else store.locations(related)
         self._graph = DeltaGraph(self._best_locations(locations))
+        self._parents = Parents(self._graph, store.blob_at, depth, aggressive=aggressive, going=going)
         self.result = Recoded()
         self.planned: dict[Digest, Location] = {}
 
@@ -146,7 +148,7 @@ class Recoder:
                 wanted = [candidate for candidate in group if self._may_move(candidate)]
                 self.result.examined += len(wanted)
                 # Most tensors of a first version have no parents, and need no thread.
-                likely = [candidate for candidate in wanted if candidate.parents or self._too_deep(candidate.digest)]
+                likely = [one for one in wanted if one.parents or self._parents.too_deep(one.digest)]
                 plans: list[StoragePlan] = []
                 if likely:
                     executor = executor or self._start(running)
@@ -187,17 +189,13 @@ class Recoder:
     def _may_move(self, candidate: Candidate) -> bool:
         if not self.wants(candidate.digest):
             return False
-        return self._bytes_now(candidate) >= _SMALLEST or self._too_deep(candidate.digest)
-
-    def _too_deep(self, digest: Digest) -> bool:
-        """Return whether a tensor has a larger chain depth than is allowed now, and should be recoded."""
-        return self._aggressive and self._graph.depths[digest] > self._limit
+        return self._bytes_now(candidate) >= _SMALLEST or self._parents.too_deep(candidate.digest)
 
     def _plans(
         self, candidates: Sequence[Candidate], executor: ThreadPoolExecutor, advance: Callable[[int], None]
     ) -> list[StoragePlan]:
         """Return how to store the tensors for which something else is better than what they are stored as now."""
-        choices = {candidate.digest: (candidate, self._parents(candidate)) for candidate in candidates}
+        choices = {candidate.digest: (candidate, self._parents.of(candidate)) for candidate in candidates}
         every = list(choices.values())
         plans = self._compared(every if self._aggressive else self._precedents.first(every), executor, advance)
         left = [choice for digest, choice in choices.items() if digest not in plans]
@@ -226,7 +224,7 @@ class Recoder:
         candidate, parents = choice
         decoder = self._store.decoder
         plan = cheapest_delta(decoder, blobs, candidate, parents, self._encodings, thorough=self._aggressive)
-        if not self._too_deep(candidate.digest):
+        if not self._parents.too_deep(candidate.digest):
             return self._worthwhile(candidate, plan)
         whole = without_base(decoder, blobs, candidate)
         return plan if plan is not None and plan.stored < whole.stored else whole
@@ -238,30 +236,9 @@ class Recoder:
         held = self._graph.chosen[candidate.digest]
         return held.stored if held.pack else candidate.spec.nbytes
 
-    def _parents(self, candidate: Candidate) -> list[PossibleParent]:
-        """Return the most likely parent of each chain depth: at the same depth the first one is best."""
-        by_depth: dict[int, PossibleParent] = {}
-        depths, limit = self._graph.depths, self._limit
-        for digest, spec in candidate.parents:
-            depth = depths.get(digest, limit)
-            if depth >= limit or depth in by_depth:  # as for most: a long history has many versions of each depth
-                continue
-            if spec.dtype == candidate.spec.dtype and self._may_depend(candidate.digest, digest):
-                by_depth[depth] = PossibleParent(digest, spec, depth)
-        return list(by_depth.values())
-
-    def _may_depend(self, digest: Digest, parent: Digest) -> bool:
-        if self._going is not None and parent not in self._going[0] and parent not in self._going[1]:
-            return False
-        if parent not in self._graph.chosen or self._graph.would_cycle(digest, parent):
-            return False
-        # Tensors that depend on one that is too deep are too deep themselves, and are moved later.
-        above = 0 if self._too_deep(digest) else self._graph.height(digest)
-        return self._graph.depths[parent] + 1 + above <= self._limit
-
     def _accept(self, plan: StoragePlan) -> bool:
         digest, bases = plan.candidate.digest, () if plan.parent is None else (plan.parent,)
-        if not all(self._may_depend(digest, parent) for parent in bases):
+        if not all(self._parents.allowed(digest, parent) for parent in bases):
             return False
         before, encoding = self._graph.chosen[digest], plan.hint.encoding if plan.hint else "dense"
         self.result.before += self._bytes_now(plan.candidate)

@@ -125,8 +125,8 @@ def test_parents_have_the_same_type_and_rows_of_the_same_length():
 def test_no_more_than_some_parents_are_looked_at():
     history = [version(str(number), w=f"v{number:04}") for number in range(100)]
     found = parents(*history)
-    assert found["v0099"] == [f"v{number:04}" for number in range(98, 66, -1)]
-    assert max(map(len, found.values())) == 32
+    assert found["v0099"] == [f"v{number:04}" for number in range(98, 90, -1)]
+    assert max(map(len, found.values())) == 8
 
 
 def test_nothing_starts_from_itself_and_no_parent_comes_twice():

@@ -239,6 +239,25 @@ def test_a_tensor_never_leans_on_what_leans_on_it(store, steps, lean):
     assert intact(store, [old, new])
 
 
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_versions_that_differ_from_the_first_alone_stay_deltas_of_it(store, item, one_by_one):
+    spec, draw = TensorSpec.of("F32", (64, 64)), np.random.default_rng(0)
+    first = draw.standard_normal(spec.shape, dtype=np.float32)
+    moves = [draw.standard_normal(spec.shape, dtype=np.float32) * np.float32(1e-5) for _ in range(30)]
+    items = [item(spec, first.tobytes()), *(item(spec, (first + move).tobytes()) for move in moves)]
+    near = [
+        [Candidate(digest, spec, tuple((earlier[1], spec) for earlier in reversed(items[max(0, at - 2) : at])))]
+        for at, (_, digest, _) in enumerate(items)
+    ]
+    store.put(items)
+    for groups in [[group] for group in near] if one_by_one else [near]:
+        looked_at = {digest for (one,) in groups for digest in (one.digest, *(parent for parent, _ in one.parents))}
+        Recoder(store, 2, related=looked_at).run(groups)
+    chosen = smallest(store.all_locations())
+    assert [chosen[digest].bases for _, digest, _ in items[1:]] == [(items[0][1],)] * 30
+    assert intact(store, items)
+
+
 def test_depth_counts_factors_that_lean_on_others(store, steps, item, lean):
     pair = pairs()["low rank F32"]
     old, new = item(pair.old_spec, pair.old), item(pair.new_spec, pair.new)
@@ -258,7 +277,8 @@ def test_depth_counts_factors_that_lean_on_others(store, steps, item, lean):
     store.put([later])
     assert depth_of(store) == LIMIT + 1
     store.prove([new[1]], smallest)
-    assert Recoder(store, LIMIT).run([[Candidate(later[1], later[0], ((new[1], new[0]),))]]).tensors == {}
+    assert Recoder(store, LIMIT).run([[Candidate(later[1], later[0], ((new[1], new[0]),))]]).tensors == {"low_rank": 1}
+    assert smallest(store.all_locations())[later[1]].bases[0] == old[1]  # not the new tensor, which is too deep
     assert intact(store, [*adapters, *factors, old, new, later])
 
 
