@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 RAW, ZSTD = range(2)
 
-_PLANE = struct.Struct("<BI")
+_PLANE = "BI"
+"""Codec and size of a plane."""
 _SAMPLE = 1 << 12
 _SAMPLED_RUNS = 16
 _RUN = 1 << 14
@@ -110,14 +111,15 @@ def code_all(planes: Sequence[memoryview]) -> list[Coded]:
     """Code planes as ``code_symbols`` does, with a single call for all planes that are not stored raw or very small."""
     import zstandard
 
-    some = [at for at, plane in enumerate(planes) if plane.nbytes >= SMALL and not looks_random(plane)]
-    tools = _tools()
+    huffman = _tools().huffman
     coded: list[Coded] = [(RAW, plane) for plane in planes]
-    together = len(some) > 1 and sum(planes[at].nbytes for at in some) >= _MANY
+    some = [at for at, plane in enumerate(planes) if plane.nbytes >= SMALL and not looks_random(plane)]
+    chosen = [planes[at] for at in some]
+    together = len(some) > 1 and sum(plane.nbytes for plane in chosen) >= _MANY
     if together and "multi_compress_to_buffer" in zstandard.backend_features:
-        made = tools.huffman.multi_compress_to_buffer([planes[at] for at in some])
+        made = huffman.multi_compress_to_buffer(chosen)
     else:
-        made = [tools.huffman.compress(planes[at]) for at in some]
+        made = map(huffman.compress, chosen)
     for at, data in zip(some, made, strict=True):
         coded[at] = _smaller(data, planes[at])
     return coded
@@ -140,13 +142,18 @@ def code_plane(plane: memoryview) -> Coded:
 
 def payload_size(pieces: Sequence[Buffer]) -> int:
     """Return the size in bytes of a payload that consists of these pieces."""
-    return sum(memoryview(piece).nbytes for piece in pieces)
+    return sum(map(_nbytes, pieces))
 
 
 def write_planes(head: bytes, coded: Sequence[Coded]) -> list[Buffer]:
     """Return the pieces of a payload: ``head``, the codecs and sizes, the planes."""
-    table = b"".join(_PLANE.pack(codec, memoryview(plane).nbytes) for codec, plane in coded)
-    return [head + table, *(plane for _, plane in coded)]
+    fields: list[int] = []
+    pieces: list[Buffer] = [head]
+    for codec, plane in coded:
+        fields += codec, _nbytes(plane)
+        pieces.append(plane)
+    pieces[0] = head + _table(len(coded)).pack(*fields)
+    return pieces
 
 
 def read_planes(payload: memoryview, sizes: Sequence[int]) -> list[Buffer]:
@@ -167,24 +174,37 @@ def read_planes(payload: memoryview, sizes: Sequence[int]) -> list[Buffer]:
 
 def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Buffer], memoryview]:
     """Return the bytes of each plane as ``read_planes`` does, and the bytes after the planes."""
-    at = _PLANE.size * len(sizes)
-    if payload.nbytes < at:
+    table = _table(len(sizes))
+    at, end = table.size, payload.nbytes
+    if end < at:
         raise CorruptError("a chunk is truncated")
+    fields = table.unpack_from(payload)
     planes: list[Buffer] = []
+    frames: list[memoryview] = []
     numbers: list[int] = []
-    for (codec, stored), size in zip(_PLANE.iter_unpack(payload[:at]), sizes, strict=True):
+    for codec, stored, size in zip(fields[::2], fields[1::2], sizes, strict=True):
         piece = payload[at : at + stored]
         at += stored
-        if codec == ZSTD and piece.nbytes == stored:
+        if codec == ZSTD and at <= end:
             numbers.append(len(planes))
-        elif codec != RAW or piece.nbytes != size:
+            frames.append(piece)
+        elif codec != RAW or stored != size or at > end:
             raise CorruptError("the size of a plane does not fit its tensor")
         planes.append(piece)
     if numbers:
-        frames = [memoryview(planes[number]) for number in numbers]
         for number, plane in zip(numbers, _decompress(frames, [sizes[number] for number in numbers]), strict=True):
             planes[number] = plane
     return planes, payload[at:]
+
+
+@cache
+def _table(planes: int) -> struct.Struct:
+    """Return the layout of the codecs and sizes of so many planes."""
+    return struct.Struct("<" + _PLANE * planes)
+
+
+def _nbytes(piece: Buffer) -> int:
+    return len(piece) if type(piece) is bytes else memoryview(piece).nbytes
 
 
 def _smaller(coded: bytes, plane: memoryview) -> Coded:

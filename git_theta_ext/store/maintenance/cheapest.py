@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from git_theta_ext.records import dataclass
 from git_theta_ext.registry import find_encoding, names
 from git_theta_ext.store.deltas.decode import DecodedChunks, StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, dense_estimate, estimate
@@ -26,9 +25,8 @@ _DEPTH_PRICE = 1.3
 """Factor in bytes that one more step of decoding counts as. It prefers parents with a small chain depth."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A tensor that may become a delta.
+class Candidate(NamedTuple):
+    """A tensor that may become a delta. It is a tuple, as are those below: a push makes one for each of its tensors.
 
     Attributes:
         digest: Digest of the tensor.
@@ -41,8 +39,7 @@ class Candidate:
     parents: tuple[tuple[Digest, TensorSpec], ...]
 
 
-@dataclass(frozen=True)
-class PossibleParent:
+class PossibleParent(NamedTuple):
     """A tensor that a delta may depend on: its digest and spec, and its chain depth."""
 
     digest: Digest
@@ -50,8 +47,7 @@ class PossibleParent:
     depth: int
 
 
-@dataclass(frozen=True)
-class StoragePlan:
+class StoragePlan(NamedTuple):
     """How to store a tensor.
 
     Attributes:

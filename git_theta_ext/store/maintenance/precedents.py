@@ -33,6 +33,11 @@ EVERY = 32
 RARELY = 8
 """So is one after so many groups, such as versions of a model with few tensors of a kind."""
 
+SURE = 64
+"""Number of equal results, one after the other, from which on a quarter as many tensors are compared."""
+
+_LESS = 4
+
 _STAY = -1
 """A result: no delta is worth it. Other results are the index of a parent, for a delta of it."""
 
@@ -61,8 +66,9 @@ class _Record:
             step = max(1, min(EVERY, len(alike) // (ENOUGH - self.times)))
             start = 0
         else:
-            step = EVERY
-            start = 0 if self.groups >= RARELY else max(0, EVERY - self.tensors)
+            less = 1 if self.times < SURE else _LESS
+            step = less * EVERY
+            start = 0 if self.groups >= less * RARELY else max(0, step - self.tensors)
         chosen = alike[start::step]
         left = (len(alike) - 1 - start) % step if chosen else len(alike)
         self.tensors, self.groups = (left, 0) if chosen else (self.tensors + left, self.groups + 1)

@@ -7,7 +7,7 @@ from git_theta_ext.store.deltas.chains import smallest
 from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.store.maintenance import precedents, recode
 from git_theta_ext.store.maintenance.cheapest import Candidate, PossibleParent, StoragePlan
-from git_theta_ext.store.maintenance.precedents import ENOUGH, EVERY, RARELY, Precedents
+from git_theta_ext.store.maintenance.precedents import ENOUGH, EVERY, RARELY, SURE, Precedents
 from git_theta_ext.store.maintenance.recode import Recoder
 
 SPEC = TensorSpec.of("F32", (512,))
@@ -44,6 +44,17 @@ def test_one_tensor_is_compared_after_many_groups_or_tensors(alike, apart):
     compared = [len(found.first(made[:alike])) for _ in range(10 * apart)]
     assert sum(compared) in {9, 10, 11}
     assert not any(compared[at] and compared[at + 1] for at in range(len(compared) - 1) if apart > 1)
+
+
+def test_after_many_equal_results_a_quarter_as_many_are_compared():
+    found, made = Precedents(), [choice(number) for number in range(12 * EVERY)]
+    for one in made[:SURE]:
+        found.note(one, plan(one))
+    compared = found.first(made)
+    assert len(compared) == 2
+    for one in compared:
+        found.note(one, None)
+    assert len(found.first(made)) >= ENOUGH - 2  # since they have changed
 
 
 def test_different_results_decide_nothing():
