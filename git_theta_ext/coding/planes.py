@@ -134,8 +134,11 @@ def code_plane(plane: memoryview) -> Coded:
     run = plane[:_RUN]
     if codec == ZSTD:
         tools = _tools()
-        size = memoryview(coded).nbytes
-        if len(tools.matching.compress(run)) * plane.nbytes < _MATCHES_WORTH * size * run.nbytes:
+        limit = memoryview(coded).nbytes * run.nbytes
+        # Exponents have many short matches, which save nothing. Finding out that none is long takes half the time.
+        if len(tools.repeats.compress(run)) * plane.nbytes < limit and (
+            len(tools.matching.compress(run)) * plane.nbytes < _MATCHES_WORTH * limit
+        ):
             coded = min(coded, tools.matching.compress(plane), key=len)
     return codec, coded
 
@@ -228,25 +231,31 @@ def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[
         raise CorruptError(f"a chunk cannot be decompressed: {error}") from error
 
 
+def _long_matches(hash_log: int) -> Any:
+    """Return the parameters of a compressor for matches of seven bytes or more, which remembers so many places."""
+    import zstandard
+
+    return zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST,
+        window_log=17,
+        hash_log=hash_log,
+        chain_log=6,
+        search_log=1,
+        min_match=7,
+        target_length=0,
+        write_content_size=True,
+        write_checksum=False,
+    )
+
+
 def _tools() -> Any:
     """Return the compressors and the decompressor of this thread: they have state and must not be shared."""
     if not hasattr(_local, "huffman"):
         import zstandard
 
         # With a tiny hash table and long matches only, nearly all bytes become literals.
-        _local.huffman = zstandard.ZstdCompressor(
-            compression_params=zstandard.ZstdCompressionParameters(
-                strategy=zstandard.STRATEGY_FAST,
-                window_log=17,
-                hash_log=6,
-                chain_log=6,
-                search_log=1,
-                min_match=7,
-                target_length=0,
-                write_content_size=True,
-                write_checksum=False,
-            )
-        )
+        _local.huffman = zstandard.ZstdCompressor(compression_params=_long_matches(hash_log=6))
+        _local.repeats = zstandard.ZstdCompressor(compression_params=_long_matches(hash_log=11))
         _local.matching = zstandard.ZstdCompressor(level=1, write_checksum=False)
         _local.text = zstandard.ZstdCompressor(level=3, write_checksum=False)
         _local.decompressor = zstandard.ZstdDecompressor()

@@ -192,8 +192,8 @@ class Store(HoldingStore):
             except CorruptError:
                 self._find_damage({*proofs, *(parent for parent, _ in proofs.values())})
                 raise
-        for name, _ in made:
-            self.reader.forget(self.pack_path(name))
+        for name, entries in made:
+            self.reader.written(self.pack_path(name), entries)
         self._read_back(dict(made), proofs.keys(), everything=not loose)
         self._findings.note_verified(proofs.values())
         for name, entries in made:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.packs.format import PREFIX_BYTES, PackHeader, header_length, read_header
+from git_theta_ext.store.packs.format import PREFIX_BYTES, PackHeader, header_length, read_header, write_header
 from git_theta_ext.util.system import pread
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class PackReader:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: OrderedDict[Path, _Pack] = OrderedDict()
+        self._written: OrderedDict[Path, tuple[Entry, ...]] = OrderedDict()
         self._latest: tuple[Path, _Pack] | None = None
 
     def header(self, path: Path) -> PackHeader:
@@ -85,12 +86,27 @@ class PackReader:
         """Close a pack whose file was replaced, so that the next read opens it again."""
         with self._lock:
             self._open.pop(path, None)
+            self._written.pop(path, None)
             self._latest = None
+
+    def written(self, path: Path, entries: tuple[Entry, ...]) -> None:
+        """Take over the entries of a new pack: reading its header would take as long as looking up its tensors.
+
+        Args:
+            path: Its path. An earlier file of that path is closed.
+            entries: What was written to it. They are used if the head that is in the file is theirs.
+        """
+        self.forget(path)
+        with self._lock:
+            self._written[path] = entries
+            if len(self._written) > _MOST_OPEN:
+                self._written.popitem(last=False)
 
     def close(self) -> None:
         """Close all packs."""
         with self._lock:
             self._open.clear()
+            self._written.clear()
             self._latest = None
 
     def _pack(self, path: Path) -> _Pack:
@@ -100,7 +116,7 @@ class PackReader:
         with self._lock:
             pack = self._open.get(path)
             if pack is None:
-                pack = self._open[path] = _Pack(path)
+                pack = self._open[path] = _Pack(path, self._written.pop(path, None))
                 # A thread that still reads from the removed pack keeps it open until it is done.
                 if len(self._open) > _MOST_OPEN:
                     self._open.popitem(last=False)
@@ -110,9 +126,14 @@ class PackReader:
 
 
 class _Pack:
-    """An open pack, closed with the last reference to it."""
+    """An open pack, closed with the last reference to it.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Its path.
+        entries: Those that it should have, if they are known.
+    """
+
+    def __init__(self, path: Path, entries: tuple[Entry, ...] | None) -> None:
         self.descriptor = -1
         try:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -121,7 +142,9 @@ class _Pack:
                 f"pack {path.name} is gone from the store", hint="git theta checkout", pack=path.name
             ) from error
         prefix = read_at(self.descriptor, PREFIX_BYTES, 0)
-        self.header = read_header(read_at(self.descriptor, header_length(prefix), 0))
+        head = read_at(self.descriptor, header_length(prefix), 0)
+        known = entries is not None and head == write_header(entries)
+        self.header = PackHeader(entries, len(head)) if entries is not None and known else read_header(head)
 
     def __del__(self) -> None:
         if self.descriptor >= 0:

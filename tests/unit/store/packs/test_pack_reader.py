@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.packs.reader import PackReader
@@ -37,3 +39,16 @@ def test_chunks_of_several_packs_are_read_in_turn(tmp_path):
     for name in ("one", "two", "one", "two"):
         entry = reader.header(tmp_path / name).entries[0]
         assert bytes(reader.chunk(tmp_path / name, entry, 0)) == name.encode() + b"!"
+
+
+def test_entries_that_were_just_written_are_taken_over_if_the_file_has_them(tmp_path, monkeypatch):
+    reader, path = PackReader(), tmp_path / "pack"
+    written(path, b"abcd")
+    entry = reader.header(path).entries[0]
+    reader.written(path, (entry,))
+    with monkeypatch.context() as patched:
+        patched.setattr("git_theta_ext.store.packs.reader.read_header", lambda _: pytest.fail("the header was read"))
+        assert reader.header(path).entries == (entry,)
+        assert reader.header(path).pack_bytes == path.stat().st_size
+    reader.written(path, (entry._replace(digest="b" * 64),))
+    assert reader.header(path).entries == (entry,)
