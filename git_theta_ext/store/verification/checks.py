@@ -2,6 +2,17 @@
 
 The database is derived. It has digests of what was checked, and never leads to more than leaving something out that has
 the same digest: if it is damaged, everything is checked again.
+
+A pack is left out if its file is the one that was read, which its seal shows:
+
+- Its path in the store, for packs of other stores the whole path, says which bytes it should have. A repository that is
+  moved keeps these paths, and the files below it keep the rest.
+- Device, inode and ctime say that it is the same file. No program can set the ctime, so a copy of a repository is
+  read again, whatever made it: its inodes are others, or its ctimes those of the copy. The device tells the image of a
+  whole disk, which has the same of both.
+- Size, mtime and ctime say that nothing was written to the file since.
+
+Nothing shows that the disk still returns the same bytes, so every pack is read again after a week.
 """
 
 from __future__ import annotations
@@ -19,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = (
     ("packs", "(path BLOB PRIMARY KEY, seal BLOB NOT NULL, read INTEGER NOT NULL) WITHOUT ROWID"),
     ("versions", "(key BLOB PRIMARY KEY, manifest INTEGER NOT NULL) WITHOUT ROWID"),
@@ -43,6 +54,7 @@ class Checks(CacheDatabase):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "checks.sqlite3", _VERSION, _TABLES)
+        self._folder = folder
         self._usable = True
 
     def begin(self, paths: Iterable[Path]) -> PackReads:
@@ -51,12 +63,12 @@ class Checks(CacheDatabase):
         Args:
             paths: All packs that are here.
         """
-        present = set(map(os.fsencode, paths))
+        reads = PackReads(self._folder, paths)
         rows: list[tuple[bytes, bytes, int]] = []
         rows = self.read(lambda db: db.execute("SELECT path, seal, read FROM packs").fetchall(), rows)
         noted = {path: (seal, read) for path, seal, read in rows}
         # What a pack had may be nowhere else, so that versions which had all of their tensors may have lost some.
-        lost = noted.keys() - present if self._note("packs") == _digest_of(noted) else set(noted)
+        lost = noted.keys() - reads.present if self._note("packs") == _digest_of(noted) else set(noted)
         if lost:
             self._usable = False
 
@@ -67,7 +79,8 @@ class Checks(CacheDatabase):
                 db.execute("INSERT INTO notes VALUES ('packs', ?)", (_digest_of(noted.keys() - lost),))
 
             self.write(forget)
-        return PackReads(present, {path: row for path, row in noted.items() if path not in lost})
+        reads.noted = {path: row for path, row in noted.items() if path not in lost}
+        return reads
 
     def finish(
         self, reads: PackReads, versions: Mapping[bytes, bool], state: tuple[str, int] | None, *, whole: bool
@@ -119,7 +132,7 @@ class Checks(CacheDatabase):
         rows: list[tuple[bytes]] = []
         query = "SELECT path FROM packs WHERE read > ?"
         rows = self.read(lambda db: db.execute(query, (least,)).fetchall(), rows)
-        return len(set(map(os.fsencode, paths)).difference(path for (path,) in rows))
+        return len(PackReads(self._folder, paths).present.difference(path for (path,) in rows))
 
     def count(self, state: str | None) -> int | None:
         """Return the number of versions if all were remembered in the same state of the repository; otherwise None."""
@@ -139,24 +152,31 @@ class PackReads:
     """The packs that are here, and when each was last read and had the SHA-256 of its name.
 
     Args:
-        present: Paths of the packs.
-        noted: By path, what ``rows`` returned after an earlier check.
+        folder: Directory of the store.
+        paths: Paths of the packs.
 
     Attributes:
+        present: What the database names these packs.
+        noted: By name, what ``rows`` returned after an earlier check.
         kept: Number of the packs that were not read again.
     """
 
-    def __init__(self, present: set[bytes], noted: Mapping[bytes, tuple[bytes, int]]) -> None:
+    def __init__(self, folder: Path, paths: Iterable[Path]) -> None:
+        self.noted: Mapping[bytes, tuple[bytes, int]] = {}
         self.kept = 0
-        self._present = present
-        self._noted = noted
+        self._prefix = os.fsencode(folder) + os.fsencode(os.sep)
         self._now = time.time()
         self._fresh: dict[bytes, tuple[bytes, int]] = {}
+        self.present = set(map(self._name, paths))
+
+    def _name(self, path: Path) -> bytes:
+        return os.fsencode(path).removeprefix(self._prefix)
 
     def unchanged(self, path: Path, stat: os.stat_result) -> bool:
         """Return whether a pack was read in the last week, and its file has the same stat data as then."""
-        seal, read = self._noted.get(os.fsencode(path), (b"", 0))
-        same = seal == _seal(path, stat) and self._now - READ_AGAIN_SECONDS < read <= self._now
+        name = self._name(path)
+        seal, read = self.noted.get(name, (b"", 0))
+        same = seal == _seal(name, stat) and self._now - READ_AGAIN_SECONDS < read <= self._now
         self.kept += same
         return same
 
@@ -167,17 +187,17 @@ class PackReads:
             path: Its path.
             stat: The stat data of its file before it was read.
         """
-        now = path.stat()
-        if _seal(path, now) == _seal(path, stat) and max(now.st_ctime, now.st_mtime) < self._now - _RACY_SECONDS:
-            self._fresh[os.fsencode(path)] = _seal(path, stat), int(self._now)
+        name, now = self._name(path), path.stat()
+        if _seal(name, now) == _seal(name, stat) and max(now.st_ctime, now.st_mtime) < self._now - _RACY_SECONDS:
+            self._fresh[name] = _seal(name, stat), int(self._now)
 
     def same(self, paths: Iterable[Path]) -> bool:
         """Return whether some packs are those that were here at the beginning."""
-        return set(map(os.fsencode, paths)) == self._present
+        return set(map(self._name, paths)) == self.present
 
     def rows(self) -> dict[bytes, tuple[bytes, int]]:
         """Return what has to be noted anew: digests of path and stat data, and times, by path."""
-        new = self._present - self._noted.keys()
+        new = self.present - self.noted.keys()
         return {**dict.fromkeys(new, (b"", 0)), **self._fresh}
 
 
@@ -192,9 +212,10 @@ def version_key(path: str, oid: str, code: str) -> bytes:
     return blake3(os.fsencode(f"{code}\0{path}\0{oid}")).digest(16)
 
 
-def _seal(path: Path, stat: os.stat_result) -> bytes:
-    times = f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}"
-    return blake3(os.fsencode(path) + b"\0" + times.encode()).digest(16)
+def _seal(name: bytes, stat: os.stat_result) -> bytes:
+    """Return a digest of what shows that a file is the one that was read; see above."""
+    file = f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+    return blake3(name + b"\0" + file.encode()).digest(16)
 
 
 def _digest_of(paths: Iterable[bytes]) -> bytes:

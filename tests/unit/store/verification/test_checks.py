@@ -1,7 +1,9 @@
 """What a check remembers, and what makes it check again."""
 
 import os
+import shutil
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.maintenance import fsck
 from git_theta_ext.store.maintenance.fsck import check_packs
+from git_theta_ext.store.store import Store
 from git_theta_ext.store.verification import checks as module
 from git_theta_ext.store.verification.checks import Checks, version_key
 
@@ -98,6 +101,28 @@ def test_a_pack_that_was_touched_is_read_again(store, packs, hashed):
     hashed.clear()
     assert check(store) == ([], 1)
     assert hashed == [packs[1]]
+
+
+def test_a_store_that_was_moved_is_not_read_again_and_a_copy_is(store, packs, tmp_path):
+    check(store)
+    store.close()
+    moved, copied = tmp_path / "moved", tmp_path / "copied"
+    store.root.rename(moved)
+    shutil.copytree(moved, copied)  # with the times of the files
+    assert known(Store(moved)) == ({KEY: True, OTHER: False}, 1)
+    assert check(Store(moved)) == ([], 2)
+    assert check(Store(copied)) == ([], 0)
+    assert check(Store(copied)) == ([], 2)
+
+
+def test_a_file_on_another_device_is_another_file(store, packs):
+    check(store)
+    with Checks(store.root) as checks:
+        reads, stat = checks.begin(packs), packs[0].stat()
+        assert reads.unchanged(packs[0], stat)
+        elsewhere = SimpleNamespace(**{name: getattr(stat, name) for name in dir(stat) if name.startswith("st_")})
+        elsewhere.st_dev += 1
+        assert not reads.unchanged(packs[0], elsewhere)
 
 
 def test_a_pack_that_has_just_changed_is_read_again(store, packs, hashed, monkeypatch):
