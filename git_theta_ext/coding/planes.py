@@ -14,6 +14,7 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.coding import kernels
 from git_theta_ext.coding.kernels import weigh_bytes
 from git_theta_ext.errors import CorruptError
 
@@ -42,6 +43,8 @@ _MATCHES_WORTH = 0.95
 _WIDEST = 255
 _MANY = 1 << 16
 """The size in bytes of planes that are coded with one call, which other threads do not wait for. It takes 7 µs more."""
+_LARGE = 1 << 16
+"""The size in bytes of a plane from which on the tables of the compiled coder, which are larger, do not count."""
 SMALL = 64
 """The size in bytes below which the frame of a coder costs more than it saves."""
 
@@ -101,10 +104,16 @@ def repetition(data: memoryview) -> float:
 
 
 def code_symbols(plane: memoryview) -> Coded:
-    """Code a plane by the frequencies of its bytes. A coded plane has its own memory; a raw one shares the input's."""
+    """Code a plane by the frequencies of its bytes. A coded plane has its own memory; a raw one shares the input's.
+
+    The compiled coder writes other frames than zstd, as other versions of zstd do. They decode to the same bytes.
+    """
     if plane.nbytes < SMALL or looks_random(plane):
         return RAW, plane
-    return _smaller(_tools().huffman.compress(plane), plane)
+    coded = None
+    if kernels.huffman is not None and plane.nbytes >= _LARGE:
+        coded = kernels.huffman.encode(plane)
+    return _smaller(_tools().huffman.compress(plane) if coded is None else coded, plane)
 
 
 def code_all(planes: Sequence[memoryview]) -> list[Coded]:

@@ -88,6 +88,7 @@ def test_wheel_brings_the_compiled_kernels(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
     assert sorted(name.partition(".")[0] for name in names) == [
         "git_theta_ext/coding/_factors",
+        "git_theta_ext/coding/_huffman",
         "git_theta_ext/coding/_kernels",
         "git_theta_ext/coding/_merges",
         "git_theta_ext/coding/_residuals",
