@@ -33,7 +33,7 @@ ensure_environment() {
     for done in "${enough[@]}"; do
         if grep -qxF -- "$key $done" "$stamp" 2>/dev/null; then return; fi
     done
-    printf 'Installing the project into %s …\n' "$VIRTUAL_ENV" >&2
+    printf 'Installing the project and torch into %s, which takes minutes the first time …\n' "$VIRTUAL_ENV" >&2
     # The exact torch first: a range could bring gigabytes of GPU libraries.
     # The pip of this environment: in one without pip, another Python's would install the project there.
     python -m pip install --quiet -c constraints.txt torch
