@@ -2,13 +2,15 @@
 
 Git runs a driver's command in a shell, once for each file. The commands that ``git theta install`` sets first run the
 script ``$GIT_DIR/theta/merging/scripts/PID`` or ``$GIT_DIR/theta/diffing/scripts/PID`` of the git process, if there is
-one. The first call of a merge or a diff writes it when all answers are kept (``git_theta_ext.git.answers``). A call
-that the script does not answer starts Python.
+one. The first call of a merge or a diff writes it when all answers are kept (``git_theta_ext.git.answers``), and a file
+for each path below ``PID.calls``, as the shell would parse a script with all answers at each call. A call that the
+script does not answer starts Python.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.answers import Kept
 
-_SCRIPTS = "scripts"
+_SCRIPTS, _CALLS, _LEFT = "scripts", ".calls", ".left"
 RECORDS = ("theta", "merging", "records")
 """The folder in ``$GIT_DIR`` with scripts for the hook that records merges; see ``git_theta_ext.git.record_script``."""
 _RUN_SCRIPT = 's="${GIT_DIR:-.git}/theta/%s/scripts/$PPID"; [ ! -f "$s" ] || . "$s"; exec '
@@ -36,15 +38,20 @@ read -r stat <"/proc/$PPID/stat" && is ${stat##*)}"""
 _SCRIPT = """\
 # Answers calls of a driver by git process {git}.
 {is_started}
-file=
-{of_process} && case {call} in
-{answers}
-esac
+file= call="$s{calls}/{path}.sh"
+{of_process} && [ -f "$call" ] && . "$call"
 if [ -f "$file" ] && {check} && {give}; then
-    set -- {folder}/*
-    [ -e "$1" ] || {{ rmdir -- {folder}; rm -f -- "$s"; }}
+    read -r left <"$s{left}" && left=$((left - 1)) && echo $left >"$s{left}"
+    [ "$left" != 0 ] || {{ rm -rf -- "$s" "$s{calls}" "$s{left}"; rmdir -- {folder} 2>/dev/null; }}
     exit "$code"
 fi
+"""
+_LEAVES = re.compile(r"^/|(^|/)\.\.(/|$)")
+"""Paths that git compares outside of a work tree may leave the folder of answers."""
+_CASES = """\
+case {call} in
+{answers}
+esac
 """
 
 
@@ -55,6 +62,7 @@ class Driver:
     Attributes:
         command: The command in git's configuration.
         folder: The folder in ``$GIT_DIR`` with what the driver keeps.
+        path: A word of the shell, made from the driver's arguments: the path of the file.
         call: A word of the shell that is another one for each call, made from the driver's arguments.
         check: A command that fails if the files are not those of which the answer is kept.
         give: A command that gives the answer in ``$file``, and removes this file.
@@ -62,6 +70,7 @@ class Driver:
 
     command: str
     folder: tuple[str, ...]
+    path: str
     call: str
     check: str
     give: str
@@ -70,6 +79,7 @@ class Driver:
 MERGE = Driver(
     command="set -- %O %A %B %L %P; " + _RUN_SCRIPT % "merging" + 'git-theta merge-driver "$@"',
     folder=("theta", "merging"),
+    path="$5",
     call='"$4 $5"',
     check='[ "$(git hash-object --no-filters -- "$1" "$2" "$3")" = "$ids" ]',
     give='mv -f -- "$file" "$2" 2>/dev/null',
@@ -78,6 +88,7 @@ MERGE = Driver(
 DIFF = Driver(
     command=_RUN_SCRIPT % "diffing" + "git-theta diff-driver",  # git appends "$@"
     folder=("theta", "diffing"),
+    path="$1",
     call='"$3 $4 $6 $7 $1//${8-}"',  # no path has "//"
     check='{ [ -z "$new" ] || [ "$(LC_ALL=C stat -c "%d %i %s %.9Y %.9Z" -- "$5" 2>/dev/null)" = "$new" ]; }',
     # 141: the reader has seen enough, as with `| head`; git notices by itself.
@@ -90,12 +101,14 @@ class ShellAnswer:
     """An answer that the shell gives.
 
     Attributes:
+        path: The value of the driver's ``path``.
         call: The value of the driver's ``call``.
         file: The file with the answer.
         code: The exit code.
         values: Values of other variables in the driver's commands.
     """
 
+    path: str
     call: str
     file: str
     code: int
@@ -125,7 +138,7 @@ def text_answer(words: Sequence[str], question: bytes, file: str, nbytes: int, c
         *ids, mtime, ctime = question.rpartition(b"\n")[2].decode().split()
         new = " ".join([*ids, *(f"{time[:-9]}.{time[-9:]}" for time in (mtime, ctime))])
     call = f"{old_id} {old_mode} {new_id} {new_mode} {path}//{''.join(renamed[:1])}"
-    return ShellAnswer(call, file, code, {"nbytes": str(nbytes), "new": new})
+    return ShellAnswer(path, call, file, code, {"nbytes": str(nbytes), "new": new})
 
 
 def write_merges(git_dir: Path, git: str, object_format: str) -> None:
@@ -159,20 +172,49 @@ def write_texts(git_dir: Path, git: str, answers: Sequence[ShellAnswer]) -> None
 
 def _merge_answer(answer: Kept, object_format: str) -> ShellAnswer:
     ids = "\n".join(blob_id(version, object_format) for version in answer.versions)
-    return ShellAnswer(f"{answer.marker_size} {answer.path}", answer.merged, answer.code, {"ids": ids})
+    call = f"{answer.marker_size} {answer.path}"
+    return ShellAnswer(answer.path, call, answer.merged, answer.code, {"ids": ids})
 
 
 def _write(git_dir: Path, git: str, driver: Driver, answers: Sequence[ShellAnswer]) -> None:
-    if not answers:
+    by_path: dict[str, list[bytes]] = {}
+    for answer in answers:
+        if not _LEAVES.search(answer.path):
+            by_path.setdefault(answer.path, []).append(answer.case())
+    if not by_path:
         return
     pid, start, boot = git.split("-", 2)
-    folder = quote(str(Path(answers[0].file).parent))
-    fields = {"git": pid, "folder": folder, "answers": "\0"}
-    fields |= {"is_started": IS_STARTED % start, "of_process": OF_PROCESS % quote(boot)}
-    head, _, tail = _SCRIPT.format(**fields, call=driver.call, check=driver.check, give=driver.give).partition("\0")
-    file = git_dir.joinpath(*driver.folder, _SCRIPTS, pid)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_content(file, os.fsencode(head) + b"\n".join(answer.case() for answer in answers) + os.fsencode(tail))
+    script = git_dir.joinpath(*driver.folder, _SCRIPTS, pid)
+    _remove(script)
+    for path, cases in by_path.items():
+        file = Path(f"{script}{_CALLS}/{path}.sh")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        head, _, tail = _CASES.format(call=driver.call, answers="\0").partition("\0")
+        file.write_bytes(os.fsencode(head) + b"\n".join(cases) + os.fsencode(tail))
+    Path(f"{script}{_LEFT}").write_text(f"{sum(map(len, by_path.values()))}\n", "ascii")
+    text = _SCRIPT.format(
+        git=pid,
+        is_started=IS_STARTED % start,
+        of_process=OF_PROCESS % quote(boot),
+        calls=_CALLS,
+        left=_LEFT,
+        folder=quote(str(Path(answers[0].file).parent)),
+        path=driver.path,
+        check=driver.check,
+        give=driver.give,
+    )
+    replace_content(script, os.fsencode(text))
+
+
+def _remove(script: Path) -> None:
+    """Remove the script of a git process, and then its answers."""
+    script.unlink(missing_ok=True)
+    Path(f"{script}{_LEFT}").unlink(missing_ok=True)
+    calls = Path(f"{script}{_CALLS}")
+    if calls.is_dir():
+        from shutil import rmtree  # which imports compressors, and is needed only if git did not ask for all answers
+
+        rmtree(calls)
 
 
 def drop_scripts(git_dir: Path) -> None:
@@ -183,6 +225,6 @@ def drop_scripts(git_dir: Path) -> None:
     """
     for folder in ((*MERGE.folder, _SCRIPTS), (*DIFF.folder, _SCRIPTS), RECORDS):
         with suppress(OSError):
-            for file in git_dir.joinpath(*folder).iterdir():
-                if not Path("/proc", file.name).exists():
-                    file.unlink()
+            for pid in {file.name.partition(".")[0] for file in git_dir.joinpath(*folder).iterdir()}:
+                if not Path("/proc", pid).exists():
+                    _remove(git_dir.joinpath(*folder, pid))

@@ -108,10 +108,35 @@ def test_scripts_of_processes_that_ended_are_dropped(top: Path) -> None:
     write_merges(Path(".git"), calling_git() or "", "sha1")
     folders = [top / SCRIPTS, top / DIFF_SCRIPTS]
     show([WORDS])
+    before = {file for folder in folders for file in folder.rglob("*")}
     for folder in folders:
         (folder / "4194305").touch()  # more than any process has
+        (folder / "4194305.left").touch()
+        (folder / "4194305.calls/models").mkdir(parents=True)
+        (folder / "4194305.calls/models/a.sh").touch()
     drop_scripts(Path(".git"))
-    assert [file.name for folder in folders for file in folder.iterdir()] == [str(os.getpid())] * 2
+    assert {file for folder in folders for file in folder.rglob("*")} == before
+
+
+def test_the_script_is_as_long_for_many_answers_as_for_few(top: Path) -> None:
+    write_merges(Path(".git"), calling_git() or "", "sha1")
+    script = top / SCRIPTS / str(os.getpid())
+    few = script.read_bytes()
+    for number in range(20):
+        keep(f"models/{number}/model.bin")
+    write_merges(Path(".git"), calling_git() or "", "sha1")
+    assert script.read_bytes() == few
+    assert call(path="models/7/model.bin") == 0
+    assert call(path=PATH) == NOT_ANSWERED  # git merges again, and did not ask for this before
+
+
+@pytest.mark.parametrize("path", ["../outside", "models/../../outside", "/outside"])
+def test_names_that_leave_the_folder_of_answers_are_left_to_python(top: Path, path: str) -> None:
+    keep(path)
+    write_merges(Path(".git"), calling_git() or "", "sha1")
+    assert call(path=path) == NOT_ANSWERED
+    assert call() == 0
+    assert not list(top.rglob("outside.sh"))
 
 
 def show(calls: list[list[str]], code: int = 1) -> None:
