@@ -420,100 +420,169 @@ end:
 typedef struct {
     float base[BLOCK], values[BLOCK];
     uint32_t bits[BLOCK];
-    uint32_t tables[2][HALVES];
-} counters;
+} block;
 
-/* Return 0, before anything is counted, if a value is not finite. */
-static int all_finite(const int *kinds, const char *const *data, Py_ssize_t elements, counters *room) {
+/* The differences of a branch from the base, and where they are counted. */
+typedef struct {
+    int kinds[2];
+    const char *data[2];
+    int64_t *upper, *window;
+    uint32_t first, magnitudes;
+} counting;
+
+/* Return 0 if a value is not finite. */
+static int all_finite(int kind, const char *data, Py_ssize_t elements, block *room) {
     uint32_t bad = 0;
     for (Py_ssize_t at = 0; at < elements && !bad; at += BLOCK) {
         Py_ssize_t count = elements - at < BLOCK ? elements - at : BLOCK;
-        for (int n = 0; n < 2; n++)
-            bad |= load(kinds[n], data[n] + at * widths[kinds[n]], count, room->values);
+        bad = load(kind, data + at * widths[kind], count, room->values);
     }
     return !bad;
 }
 
-/* Count differences by the upper halves of their bits, and those of some magnitudes by all bits. */
-static void count_all(const int *kinds, const char *const *data, Py_ssize_t elements, counters *room, int64_t *upper,
-                      int64_t *window, uint32_t first, uint32_t magnitudes) {
+/* Count differences by the upper halves of their bits, and those of some magnitudes by all bits. Neighbours often have the
+   same upper half, so that two tables, if there are any, are counted in faster in turn than one. */
+static void count_all(const counting *job, Py_ssize_t elements, block *room, uint32_t (*tables)[HALVES]) {
     int64_t zeros[2] = {0, 0};
-    memset(room->tables, 0, sizeof room->tables);
     for (Py_ssize_t at = 0; at < elements; at += BLOCK) {
         Py_ssize_t count = elements - at < BLOCK ? elements - at : BLOCK;
-        load(kinds[0], data[0] + at * widths[kinds[0]], count, room->base);
-        load(kinds[1], data[1] + at * widths[kinds[1]], count, room->values);
+        load(job->kinds[0], job->data[0] + at * widths[job->kinds[0]], count, room->base);
+        load(job->kinds[1], job->data[1] + at * widths[job->kinds[1]], count, room->values);
         subtract(room->values, room->base, count);
         memcpy(room->bits, room->values, (size_t)count * sizeof(float));
         for (Py_ssize_t i = 0; i < count; i++) {
             uint32_t bits = room->bits[i], size = bits & 0x7fffffff;
-            room->tables[i & 1][bits >> 16]++;
-            if (size - first >= magnitudes)
+            if (tables != NULL)
+                tables[i & 1][bits >> 16]++;
+            else if (job->upper != NULL)
+                job->upper[bits >> 16]++;
+            if (size - job->first >= job->magnitudes)
                 continue;
             if (size == 0) /* threads would wait for each other to count the most frequent number */
                 zeros[bits >> 31]++;
             else
-                ADD(window + (bits >> 31) * (size_t)magnitudes + (size - first), 1);
+                ADD(job->window + (bits >> 31) * (size_t)job->magnitudes + (size - job->first), 1);
         }
     }
     for (int n = 0; n < 2; n++) {
         if (zeros[n])
-            ADD(window + n * (size_t)magnitudes, zeros[n]);
+            ADD(job->window + n * (size_t)job->magnitudes, zeros[n]);
     }
-    for (int n = 0; n < HALVES; n++)
-        upper[n] += (int64_t)room->tables[0][n] + room->tables[1][n];
 }
 
-/* count(base, branch, kinds, upper, window, first) */
-static PyObject *count(PyObject *module, PyObject *args) {
-    PyObject *result = NULL;
-    Py_buffer b[5] = {{0}};
-    unsigned int first;
-    if (!PyArg_ParseTuple(args, "y*y*y*w*w*I", &b[0], &b[1], &b[2], &b[3], &b[4], &first))
-        goto end;
-    const uint8_t *names = b[2].buf;
-    if (b[2].len != 2 || names[0] >= KINDS || names[1] >= KINDS || b[3].len != HALVES * 8 || b[4].len % 16 ||
-        b[4].len / 16 > 0x7fffffff) {
-        bad_arguments();
-        goto end;
+/* Return 0 if a value of the base or of a branch is not finite. */
+static int are_finite(const counting *jobs, Py_ssize_t number, Py_ssize_t elements, block *room) {
+    int finite = all_finite(jobs[0].kinds[0], jobs[0].data[0], elements, room);
+    for (Py_ssize_t n = 0; finite && n < number; n++)
+        finite = all_finite(jobs[n].kinds[1], jobs[n].data[1], elements, room);
+    return finite;
+}
+
+/* Count the differences of some branches; return 0, before anything is counted, if a value is not finite, and -1 with an
+   exception. Threads share the counts by upper halves, which only change while a thread has the interpreter lock. */
+static int count_branches(const counting *jobs, Py_ssize_t number, Py_ssize_t elements) {
+    block room;
+    if (elements <= HALVES) {
+        int finite = are_finite(jobs, number, elements, &room);
+        for (Py_ssize_t n = 0; finite && n < number; n++)
+            count_all(&jobs[n], elements, &room, NULL);
+        return finite;
     }
-    int kinds[2] = {names[0], names[1]};
-    const char *data[2] = {b[0].buf, b[1].buf};
-    Py_ssize_t elements = b[0].len / widths[kinds[0]];
-    if (b[0].len % widths[kinds[0]] || b[1].len != elements * widths[kinds[1]] || elements > 0x7fffffff) {
-        bad_arguments();
-        goto end;
-    }
-    counters *room = PyMem_Malloc(sizeof *room);
-    if (room == NULL) {
+    uint32_t(*tables)[HALVES] = PyMem_Malloc(2 * sizeof *tables);
+    if (tables == NULL) {
         PyErr_NoMemory();
+        return -1;
+    }
+    int finite;
+    Py_BEGIN_ALLOW_THREADS
+    finite = are_finite(jobs, number, elements, &room);
+    Py_END_ALLOW_THREADS
+    for (Py_ssize_t n = 0; finite && n < number; n++) {
+        Py_BEGIN_ALLOW_THREADS
+        memset(tables, 0, 2 * sizeof *tables);
+        count_all(&jobs[n], elements, &room, tables);
+        Py_END_ALLOW_THREADS
+        for (int half = 0; jobs[n].upper != NULL && half < HALVES; half++)
+            jobs[n].upper[half] += (int64_t)tables[0][half] + tables[1][half];
+    }
+    PyMem_Free(tables);
+    return finite;
+}
+
+/* Get writable buffers of a tuple; return their number, which is another one than asked for with an exception. */
+static Py_ssize_t rooms_of(PyObject *rooms, Py_ssize_t number, Py_buffer *buffers) {
+    Py_ssize_t got = 0;
+    if (!PyTuple_Check(rooms) || PyTuple_Size(rooms) != number)
+        bad_arguments();
+    else
+        while (got < number && !PyObject_GetBuffer(PyTuple_GetItem(rooms, got), &buffers[got], PyBUF_WRITABLE))
+            got++;
+    return got;
+}
+
+/* count(inputs, kinds, uppers, windows, firsts) */
+static PyObject *count(PyObject *module, PyObject *args) {
+    PyObject *inputs, *uppers, *windows, *result = NULL;
+    Py_buffer b[MOST], tops[MOST], rooms[MOST], kinds = {0}, firsts = {0};
+    Py_ssize_t got = 0, counted = 0, near = 0, elements = 0;
+    counting jobs[MOST];
+    if (!PyArg_ParseTuple(args, "Oy*OOy*", &inputs, &kinds, &uppers, &windows, &firsts))
+        goto end;
+    const uint8_t *names = kinds.buf;
+    Py_ssize_t number = kinds.len - 1;
+    if (number < 1 || number >= MOST || names[0] >= KINDS || firsts.len != number * 4 || !PyTuple_Check(inputs) ||
+        PyTuple_Size(inputs) != kinds.len) {
+        bad_arguments();
         goto end;
     }
-    int done;
-    Py_BEGIN_ALLOW_THREADS
-    done = all_finite(kinds, data, elements, room);
-    if (done)
-        count_all(kinds, data, elements, room, b[3].buf, b[4].buf, first, (uint32_t)(b[4].len / 16));
-    Py_END_ALLOW_THREADS
-    PyMem_Free(room);
-    result = PyBool_FromLong(done);
-end:
-    for (int n = 0; n < 5; n++) {
-        if (b[n].obj)
-            PyBuffer_Release(&b[n]);
+    if ((counted = rooms_of(uppers, number, tops)) != number || (near = rooms_of(windows, number, rooms)) != number ||
+        PyObject_GetBuffer(PyTuple_GetItem(inputs, 0), &b[0], PyBUF_SIMPLE))
+        goto end;
+    elements = b[0].len / widths[names[0]];
+    PyBuffer_Release(&b[0]);
+    int filled = buffers_of(inputs, kinds.buf, kinds.len, b, elements);
+    if (filled < 0)
+        goto end;
+    got = filled;
+    for (Py_ssize_t n = 0; n < number; n++) {
+        if (elements > 0x7fffffff || rooms[n].len % 16 || rooms[n].len / 16 > 0x7fffffff ||
+            (tops[n].len && tops[n].len != HALVES * 8)) {
+            bad_arguments();
+            goto end;
+        }
+        counting *job = &jobs[n];
+        job->kinds[0] = names[0];
+        job->kinds[1] = names[n + 1];
+        job->data[0] = b[0].buf;
+        job->data[1] = b[n + 1].buf;
+        job->upper = tops[n].len ? tops[n].buf : NULL;
+        job->window = rooms[n].buf;
+        job->magnitudes = (uint32_t)(rooms[n].len / 16);
+        memcpy(&job->first, (const char *)firsts.buf + 4 * n, 4);
     }
+    int done = count_branches(jobs, number, elements);
+    if (done >= 0)
+        result = PyBool_FromLong(done);
+end:
+    release(b, got);
+    release(tops, counted);
+    release(rooms, near);
+    if (kinds.obj)
+        PyBuffer_Release(&kinds);
+    if (firsts.obj)
+        PyBuffer_Release(&firsts);
     return result;
 }
 
 static PyMethodDef methods[] = {
-    {"count", count, METH_VARARGS, "count(base, branch, kinds, upper, window, first)"},
+    {"count", count, METH_VARARGS, "count(inputs, kinds, uppers, windows, firsts)"},
     {"merge", merge, METH_VARARGS,
      "merge(inputs, kinds, out, out_kind, combine, weights, trims, keys, start, kept, divisor, scale, majority)"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 3); }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
 

@@ -91,20 +91,29 @@ def merge_elements(  # noqa: PLR0913 - named
 
 
 def count_differences(
-    chunks: tuple[Buffer, Buffer], dtypes: tuple[Dtype, Dtype], upper: Any, window: Any, first: int
+    chunks: Sequence[Buffer],
+    dtypes: Sequence[Dtype],
+    uppers: Sequence[Any],
+    windows: Sequence[Any],
+    firsts: Sequence[int],
 ) -> bool:
-    """Count the differences of elements of a branch from those of the base, by the bits of float32 numbers.
+    """Count the differences of elements of branches from those of the base, by the bits of float32 numbers.
+
+    Several threads may count in the same arrays at the same time.
 
     Args:
-        chunks: The elements of the base and of the branch.
-        dtypes: The element types; see ``knows``.
-        upper: An array of 2^16 int64, to which the number of differences by their upper 16 bits is added.
-        window: An array of int64 of shape (2, n), to which the number of positive and of negative differences of n
-            magnitudes is added. Several threads may count in the same one at the same time.
-        first: The bits of the smallest of these magnitudes.
+        chunks: The elements of the base, and of each branch.
+        dtypes: The element type of each; see ``knows``.
+        uppers: For each branch, an array of 2^16 int64, to which the number of differences by their upper 16 bits is
+            added; one without elements to count none.
+        windows: For each branch, an array of int64 of shape (2, n), to which the number of positive and of negative
+            differences of n magnitudes is added.
+        firsts: For each branch, the bits of the smallest of these magnitudes.
 
     Returns:
         Whether they were counted: nothing is if a value is not finite.
     """
-    counted: bool = compiled.count(*chunks, bytes(_KINDS[kind.name] for kind in dtypes), upper, window, first)
+    kinds = bytes(_KINDS[kind.name] for kind in dtypes)
+    packed = struct.pack(f"{len(firsts)}I", *firsts)
+    counted: bool = compiled.count(tuple(chunks), kinds, tuple(uppers), tuple(windows), packed)
     return counted

@@ -73,6 +73,11 @@ class HoldingStore(ReadableStore):
         finally:
             self._held = None
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether this is such a block, at whose end what is put becomes durable."""
+        return self._held is not None
+
     def memory_of(self, tensors: Group) -> MemoryStore | None:
         """Return where tensors are held, given by digest and spec; None if one of them is not."""
         held = self._held

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 HALF_BITS = 16
 """Number of the upper, and of the lower, bits of a float32."""
 
+_BLOCK = 1 << 8
+"""Bins whose counts are added up at once; their number is a multiple of this, or smaller."""
+
 
 @dataclass
 class Moments:
@@ -90,9 +93,17 @@ class KthLargest:
 
 def _ranked(counts: NDArray[Any], rank: int) -> tuple[int, int]:
     """Return the bin, from the top, that holds the value of a rank, and how many values are in the bins above it."""
+    # Two short running sums take a tenth of the time of a long one.
+    blocks = counts.reshape(-1, min(counts.size, _BLOCK))
+    block, above = _place(blocks.sum(axis=1)[::-1], rank)
+    place, within = _place(blocks[len(blocks) - 1 - block][::-1], rank - above)
+    return counts.size - 1 - block * blocks.shape[1] - place, above + within
+
+
+def _place(descending: NDArray[Any], rank: int) -> tuple[int, int]:
+    """Return the place that holds the value of a rank, the last one if there is none, and how many are before it."""
     import numpy as np
 
-    descending = counts[::-1]
     sums = np.cumsum(descending)
-    place = min(int(np.searchsorted(sums, rank)), counts.size - 1)
-    return counts.size - 1 - place, int(sums[place] - descending[place])
+    place = min(int(np.searchsorted(sums, rank)), descending.size - 1)
+    return place, int(sums[place] - descending[place])

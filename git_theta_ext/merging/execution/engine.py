@@ -231,7 +231,8 @@ class Engine:
         Returns what it yields, without the data.
         """
         remaining, merged_tensors = [], []
-        identities = {task.name: task.identity(election.trims_of(task), election.majority) for task in tasks}
+        kept = self._journal.kept or self._distributed is not None
+        identities = {t.name: t.identity(election.trims_of(t), election.majority) if kept else "" for t in tasks}
         for task in tasks:
             earlier = None if election.ordered else self._journal.get(identities[task.name])
             if earlier is None or self._missing({earlier.digest}):

@@ -39,13 +39,18 @@ class Journal:
 
     Args:
         path: Path of the file; None for no journal.
+        kept: Whether results are looked up and recorded; otherwise ``done`` only deletes an earlier run's file.
+
+    Attributes:
+        kept: Whether results are looked up and recorded.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, kept: bool = True) -> None:
+        self.kept = kept and path is not None
         self._path = path
         self._known: dict[str, Result] = {}
         with suppress(OSError):
-            if path is not None and path.stat().st_size <= _LARGEST:
+            if path is not None and self.kept and path.stat().st_size <= _LARGEST:
                 self._known = dict(filter(None, map(_entry, path.read_text(errors="replace").splitlines())))
 
     def get(self, identity: str) -> Result | None:
@@ -54,13 +59,15 @@ class Journal:
 
     def record(self, results: Iterable[tuple[Digest, tuple[str, int, int] | None]]) -> None:
         """Record results that became durable: their digest with identity, votes and ties; None is not recorded."""
+        if self._path is None or not self.kept:
+            return
         lines = [
             # The newline comes first because the last line may be truncated.
             "\n" + json.dumps({"identity": note[0], "digest": digest, "votes": note[1], "ties": note[2]})
             for digest, note in results
             if note is not None
         ]
-        if self._path is not None and lines:
+        if lines:
             with suppress(OSError):  # the journal only saves time
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a") as file:

@@ -7,7 +7,6 @@ from itertools import chain
 from math import floor
 from typing import TYPE_CHECKING
 
-from git_theta_ext.coding.merge_kernels import count_differences, knows
 from git_theta_ext.interfaces.arrays import array_namespace, astype
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import failure_of
@@ -15,12 +14,12 @@ from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.numbers import number_bytes
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.stream import read_parameters
+from git_theta_ext.merging.thresholds.histograms import Histograms
 from git_theta_ext.merging.thresholds.radix_select import HISTOGRAM_BYTES, SCRATCH_BYTES, Selection, counts_in
 from git_theta_ext.merging.thresholds.scopes import changed_specs, counted_for
 from git_theta_ext.merging.thresholds.windows import guess_windows
 from git_theta_ext.model.floats import is_wide
 from git_theta_ext.records import dataclass
-from git_theta_ext.util.streaming import HALF_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -150,12 +149,10 @@ class _Waiting:
 
     Args:
         bins: As for ``counts``, for each side.
-        windows: As for ``count_changes``.
     """
 
-    def __init__(self, bins: Bins, windows: Windows | None) -> None:
+    def __init__(self, bins: Bins) -> None:
         self._bins = bins
-        self._windows = windows
         self._changes: dict[tuple[int, ...], list[_Uncounted]] = {}
         self._elements = 0
 
@@ -176,15 +173,10 @@ class _Waiting:
             yield (
                 list(numbers),
                 [
-                    self._counted(np.concatenate([np.ravel(vector) for vector in vectors]), number, len(numbers) == 1)
+                    counts_in(np.concatenate([np.ravel(vector) for vector in vectors]), self._bins[number])
                     for number, vectors in sides
                 ],
             )
-
-    def _counted(self, vector: NDArray[np.float32], number: int, alone: bool) -> NDArray[np.int64]:  # noqa: FBT001
-        if self._windows is not None:
-            self._windows.add(vector, number, alone=alone)
-        return counts_in(vector, self._bins[number])
 
 
 def count_changes(  # noqa: PLR0913 - all but one named
@@ -227,10 +219,11 @@ def count_changes(  # noqa: PLR0913 - all but one named
         with where.lane() as lane:
             return histograms(lane)
 
-    def count(piece: DecodedPiece) -> list[NDArray[np.int64]] | _Uncounted:
-        fused = _counted_by_kernel(device, groups[piece.group], piece.chunks, bins, windows)
-        if fused is not None:
-            return fused
+    histograms = Histograms(bins, windows)
+
+    def count(piece: DecodedPiece) -> list[NDArray[np.int64]] | _Uncounted | None:
+        if device.fused and histograms.add(groups[piece.group], piece.chunks):
+            return None
         try:
             return counted(device, groups[piece.group], piece.chunks)
         except RuntimeError as error:
@@ -240,15 +233,16 @@ def count_changes(  # noqa: PLR0913 - all but one named
 
     pairs = [[base, *values.values()] for base, values in groups]
     read = read_parameters(store, pairs, count, verify=not second_pass, span=device.span, threads=threads)
-    yield from _together(read, groups, _Waiting(bins, windows))
+    yield from _together(read, groups, _Waiting(bins))
+    yield from histograms.counts()
 
 
 def _together(
     pieces: Iterable[DecodedPiece], groups: Sequence[Changed], waiting: _Waiting
 ) -> Generator[Counted, None, None]:
-    """Yield the counts of pieces, those of small tensors together."""
+    """Yield the counts of pieces that are not counted yet, those of small tensors together."""
     for piece in pieces:
-        if not piece.chunks:
+        if piece.result is None:
             continue
         numbers = list(groups[piece.group][1])
         if isinstance(piece.result, _Uncounted):
@@ -256,31 +250,3 @@ def _together(
         else:
             yield numbers, piece.result
     yield from waiting.count()
-
-
-def _counted_by_kernel(
-    device: Device, group: Changed, chunks: Sequence[memoryview], bins: Bins, windows: Windows | None
-) -> list[NDArray[np.int64]] | None:
-    """Return the counts of a piece in one pass; None if arrays have to count it.
-
-    These are small tensors, several bins, pieces of other element types or with values that are not finite, and all on
-    CUDA devices.
-    """
-    import numpy as np
-
-    base, values = group
-    fused = device.fused and knows(spec.dtype for spec in changed_specs(group))
-    if not fused or base.spec.elements <= _SMALL or any(len(bins[number]) > 1 for number in values):
-        return None
-    histograms = []
-    for (number, value), chunk in zip(values.items(), chunks[1:], strict=True):
-        upper, (within, *_) = np.zeros(1 << HALF_BITS, np.int64), (*bins[number], -1)
-        room, first = np.zeros((2, 0 if within < 0 else 1 << HALF_BITS), np.int64), max(within, 0) << HALF_BITS
-        if windows is not None:
-            room, first = windows.of(number, alone=len(values) == 1)
-        if not count_differences((chunks[0], chunk), (base.spec.dtype, value.spec.dtype), upper, room, first):
-            if windows is not None:
-                windows.complete = False
-            return None
-        histograms.append(upper if within < 0 else room.reshape(-1))
-    return histograms

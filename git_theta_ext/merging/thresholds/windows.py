@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.coding.merge_kernels import count_differences, knows
-from git_theta_ext.interfaces import dtype
 from git_theta_ext.merging.thresholds.scopes import changed_specs
 from git_theta_ext.store.packs.format import chunk_count
 from git_theta_ext.util.streaming import HALF_BITS, KthLargest
@@ -73,15 +72,6 @@ class Windows:
         """
         return self._rooms[alone][number], self._first[number] << HALF_BITS
 
-    def add(self, vector: NDArray[np.float32], number: int, *, alone: bool) -> None:
-        """Count the changes of a side to some small tensors."""
-        import numpy as np
-
-        chunks = np.zeros_like(vector).data, vector.data
-        room, first = self.of(number, alone=alone)
-        upper = np.zeros(1 << HALF_BITS, np.int64)
-        self.complete &= count_differences(chunks, (dtype("F32"), dtype("F32")), upper, room, first)
-
     def hold(self, bins: Sequence[int]) -> bool:
         """Return whether the bin of each side's threshold was counted."""
         within = all(first <= number < first + _BINS for first, number in zip(self._first, bins, strict=True))
@@ -129,10 +119,13 @@ def guess_windows(
         base, values = groups[index]
         members = [(member.digest, member.spec) for member in (base, *values.values())]
         for piece in store.read_aligned([members], threads=threads, numbers=[number]):
-            for (side, value), chunk in zip(values.items(), piece.chunks[1:], strict=False):
-                kinds = base.spec.dtype, value.spec.dtype
-                if not count_differences((piece.chunks[0], chunk), kinds, upper[side], np.zeros((2, 0), np.int64), 0):
-                    return None
+            if not piece.chunks:
+                continue
+            kinds, none = [member.spec.dtype for member in (base, *values.values())], np.zeros((2, 0), np.int64)
+            uppers, some = [upper[side] for side in values], len(values)
+            if not count_differences(piece.chunks, kinds, uppers, [none] * some, [0] * some):
+                return None
+            for (side, value), chunk in zip(values.items(), piece.chunks[1:], strict=True):
                 sampled[side] += chunk.nbytes * 8 // value.spec.dtype.bits
     changed = [sum(base.spec.elements for base, values in groups if side in values) for side in range(sides)]
     return Windows([_guess(*facts, keep) for facts in zip(upper, sampled, changed, strict=True)])

@@ -88,7 +88,9 @@ def execute(  # noqa: PLR0913 - named, and the last three have defaults
     """
     elsewhere = workspace.settings.cluster_remote is not None
     inputs = gather_inputs(workspace, plan, paths, commits, adapters, elsewhere=elsewhere)
-    store, journal = workspace.store, Journal(inputs.journal)
+    store = workspace.store
+    # What is merged together with other files is durable only when all are merged.
+    journal = Journal(inputs.journal, kept=not store.is_holding)
 
     def announce(budget: Budget) -> None:
         workspace.reporter.note(f"{paths[0]}: {announcement(budget, workspace.settings.cluster)}")

@@ -21,7 +21,7 @@ from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
-from git_theta_ext.merging.thresholds import search
+from git_theta_ext.merging.thresholds import histograms, search
 from git_theta_ext.merging.thresholds.radix_select import counts_in
 from git_theta_ext.model.floats import from_float, to_float
 from git_theta_ext.model.tensor import TensorSpec
@@ -421,6 +421,24 @@ def test_a_merge_that_was_killed_goes_on_where_it_was(bench, tmp_path, monkeypat
     assert again(Counting(0)).manifest == expected
 
 
+def test_a_journal_that_is_not_kept_only_removes_that_of_an_earlier_run(bench, tmp_path):
+    rng = np.random.default_rng(5)
+    base, one, two = ({f"w{n}": rng.normal(size=50).astype(np.float32) for n in range(3)} for _ in range(3))
+    place = tmp_path / "journal"
+
+    def merge(*, kept):
+        journal, device = Journal(place, kept=kept), Counting()
+        outcome_of(bench, base, one, two, start=lambda: Engine(bench.store, Devices((device,)), journal))
+        return journal, device.saved
+
+    merge(kept=True)
+    before = place.read_bytes()
+    journal, saved = merge(kept=False)
+    assert (saved, place.read_bytes()) == (3, before)
+    journal.done()
+    assert not place.exists()
+
+
 @pytest.fixture(scope="module")
 def papers_ties():
     with warnings.catch_warnings():
@@ -488,7 +506,7 @@ def test_thresholds_do_not_depend_on_which_tensors_are_counted_together(bench, m
     branches = [{name: value.astype(np.float32) for name, value in row.items()} for row in branches]
     found, calls = [], []
     monkeypatch.setattr(search, "counts_in", lambda vector, bins: calls.append(vector.size) or counts_in(vector, bins))
-    monkeypatch.setattr(search, "knows", lambda _: False)  # the kernel counts without a call of that
+    monkeypatch.setattr(histograms, "knows", lambda _: False)  # the kernel counts without a call of that
     numbers, elements = [], set()
     for small, together in ((0, 0), (1 << 14, 1 << 16), (100, 1 << 16), (1 << 14, 300), (1 << 14, 0)):
         monkeypatch.setattr(search, "_SMALL", small)

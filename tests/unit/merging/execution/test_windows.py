@@ -49,20 +49,20 @@ class Passes(MemoryStore):
         return super().read_aligned(groups, work, numbers=numbers, **named)
 
 
-def versions(bench, kind, *, zeros=0.0, broken=False):
+def versions(bench, kind, *, zeros=0.0, broken=False, shape=(40, 50)):
     """Return a base, and two sides of which one left a parameter alone and one has another alone."""
     rng = np.random.default_rng(3)
-    base = {name: rng.standard_normal((40, 50)) for name in "abcd"}
+    base = {name: rng.standard_normal(shape) for name in "abcd"}
     sides = []
     for left in "ad":
-        moves = {name: 0.01 * rng.standard_normal((40, 50)) * (rng.random((40, 50)) >= zeros) for name in base}
+        moves = {name: 0.01 * rng.standard_normal(shape) * (rng.random(shape) >= zeros) for name in base}
         sides.append({name: values + moves[name] * (name != left) for name, values in base.items()})
     if broken:
-        sides[0]["b"][3, 4] = np.nan
+        sides[1]["b"][3, 4] = np.nan
 
     def stored(values):
         return {
-            name: (kind, np.frombuffer(from_float(row.astype("f4"), dtype(kind)), KINDS[kind]).reshape(40, 50))
+            name: (kind, np.frombuffer(from_float(row.astype("f4"), dtype(kind)), KINDS[kind]).reshape(shape))
             for name, row in values.items()
         }
 
@@ -98,6 +98,14 @@ def test_one_pass_finds_the_thresholds_of_two(bench, kind, density, zeros):
 
 
 @needs_compiled
+@pytest.mark.parametrize("sampled", [True, False])
+def test_large_tensors_are_counted_as_by_arrays(bench, sampled, monkeypatch):
+    monkeypatch.setattr(windows, "_FEWEST", 1 if sampled else 1 << 30)
+    rows = versions(bench, "BF16", zeros=0.1, shape=(300, 400))
+    assert found(bench, rows) == (by_arrays(bench, rows)[0], 1 if sampled else 2)
+
+
+@needs_compiled
 @pytest.mark.parametrize("guess", [0, 0x2000, 0x7000])
 def test_a_wrong_guess_costs_a_second_pass_and_nothing_else(bench, guess, monkeypatch):
     rows = versions(bench, "BF16")
@@ -113,19 +121,32 @@ def test_values_that_are_not_finite_are_counted_with_arrays(bench):
 
 
 @needs_compiled
-@pytest.mark.parametrize("change", ["branch", "kinds", "upper", "window"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": (bytes(8), bytes(6))},
+        {"inputs": (bytes(8),)},
+        {"kinds": bytes([0, 3])},
+        {"kinds": bytes([3, 0])},
+        {"kinds": bytes([0])},
+        {"uppers": (bytearray(8),)},
+        {"uppers": ()},
+        {"windows": (bytearray(24),)},
+        {"windows": (bytearray(32),) * 2},
+        {"firsts": bytes(8)},
+    ],
+)
 def test_buffers_of_wrong_sizes_are_refused(change):
-    branch, kinds, upper, window = bytes(8), bytes(2), bytearray(8 << 16), bytearray(32)
-    if change == "branch":
-        branch = bytes(6)
-    elif change == "kinds":
-        kinds = bytes([0, 3])
-    elif change == "upper":
-        upper = bytearray(8)
-    else:
-        window = bytearray(24)
+    fits = {
+        "inputs": (bytes(8), bytes(8)),
+        "kinds": bytes(2),
+        "uppers": (bytearray(8 << 16),),
+        "windows": (bytearray(32),),
+        "firsts": bytes(4),
+    }
+    assert merge_kernels.compiled.count(*fits.values())
     with pytest.raises(ValueError, match="sizes"):
-        merge_kernels.compiled.count(bytes(8), branch, kinds, upper, window, 0)
+        merge_kernels.compiled.count(*{**fits, **change}.values())
 
 
 def test_shares_of_layers_are_found_from_values_that_are_read_twice_in_all(bench):
