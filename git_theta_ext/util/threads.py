@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 TOGETHER = 1 << 18
 """Bytes of small tensors that a thread processes in one task: handing over each of them takes longer than the work."""
 
-ALONE = 1 << 20
+ALONE = 1 << 21
 """Bytes that one thread processes before others would have started."""
 
 LARGEST_KEPT = (1 << 25) - (1 << 16)
