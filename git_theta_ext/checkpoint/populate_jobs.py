@@ -14,6 +14,7 @@ from git_theta_ext.records import dataclass
 from git_theta_ext.store.job_store import JobStore
 from git_theta_ext.store.read_ahead import largest_piece
 from git_theta_ext.util.files import reporting_os_errors, write_at
+from git_theta_ext.util.system import open_file
 from git_theta_ext.util.threads import window
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _write(
     sums = [{seed: seed for seed in place.seeds} for place in places]
     store = JobStore(blobs, roots, roots[0] / "tmp", threads)
     with reporting_os_errors(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = open_file(path, os.O_WRONLY)
         try:
 
             def write(piece: DecodedPiece) -> None:

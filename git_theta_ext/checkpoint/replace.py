@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.checkpoint.writers import being_written
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import temporary_beside
-from git_theta_ext.util.system import pread
+from git_theta_ext.util.system import NOFOLLOW, NONBLOCK, open_file, pread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ class Expected:
         try:
             if stat.S_ISLNK(self.stat.st_mode):
                 return identity(path.lstat()) == identity(self.stat)
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = open_file(path, os.O_RDONLY | NOFOLLOW | NONBLOCK)
         except PermissionError:  # unreadable files can be replaced as well
             return self.content is None and identity(path.lstat()) == identity(self.stat)
         except OSError:
@@ -180,7 +180,11 @@ def _rename(one: Path, other: Path, flag: int) -> int:
 def _renameat2() -> Any:
     import ctypes
 
-    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+    except TypeError:  # Windows opens libraries by name alone
+        return None
+    function = getattr(library, "renameat2", None)
     if function is not None:
         function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
     return function

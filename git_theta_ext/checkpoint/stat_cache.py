@@ -14,6 +14,7 @@ from git_theta_ext.errors import ThetaError
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.store.stat_records import StatRecords
 from git_theta_ext.store.temporary import temporary
+from git_theta_ext.util.system import NOFOLLOW, NONBLOCK, open_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +112,7 @@ def is_settled(stat: os.stat_result, clock: int) -> bool:
 
 
 def _time_of_new(path: Path, flag: int, directory: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flag, 0o600)
+    descriptor = open_file(path, os.O_RDWR | flag, 0o600)
     try:
         if flag != NAMELESS:
             path.unlink()
@@ -126,7 +127,7 @@ def _time_of_new(path: Path, flag: int, directory: Path) -> int:
 def _open_for_writing(path: Path) -> bool:
     # A program that has the file mapped can write to dirty pages without a change of its times.
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_file(path, os.O_RDONLY | NOFOLLOW | NONBLOCK)
     except OSError:
         return False
     try:

@@ -11,7 +11,17 @@ from git_theta_ext.checkpoint.replace import replace_file
 from git_theta_ext.model.manifest import MAGIC, is_manifest
 from git_theta_ext.store.temporary import clear_stale, temporary
 from git_theta_ext.util.files import temporaries_beside, temporary_beside
-from git_theta_ext.util.system import lock, pread
+from git_theta_ext.util.system import (
+    NOFOLLOW,
+    NONBLOCK,
+    copy_attributes,
+    lock,
+    open_directory,
+    open_file,
+    pread,
+    set_mode,
+    set_owner,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +35,6 @@ NAMELESS = getattr(os, "O_TMPFILE", 0)
 """The flag that creates a file without a name in a directory; 0 if the system has none."""
 
 _OPENED = "/proc/self/fd"
-_MODE = 0o666
 
 
 class Unfinished:
@@ -54,10 +63,10 @@ class Unfinished:
             clear_stale(root)
         if NAMELESS and not named and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
             with suppress(OSError):  # not every file system supports files without a name
-                self.descriptor = os.open(path.parent, os.O_RDWR | NAMELESS | os.O_CLOEXEC, _MODE)
+                self.descriptor = open_file(path.parent, os.O_RDWR | NAMELESS)
         if self.descriptor < 0:
             self._name = self._free_name()
-            self.descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+            self.descriptor = open_file(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     @property
     def path(self) -> Path:
@@ -99,10 +108,10 @@ class Unfinished:
         new = os.fstat(self.descriptor)
         if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
             with suppress(OSError):  # a group that this user is not in
-                os.fchown(self.descriptor, -1 if old.st_uid == new.st_uid else old.st_uid, old.st_gid)
+                set_owner(self.descriptor, -1 if old.st_uid == new.st_uid else old.st_uid, old.st_gid)
         if stat.S_ISREG(old.st_mode):
-            _copy_attributes(self._path, self.descriptor)
-            os.fchmod(self.descriptor, stat.S_IMODE(old.st_mode))
+            copy_attributes(self._path, self.descriptor)
+            set_mode(self.descriptor, stat.S_IMODE(old.st_mode))
 
     def _linked(self) -> Path:
         """Give the file a temporary name."""
@@ -158,7 +167,7 @@ def clear_leftovers(path: Path) -> None:
 
 def _locked(directory: Path, *, shared: bool) -> int:
     """Wait for a shared lock of a directory, or take the exclusive one without waiting; return its descriptor."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_directory(directory)
     try:
         lock(descriptor, shared=shared, wait=shared)
     except BlockingIOError:
@@ -172,18 +181,8 @@ def _locked(directory: Path, *, shared: bool) -> int:
 
 
 def _manifest_at(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = open_file(path, os.O_RDONLY | NOFOLLOW | NONBLOCK)
     try:
         return is_manifest(pread(descriptor, len(MAGIC), 0))
     finally:
         os.close(descriptor)
-
-
-def _copy_attributes(path: Path, descriptor: int) -> None:
-    """Copy the extended attributes of a file, including access control lists, as far as permitted."""
-    if not hasattr(os, "listxattr"):
-        return
-    with suppress(OSError):
-        for name in os.listxattr(path, follow_symlinks=False):
-            with suppress(OSError):
-                os.setxattr(descriptor, name, os.getxattr(path, name, follow_symlinks=False))

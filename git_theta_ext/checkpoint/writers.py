@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
 import stat
 from contextlib import suppress
 from pathlib import Path
 
+from git_theta_ext.util.system import lease
+
 _PROC = Path("/proc")
 _GENERATIONS = 2
 _STDERR = 2
-_HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+_ACCESS_MODES = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
 
 def being_written(descriptor: int) -> bool:
@@ -24,31 +24,22 @@ def being_written(descriptor: int) -> bool:
         descriptor: Descriptor of the file, open for reading only.
     """
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return False
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return False
-    try:
-        # If a process opens the file for writing in between, a signal is sent, whose default action ends this process.
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        return error.errno in _HELD and not _is_inherited(os.fstat(descriptor))
+        lease(descriptor)
+    except BlockingIOError:
+        return not _is_inherited(os.fstat(descriptor))
+    except OSError:
+        pass
     return False
 
 
 def close_inherited() -> None:
     """Close inherited files that are open for writing; see ``_is_inherited``."""
-    with suppress(OSError, ImportError):
-        import fcntl
-
-        for entry in list(Path("/proc/self/fd").iterdir()):
+    own = _PROC / "self"
+    with suppress(OSError):
+        for entry in list((own / "fd").iterdir()):
             with suppress(OSError):
                 descriptor = int(entry.name)
-                mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-                if descriptor > _STDERR and mode != os.O_RDONLY and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                if descriptor > _STDERR and _is_writing(own, entry.name) and stat.S_ISREG(os.fstat(descriptor).st_mode):
                     os.close(descriptor)
 
 
@@ -76,9 +67,15 @@ def _processes(proc: Path) -> list[int]:
 def _writes(process: Path, status: os.stat_result) -> bool:
     with suppress(OSError):
         for entry in (process / "fd").iterdir():
-            with suppress(OSError, IndexError, ValueError):
-                if os.path.samestat(entry.stat(), status):
-                    flags = (process / "fdinfo" / entry.name).read_bytes().partition(b"flags:")[2].split()[0]
-                    if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
-                        return True
+            with suppress(OSError):
+                if os.path.samestat(entry.stat(), status) and _is_writing(process, entry.name):
+                    return True
+    return False
+
+
+def _is_writing(process: Path, descriptor: str) -> bool:
+    """Return whether a file of a process in ``/proc`` is open for writing (proc(5))."""
+    with suppress(OSError, IndexError, ValueError):
+        flags = (process / "fdinfo" / descriptor).read_bytes().partition(b"flags:")[2].split()[0]
+        return int(flags, 8) & _ACCESS_MODES != os.O_RDONLY
     return False

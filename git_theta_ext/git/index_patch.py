@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from git_theta_ext.git.entries import index_entry, update_index
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.system import open_file, set_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -200,7 +201,7 @@ def _lock(path: Path, wait: float) -> int | None:
     deadline = time.monotonic() + wait
     while True:
         try:
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            return open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             if time.monotonic() >= deadline:
                 return None
@@ -216,7 +217,7 @@ def _write_patched(path: Path, lock: BinaryIO, updates: Mapping[bytes, Update], 
     if patched:
         lock.write(data)
         lock.flush()
-        os.fchmod(lock.fileno(), stat.st_mode & 0o7777)
+        set_mode(lock.fileno(), stat.st_mode & 0o7777)
         os.utime(lock.fileno(), ns=(stat.st_atime_ns, stat.st_mtime_ns))
     return patched
 

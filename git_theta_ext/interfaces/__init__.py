@@ -73,6 +73,17 @@ if TYPE_CHECKING:
     from git_theta_ext.protocol.lfs.locks import FileLock, HeldLocks
     from git_theta_ext.util.files import sha256_of
     from git_theta_ext.util.libraries import is_installed, require
+    from git_theta_ext.util.system import (
+        NOFOLLOW,
+        is_own,
+        lock,
+        open_file,
+        pread,
+        reflink,
+        sync_directory,
+        widen_pipe,
+        write_pieces,
+    )
     from git_theta_ext.util.text import redacted
     from git_theta_ext.util.threads import ordered_map
 
@@ -80,6 +91,7 @@ __all__ = [
     "MAX_BRANCHES",
     "MAX_BYTES",
     "MAX_DIMENSIONS",
+    "NOFOLLOW",
     "SIGNS_PER_FRAME",
     "Array",
     "Base",
@@ -163,24 +175,32 @@ __all__ = [
     "improve_rows",
     "is_installed",
     "is_key",
+    "is_own",
     "is_real",
+    "lock",
     "moved",
     "narrowest",
     "opaque",
+    "open_file",
     "ordered_map",
     "pack_signs",
     "payload_size",
     "pieces",
+    "pread",
     "predicted_update",
     "read_json",
     "redacted",
+    "reflink",
     "replacing_update",
     "require",
     "round_once",
     "sha256_of",
     "sign_frames",
+    "sync_directory",
     "to_float64",
     "unpack_signs",
+    "widen_pipe",
+    "write_pieces",
 ]
 
 _NAMES = {
@@ -248,6 +268,17 @@ _NAMES = {
     "protocol.lfs.locks": ("FileLock", "HeldLocks"),
     "util.files": ("sha256_of",),
     "util.libraries": ("is_installed", "require"),
+    "util.system": (
+        "NOFOLLOW",
+        "is_own",
+        "lock",
+        "open_file",
+        "pread",
+        "reflink",
+        "sync_directory",
+        "widen_pipe",
+        "write_pieces",
+    ),
     "util.text": ("redacted",),
     "util.threads": ("ordered_map",),
 }

@@ -16,6 +16,7 @@ from git_theta_ext.errors import StoreError
 from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
 from git_theta_ext.store.index_schema import BUSY_SECONDS, as_text, prepare, with_own_root
 from git_theta_ext.store.locations import Location, Verdict
+from git_theta_ext.util.system import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -85,7 +86,7 @@ class Index:
 
     def _connect_file(self) -> sqlite3.Connection:
         # SQLite creates a file that only its owner may write, whatever the umask is.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        os.close(open_file(self._path, os.O_RDWR | os.O_CREAT))
         return self._connect(str(self._path))
 
     def _connect(self, path: str) -> sqlite3.Connection:

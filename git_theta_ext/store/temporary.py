@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from git_theta_ext.util.system import lock
+from git_theta_ext.util.system import lock, open_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ def _clear_stale_work(area: Path) -> None:
 
     newest = max(path.lstat().st_mtime for path in (area, *area.rglob("*")))
     if time.time() - newest > _STALE_SECONDS:
-        descriptor = os.open(area, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_directory(area)
         try:
             lock(descriptor, wait=False)
             shutil.rmtree(area, ignore_errors=True)

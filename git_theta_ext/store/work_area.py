@@ -15,7 +15,7 @@ from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.temporary import WORK
 from git_theta_ext.util.files import reporting_os_errors, sync_directories, sync_file
-from git_theta_ext.util.system import lock
+from git_theta_ext.util.system import lock, open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,7 +131,7 @@ class WorkArea:
 def _locked(folder: Path) -> int | None:
     """Make a directory and lock it; None if another process has locked it."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_directory(folder)
     try:
         lock(descriptor, wait=False)
     except BlockingIOError:

@@ -14,6 +14,7 @@ from git_theta_ext.store.locks import NO_LOCKS
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.util import system
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.system import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -95,7 +96,7 @@ def locked_part(directory: Path, name: str, warn: Callable[[str], None]) -> Iter
     directory.mkdir(parents=True, exist_ok=True)
     lock = directory / f"{name}.lock"
     while True:
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = open_file(lock, os.O_RDWR | os.O_CREAT)
         try:
             try:
                 system.lock(fd)

@@ -10,6 +10,8 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from git_theta_ext.util.system import open_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -76,7 +78,7 @@ class CacheDatabase:
         if self._db is None:
             # SQLite creates a file that only its owner may write, whatever the umask is.
             with suppress(OSError):
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+                os.close(open_file(self._path, os.O_RDWR | os.O_CREAT))
             db = self._db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS)
             if db.execute("PRAGMA user_version").fetchone()[0] != self._version:
                 with db:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError
-from git_theta_ext.util.system import lock, pwrite
+from git_theta_ext.util.system import NOFOLLOW, NONBLOCK, lock, open_file, pwrite, set_mode, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -156,13 +156,13 @@ def _created(path: Path) -> tuple[int, Path]:
     while True:
         name = path.with_name(f".{path.name[:_LONGEST_STEM]}.{os.urandom(8).hex()}.theta-new")
         try:
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            descriptor = open_file(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except OSError as error:
             error.filename = os.fspath(path)
             raise
         if _locked(descriptor) and name.exists():
             with suppress(OSError):  # there is no old file
-                os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
+                set_mode(descriptor, stat.S_IMODE(path.stat().st_mode))
             return descriptor, name
         os.close(descriptor)  # another process removed it before it was locked
 
@@ -174,7 +174,7 @@ def _clear_leftovers(directory: Path) -> None:
             if not _TEMPORARY.fullmatch(entry.name):
                 continue
             with suppress(OSError):  # such as one of another user
-                descriptor = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                descriptor = open_file(entry.path, os.O_RDWR | NOFOLLOW | NONBLOCK)
                 try:
                     if _locked(descriptor, needed=True):
                         os.unlink(entry.path)  # noqa: PTH108 - no path to be handled
@@ -219,21 +219,17 @@ def total_bytes(paths: Iterable[Path]) -> int:
 
 def sync_file(path: Path) -> None:
     """Make the content of a file durable."""
-    _sync(path)
+    descriptor = open_file(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directories(directories: Iterable[Path]) -> None:
     """Make the names in some directories durable."""
     for directory in directories:
-        _sync(directory)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(directory)
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:

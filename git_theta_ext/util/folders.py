@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.util.files import reporting_os_errors
-from git_theta_ext.util.system import lock
+from git_theta_ext.util.system import is_own, lock, open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def private_directory(prefix: str) -> Iterator[Path]:
     """
     for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with suppress(OSError):
-            if path.lstat().st_uid == os.getuid():
+            if is_own(path.lstat()):
                 _remove_unlocked(path)
     folder, descriptor = _locked(lambda: Path(tempfile.mkdtemp(prefix=prefix)))
     with _in_use(folder, descriptor):
@@ -66,7 +66,7 @@ def _locked(create: Callable[[], Path]) -> tuple[Path, int]:
     while True:
         folder = create()
         with suppress(FileNotFoundError):  # another process removed it before it was locked
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = open_directory(folder)
             with suppress(OSError):  # without locks on this file system, leftovers look like directories in use
                 lock(descriptor)
             if folder.exists():
@@ -92,7 +92,7 @@ def _clear_leftovers(parent: Path) -> None:
 
 
 def _remove_unlocked(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = open_directory(path, follow=False)
     try:
         lock(descriptor, wait=False)
         shutil.rmtree(path, ignore_errors=True)

@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from git_theta_ext.util.system import ending_signals
+from git_theta_ext.util.processes import ending_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from heapq import nlargest
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
 
-from git_theta_ext.util.system import cpu_count
+from git_theta_ext.util.processes import cpu_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

@@ -6,7 +6,6 @@ It includes the configuration of the user's repository, which has the settings f
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from shlex import quote
 from typing import IO, TYPE_CHECKING
 
 from git_theta_ext.errors import RemoteError, RemoteTimeoutError, RepositoryError
-from git_theta_ext.interfaces import redacted
+from git_theta_ext.interfaces import lock, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -165,7 +164,7 @@ class BareRepository:
             raise RemoteError(f"{error.filename}: {error.strerror or error}") from error
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock(file)
             except OSError:  # a file system without locks
                 left = []
             else:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from contextlib import suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from git_theta_ext.interfaces import is_own, open_file, pread, reflink, sync_directory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_FICLONE = 0x40049409  # linux/fs.h
 _PIECE = 1 << 24
 READ_BITS = 0o444
 STALE_SECONDS = 24 * 3600
@@ -37,7 +37,7 @@ def make_folder(path: Path) -> None:
         temporary.rmdir()
         if not path.is_dir():
             raise
-    _sync_folder(path.parent)
+    sync_directory(path.parent)
 
 
 def remove_stale(folder: Path) -> None:
@@ -78,7 +78,7 @@ def add_file(source: Path, target: Path, report: Callable[[int], None]) -> bool:
         added = _name(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    sync_directory(target.parent)
     return added
 
 
@@ -119,10 +119,10 @@ def own_size(path: Path, most: int) -> int:
 
 def append_rest(source: int, path: Path, report: Callable[[int], None]) -> None:
     """Append the bytes that ``path`` lacks; durable on return."""
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    target = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         position = os.fstat(target).st_size
-        while piece := os.pread(source, _PIECE, position):
+        while piece := pread(source, _PIECE, position):
             write_all(target, piece)
             position += len(piece)
             report(position)
@@ -144,18 +144,18 @@ def hard_link(source: Path, path: Path) -> bool:
     The file of another user is not linked, because its owner could change it.
     """
     try:
-        if source.lstat().st_uid != os.geteuid():
+        if not is_own(source.lstat()):
             return False
         os.link(source, path, follow_symlinks=False)
-    except OSError:
+    except (OSError, NotImplementedError):  # Windows always follows them
         return False
     return True
 
 
 def _reflink(source: int, path: Path) -> bool:
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    target = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
-        fcntl.ioctl(target, _FICLONE, source)
+        reflink(source, target)
         os.fsync(target)
     except OSError:
         path.unlink()
@@ -177,11 +177,3 @@ def _name(temporary: Path, target: Path) -> bool:
             return False
         temporary.rename(target)
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

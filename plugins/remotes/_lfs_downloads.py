@@ -10,7 +10,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError
-from git_theta_ext.interfaces import redacted
+from git_theta_ext.interfaces import open_file, redacted
 from git_theta_ext.protocol.lfs.batch import MAX_OBJECTS, Action
 from git_theta_ext.protocol.lfs.ranges import Continuation, continuation, range_header
 
@@ -157,7 +157,7 @@ class Downloads:
             at = begun if found is Continuation.REST else 0
             if found is Continuation.WRONG or reply.length not in {None, pointer.size - at}:
                 raise _other_size(pointer, reply)
-            target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            target = open_file(path, os.O_WRONLY | os.O_CREAT)
             try:
                 os.ftruncate(target, start + at)
                 os.lseek(target, start + at, os.SEEK_SET)

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, RemoteTimeoutError
-from git_theta_ext.interfaces import check_key, check_prefix, is_key
+from git_theta_ext.interfaces import check_key, check_prefix, is_key, open_file
 
 from ._budget import Budget
 from ._files import own_size, write_all
@@ -232,7 +232,7 @@ class ObjectStore:
         size, chunks = self._read(name, position, None)
         if size != nbytes:
             raise CorruptError(f"{self._url}: {name} has {size} bytes instead of {nbytes}")
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        target = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             for chunk in chunks:
                 write_all(target, chunk)

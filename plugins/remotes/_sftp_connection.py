@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import subprocess
@@ -12,9 +11,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, RLock, Thread, current_thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.errors import ProtocolError
+from git_theta_ext.errors import ProtocolError, RemoteError
+from git_theta_ext.interfaces import widen_pipe, write_pieces
 from git_theta_ext.protocol.sftp.answers import Answer, read_answer, read_version
 from git_theta_ext.protocol.sftp.packets import Framer
 from git_theta_ext.protocol.sftp.requests import HELLO
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _PIPE = 1 << 20
 _ERRORS = 1 << 13
 _PIECES = 64  # of one call of writev
+_POLLIN: int = getattr(select, "POLLIN", 0)
+_POLLOUT: int = getattr(select, "POLLOUT", 0)
 _LAST_WORDS = 2.0  # seconds for a process that closed its output to end
 
 
@@ -78,14 +80,14 @@ class Connection:
         self._number = 0
         self._ended: Ended | None = None
         self._closing = self._woken = self._sending = False
-        self._poll = select.poll()
+        self._poll = _poller()
         self._framer, self._began, self._errors = Framer(), b"", b""
         self._moved = time.monotonic()
         self._waking, self._wake = os.pipe()
         for stream in self._streams:
-            os.set_blocking(stream.fileno(), False)
-            with suppress(OSError, AttributeError):  # not on every system, nor for every user
-                fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
+            if hasattr(os, "set_blocking"):  # Windows has it since Python 3.12
+                os.set_blocking(stream.fileno(), False)
+            widen_pipe(stream, _PIPE)
         self._flushed = Event()
         self._thread = Thread(target=self._run, name="sftp", daemon=True)
         self._thread.start()
@@ -153,7 +155,7 @@ class Connection:
         """Move bytes until the connection ends."""
         stdin, stdout, stderr = (stream.fileno() for stream in self._streams)
         for fd in (stdout, stderr, self._waking):
-            self._poll.register(fd, select.POLLIN)
+            self._poll.register(fd, _POLLIN)
         while (ready := self._ready(stdin)) is not None:
             if self._waking in ready:
                 self._sleep_again()
@@ -178,7 +180,7 @@ class Connection:
                 self._streams[0].close()
                 self._flushed.set()
         if wanted:
-            self._poll.register(stdin, select.POLLOUT)
+            self._poll.register(stdin, _POLLOUT)
         elif self._sending:
             self._poll.unregister(stdin)
         self._sending = wanted
@@ -196,7 +198,7 @@ class Connection:
             pieces = [self._outgoing[number] for number in range(min(_PIECES, len(self._outgoing)))]
         # Nobody else removes pieces, so the lock is not held while the kernel copies.
         with suppress(BlockingIOError):
-            count = os.writev(stdin, pieces)
+            count = write_pieces(stdin, pieces)
             self._moved = time.monotonic()
             with self._lock:
                 while count:
@@ -236,8 +238,8 @@ class Connection:
     def _last_words(self) -> Ended:
         """Wait for a process that closed its output: it may still write why."""
         end = time.monotonic() + _LAST_WORDS
-        poll = select.poll()
-        poll.register(self._streams[2], select.POLLIN)
+        poll = _poller()
+        poll.register(self._streams[2], _POLLIN)
         while (left := end - time.monotonic()) > 0 and poll.poll(left * 1000):
             if not self._read_errors():
                 break
@@ -257,3 +259,9 @@ class Connection:
         if self._process.returncode is None:
             self._process.kill()
             self._process.wait()
+
+
+def _poller() -> Any:
+    if not hasattr(select, "poll"):
+        raise RemoteError("remotes over SSH need poll(2), which this system lacks", hint="use them in WSL 2")
+    return select.poll()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.errors import ProtocolError
+from git_theta_ext.interfaces import pread
 from git_theta_ext.protocol.sftp import requests
 from git_theta_ext.protocol.sftp.answers import Data, Handle, Names, Status, read_free_space, read_limits
 from git_theta_ext.protocol.sftp.packets import FREE_SPACE, HARD_LINK, LIMITS, SYNC, Attributes, Code
@@ -148,7 +148,7 @@ class Session:
             report(max(0, at - len(waiting) * self._write_size))
 
         try:
-            while block := os.pread(source, self._write_size, at):
+            while block := pread(source, self._write_size, at):
                 while not self._take(wait=not waiting):
                     written()
                 waiting.append(self.connection.send(requests.write(handle, at, block)))

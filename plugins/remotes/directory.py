@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, RemoteError
-from git_theta_ext.interfaces import RemoteType, check_key, check_prefix, is_key
+from git_theta_ext.interfaces import NOFOLLOW, RemoteType, check_key, check_prefix, is_key, open_file, pread
 
 from ._files import add_file, bring_file, make_folder, remove_stale
 
@@ -80,7 +80,7 @@ class Directory:
         with self._open(key) as fd:
             stop = os.fstat(fd).st_size if end is None else end
             pieces = []
-            while start < stop and (piece := os.pread(fd, min(stop - start, _PIECE), start)):
+            while start < stop and (piece := pread(fd, min(stop - start, _PIECE), start)):
                 pieces.append(piece)
                 start += len(piece)
             return b"".join(pieces)
@@ -186,7 +186,7 @@ class Directory:
         with _as_remote_errors(path):
             self._check_inside(path)
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = open_file(path, os.O_RDONLY | NOFOLLOW)
             except (FileNotFoundError, NotADirectoryError):
                 self._exists()
                 raise MissingError(f"{key} is not in {self._root}") from None

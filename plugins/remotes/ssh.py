@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import ConfigError, CorruptError, MissingError, ProtocolError, RemoteError
-from git_theta_ext.interfaces import RemoteType, check_key, check_prefix
+from git_theta_ext.interfaces import RemoteType, check_key, check_prefix, open_file
 from git_theta_ext.protocol.sftp.packets import Code
 
 from ._files import own_size, write_all
@@ -130,7 +130,7 @@ class SshRemote:
             return self._directory().renew(wanted) if wanted else set()
 
     def _append(self, pieces: Iterator[bytes], key: str, path: Path, nbytes: int) -> None:
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        target = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             position = os.fstat(target).st_size
             for piece in pieces:

@@ -16,6 +16,7 @@ LACKING = {
     "offsets": "os.pread,os.pwrite",
     "locks": "fcntl",
     "all that macOS lacks": MACOS,
+    "all that Windows lacks": "/proc,posix",
     "all": f"{MACOS},os.pread,os.pwrite,signal.SIGHUP,fcntl",
 }
 

@@ -14,10 +14,11 @@ from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
-from git_theta_ext.operations.maintenance.auto_gc import log_path, lower_priority
+from git_theta_ext.operations.maintenance.auto_gc import log_path
 from git_theta_ext.operations.maintenance.gc import GcOptions, maintain
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.util.files import replace_content, total_bytes
+from git_theta_ext.util.processes import lower_priority
 
 if TYPE_CHECKING:
     import argparse

@@ -16,6 +16,7 @@ from git_theta_ext.operations.filter.content_check import check_content
 from git_theta_ext.store.temporary import spool
 from git_theta_ext.util.file_bytes import FileBytes
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.system import NOFOLLOW, open_file
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class _FileReading:
     ) -> _FileReading | None:
         """Start if git sends the file at the path; return None if it sends other content, or that is unknown."""
         try:
-            descriptor = os.open(workspace.repo.folder / pathname, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = open_file(workspace.repo.folder / pathname, os.O_RDONLY | NOFOLLOW)
         except OSError:
             return None
         before = os.fstat(descriptor)

@@ -31,7 +31,7 @@ from git_theta_ext.protocol.filter import (
     Welcome,
 )
 from git_theta_ext.util.signals import unwinding_signals
-from git_theta_ext.util.system import widen_pipe
+from git_theta_ext.util.system import read_into, widen_pipe
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class FilterProcess:
         widen_pipe(self._source, _PIPE)
         buffer = memoryview(bytearray(_BUFFER))
         while True:
-            count = os.readv(self._source, [buffer])
+            count = read_into(self._source, buffer)
             for event in self._connection.receive(buffer[:count]):
                 if isinstance(event, EndOfInput):
                     return

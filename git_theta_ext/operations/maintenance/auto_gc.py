@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from contextlib import suppress
@@ -58,9 +57,3 @@ def start_if_due(workspace: Workspace) -> bool:
     except OSError:
         return False
     return True
-
-
-def lower_priority() -> None:
-    """Lower the priority of this process, so that the commands of the user run first."""
-    with suppress(OSError):
-        os.nice(10)

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.operations.search.command import PLACE
 from git_theta_ext.records import dataclass, field
-from git_theta_ext.util.system import kill_group
+from git_theta_ext.util.processes import kill_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

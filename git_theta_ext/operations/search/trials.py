@@ -19,7 +19,7 @@ from git_theta_ext.operations.search.target import write_model
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.folders import temporary_folder
-from git_theta_ext.util.system import peak_of_children
+from git_theta_ext.util.processes import peak_of_children
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.packs.format import PREFIX_BYTES, PackHeader, header_length, read_header, write_header
-from git_theta_ext.util.system import pread
+from git_theta_ext.util.system import open_file, pread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +136,7 @@ class _Pack:
     def __init__(self, path: Path, entries: tuple[Entry, ...] | None) -> None:
         self.descriptor = -1
         try:
-            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.descriptor = open_file(path, os.O_RDONLY)
         except FileNotFoundError as error:
             raise MissingError(
                 f"pack {path.name} is gone from the store", hint="git theta checkout", pack=path.name

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,34 +92,62 @@ def test_pipe_is_widened_if_the_system_can(monkeypatch: pytest.MonkeyPatch) -> N
     system.widen_pipe(source, size)  # closed: nothing happens
 
 
-def test_cpus_are_those_of_the_process_or_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
-    assert system.cpu_count() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    assert system.cpu_count() == 12
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert system.cpu_count() == 1
+@pytest.fixture(params=["with the calls of Linux", "without them"])
+def _calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "without them":
+        for name in ("O_DIRECTORY", "readv", "writev"):
+            monkeypatch.delattr(os, name)
 
 
-def test_signals_that_end_a_process_are_those_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert system.ending_signals() == (signal.SIGTERM, signal.SIGHUP)
-    monkeypatch.delattr(signal, "SIGHUP")
-    assert system.ending_signals() == (signal.SIGTERM,)
+@pytest.mark.usefixtures("_calls")
+def test_directory_is_opened_and_made_durable_and_a_file_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for opened in (system.open_directory(tmp_path), system.open_directory(tmp_path / "link")):
+        os.close(opened)
+    system.sync_directory(tmp_path)
+    with pytest.raises(NotADirectoryError):
+        system.open_directory(tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        system.open_directory(tmp_path / "link", follow=False)
+    with pytest.raises(FileNotFoundError):
+        system.open_directory(tmp_path / "absent")
 
 
-@pytest.mark.parametrize(("groups", "code"), [(True, -signal.SIGKILL), (False, -signal.SIGTERM)])
-def test_process_is_ended_with_and_without_groups(groups: bool, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not groups:
-        monkeypatch.delattr(os, "killpg")
-    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    system.kill_group(process.pid)
-    assert process.wait() == code
-    system.kill_group(process.pid)  # it has ended: nothing happens
+@pytest.mark.usefixtures("_calls")
+def test_pieces_are_written_and_read_in_order() -> None:
+    source, sink = os.pipe()
+    pieces = [b"abc", memoryview(b"defg")]
+    written = system.write_pieces(sink, pieces)
+    assert written in {3, 7}
+    buffer = bytearray(10)
+    assert system.read_into(source, memoryview(buffer)) == written
+    assert buffer[:written] == b"abcdefg"[:written]
+    os.close(sink)
+    assert system.read_into(source, memoryview(buffer)) == 0
+    os.close(source)
 
 
-def test_peak_of_children_is_in_bytes_and_zero_if_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    subprocess.run([sys.executable, "-c", "bytearray(1 << 25)"], check=True)
-    assert 1 << 25 < system.peak_of_children() < 1 << 40
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert system.peak_of_children() == 0
+def test_mode_owner_and_attributes_are_set_only_if_the_system_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "file").open("w") as file:
+        system.set_mode(file.fileno(), 0o640)
+        for name in ("fchmod", "fchown", "geteuid", "listxattr"):
+            monkeypatch.delattr(os, name)
+        system.set_mode(file.fileno(), 0o600)
+        system.set_owner(file.fileno(), 1, 1)
+        system.copy_attributes(tmp_path, file.fileno())
+        status = os.fstat(file.fileno())
+    assert status.st_mode & 0o777 == 0o640
+    assert status.st_uid == os.getuid()
+    assert system.is_own(status)
+
+
+def test_lease_and_reflink_are_refused_if_the_system_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "fcntl", None)
+    with (tmp_path / "file").open("w") as file:
+        with pytest.raises(OSError, match=os.strerror(errno.ENOTSUP)):
+            system.lease(file.fileno())
+        with pytest.raises(OSError, match=os.strerror(errno.ENOTSUP)):
+            system.reflink(file.fileno(), file.fileno())
