@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def unwinding_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP exit as an interrupt does, so that blocks above clean up, with the exit code of a shell.
 
-    Other threads than the main one cannot receive signals; there, nothing changes.
+    A signal that is ignored stays so: ``nohup`` lets commands go on without their terminal. Other threads than the main
+    one cannot receive signals; there, nothing changes.
     """
 
     def stop(number: int, _: object) -> None:
@@ -27,7 +28,8 @@ def unwinding_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in ending_signals()}
+    heeded = [number for number in ending_signals() if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
     finally:
