@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROJECT = Path(__file__).parents[2]
+MANUAL = "docs/man"
 FILES: dict[str, Callable[[], str]] = {
-    "docs/man/git-theta.1": man.page,
     "docs/completion/git-theta": bash.script,
     "docs/completion/_git-theta": zsh.script,
     "docs/completion/git-theta.fish": fish.script,
@@ -26,6 +26,7 @@ FILES: dict[str, Callable[[], str]] = {
 def generated() -> dict[Path, str]:
     """Return every file that is generated, or has generated parts, and what it should hold."""
     files = {PROJECT / name: make() for name, make in FILES.items()}
+    files |= {PROJECT / MANUAL / name: text for name, text in man.pages().items()}
     pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
     return files | {page: _page(page) for page in pages}
 
@@ -53,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(files[path], encoding="utf-8")
+    for path in (left := sorted(set((PROJECT / MANUAL).glob("*")) - set(files))):
+        print(f"{'left over' if args.check else 'removed'}: {path.relative_to(PROJECT)}")
+        if not args.check:
+            path.unlink()
+    stale += left
     if args.check and stale:
         print("hint: scripts/docs", file=sys.stderr)
     lost = list(links.broken(_pages()))

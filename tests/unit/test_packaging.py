@@ -16,6 +16,7 @@ import pytest
 from _build import build
 
 import git_theta_ext
+from git_theta_ext.cli.discovery import command_names
 
 PROJECT = Path(git_theta_ext.__file__).parents[1]
 
@@ -121,15 +122,16 @@ def test_wheel_holds_every_page_and_completion_that_commands_show(wheel: Path) -
     assert needed <= set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_wheel_brings_the_man_page_and_the_completions(wheel: Path) -> None:
+def test_wheel_brings_the_man_pages_and_the_completions(wheel: Path) -> None:
     names = [name.partition(".data/data/")[2] for name in zipfile.ZipFile(wheel).namelist() if ".data/data/" in name]
-    assert sorted(names) == [
+    assert set(names) == {
         "share/bash-completion/completions/git-theta",
         "share/fish/vendor_completions.d/git-theta.fish",
         "share/fish/vendor_conf.d/git-theta.fish",
         "share/man/man1/git-theta.1",
+        *(f"share/man/man1/git-theta-{name}.1" for name in command_names()),
         "share/zsh/site-functions/_git-theta",
-    ]
+    }
 
 
 def test_wheel_holds_nothing_else(wheel: Path) -> None:

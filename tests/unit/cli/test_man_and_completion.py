@@ -1,4 +1,4 @@
-"""The man page, the completions and the tables of the documentation are those of the code, and programs accept them."""
+"""The man pages, completions and tables of the documentation are those of the code, and programs accept them."""
 
 from __future__ import annotations
 
@@ -68,10 +68,17 @@ def test_a_stale_file_is_named_and_written_anew(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(documentation, "PROJECT", tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("<!-- generated: formats -->\nold\n<!-- end -->\nrest\n")
+    (tmp_path / "docs" / "man").mkdir()
+    left = tmp_path / "docs" / "man" / "git-theta-former.1"
+    left.touch()
     assert main(["--check"]) == 1
-    assert "stale: README.md" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "stale: README.md" in shown
+    assert "left over: docs/man/git-theta-former.1" in shown
+    assert left.exists()
     assert (tmp_path / "README.md").read_text().count("old") == 1
     assert main([]) == 0
+    assert not left.exists()
     assert main(["--check"]) == 0
     assert re.search(r"\| `safetensors` \|.*<!-- end -->\nrest\n$", (tmp_path / "README.md").read_text(), re.DOTALL)
 
@@ -157,13 +164,39 @@ def test_every_environment_variable_is_documented():
     assert read - internal <= set(ENVIRONMENT)
 
 
+MANUAL = PROJECT / "docs" / "man"
+
+
 @needs("groff")
-def test_man_page_renders_without_a_complaint():
-    page = PROJECT / "docs" / "man" / "git-theta.1"
-    done = subprocess.run(["groff", "-t", "-man", "-ww", "-Tutf8", page], capture_output=True, text=True, check=True)
+def test_man_pages_render_without_a_complaint():
+    pages = sorted(MANUAL.iterdir())
+    assert {page.name for page in pages} == {"git-theta.1", *(f"git-theta-{name}.1" for name in command_names())}
+    done = subprocess.run(["groff", "-t", "-man", "-ww", "-Tutf8", *pages], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    shown = re.sub(r".\x08|\x1b\[[0-9;]*m", "", done.stdout)
-    assert all(re.search(rf"^ +{name}\b", shown, re.MULTILINE) for name in command_names())
+
+
+@needs("man")
+def test_git_help_shows_an_overview_and_man_the_page_of_a_command(tmp_path, monkeypatch):
+    # man looks in share/man beside each directory of PATH, so an environment that is active needs no setting.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git-theta").touch(0o755)  # git asks for its page only then
+    (tmp_path / "share" / "man").mkdir(parents=True)
+    shutil.copytree(MANUAL, tmp_path / "share" / "man" / "man1")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("MANPAGER", "cat")
+
+    def shown(*words):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if "minimized" in done.stdout:
+            pytest.skip("man is installed without pages")
+        assert done.returncode == 0, done.stderr
+        return re.sub(r".\x08", "", done.stdout)
+
+    overview = shown("git", "help", "theta")
+    assert all(re.search(rf"^ +git-theta-{name}\(1\)$", overview, re.MULTILINE) for name in command_names())
+    page = shown("man", "git-theta-merge")
+    assert "git theta merge [--plan | --replay" in page
+    assert "[-X NAME=VALUE]" in page
 
 
 def test_a_usage_line_shows_what_is_optional_and_what_excludes_each_other():
