@@ -13,6 +13,7 @@ from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.cli.render.findings import finding_lines
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.operations.health.doctor import check_installation, check_repository
+from git_theta_ext.operations.health.shell import check_shell
 from git_theta_ext.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check everything."""
     output, repo = output_of(args), current_repository()
-    findings = list(check_installation())
+    findings = [*check_installation(), *check_shell()]
     if repo is not None:
         with Workspace(repo, output) as workspace:
             findings += check_repository(workspace, offline=args.offline)
