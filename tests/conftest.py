@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import Repo, copy_repository, fork
+from helpers import Repo, at_home, copy_repository, fork
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -60,14 +60,9 @@ def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
     patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     patch.delenv("OMP_NUM_THREADS", raising=False)  # scripts/test sets it for the workers
     home.mkdir(exist_ok=True)
-    configuration = home / ".gitconfig"  # git before 2.32 reads this one whatever GIT_CONFIG_GLOBAL names
-    configuration.write_text(GLOBAL_CONFIGURATION)
-    variables = {
-        **GIT_ENVIRONMENT,
-        "HOME": str(home),
-        "XDG_CONFIG_HOME": str(home),
-        "GIT_CONFIG_GLOBAL": str(configuration),
-    }
+    (home / ".gitconfig").write_text(GLOBAL_CONFIGURATION)
+    at_home(home, patch)
+    variables = dict(GIT_ENVIRONMENT)
     variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for name, value in variables.items():
         patch.setenv(name, value)

@@ -22,7 +22,9 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
+import pytest
 
+from git_theta_ext.git.hooks import git_version
 from git_theta_ext.git.index_patch import StatWords, Update, patch_file
 
 if TYPE_CHECKING:
@@ -292,6 +294,29 @@ def _staged(source: Path) -> dict[str, str]:
     listed = subprocess.check_output(["git", "ls-files", "--stage", "-z"], cwd=source)
     lines = [os.fsdecode(line).partition("\t") for line in listed.split(b"\0")[:-1]]
     return {path: words.split()[1] for words, _, path in lines}
+
+
+def needs_git(version: tuple[int, int], what: str) -> pytest.MarkDecorator:
+    """Skip a test with a git that is too old for it.
+
+    Args:
+        version: The first version with which it passes.
+        what: What that version brings.
+    """
+    return pytest.mark.skipif(
+        _git_version() < version, reason=f"git has no {what} before {'.'.join(map(str, version))}"
+    )
+
+
+_git_version = cache(git_version)
+MERGE_TREE = needs_git((2, 38), "merge-tree --write-tree")
+"""Skips what git merges in memory, as several branches at a time."""
+
+
+def at_home(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """Give git a home directory and the configuration in it, which git before 2.32 does not look for elsewhere."""
+    for name, value in {"HOME": home, "XDG_CONFIG_HOME": home, "GIT_CONFIG_GLOBAL": home / ".gitconfig"}.items():
+        patch.setenv(name, str(value))
 
 
 def copy_repository(source: Path, target: Path) -> Repo:

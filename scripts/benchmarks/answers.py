@@ -195,7 +195,7 @@ class _Work:
         self._folder = folder / "repository"
         self._folder.mkdir()
         home = folder / "home"
-        self._env = environment(home) | {"GIT_CONFIG_GLOBAL": str(home / ".gitconfig"), **tool.variables}
+        self._env = environment(home) | tool.variables
         if tool.peer and peers is not None:
             self._env["PATH"] = f"{peers / tool.peer / 'bin'}{os.pathsep}{self._env['PATH']}"
         found = shutil.which(tool.program, path=self._env["PATH"])

@@ -45,8 +45,13 @@ def environment(home: Path) -> dict[str, str]:
     home.mkdir(exist_ok=True)
     roles = ("AUTHOR", "COMMITTER")
     person = {f"GIT_{role}_{part}": "bench@example.com" for role in roles for part in ("NAME", "EMAIL")}
-    fixed = {"HOME": str(home), "GIT_CONFIG_GLOBAL": str(home / "gitconfig"), "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
-    return kept | fixed | person
+    # Git before 2.32 knows no GIT_CONFIG_GLOBAL.
+    configuration = {
+        "XDG_CONFIG_HOME": str(home),
+        "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
+    return kept | configuration | {"HOME": str(home), "LC_ALL": "C"} | person
 
 
 def weighed(command: list[str], folder: Path, env: dict[str, str]) -> tuple[float, int]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from benchmarks.lfs_host import LfsHost
-from helpers import MODEL, Repo, copy_repository, model
+from helpers import MODEL, Repo, at_home, copy_repository, model
 from kills import end_group, unlock
 
 from git_theta_ext.checkpoint.populate import read_layout
@@ -137,10 +137,10 @@ class World:
 def world(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("kills")
     with pytest.MonkeyPatch.context() as patch:
-        (folder / "home").mkdir()
-        (folder / "gitconfig").write_text("[user]\n\tname = a\n\temail = a@b\n[init]\n\tdefaultBranch = main\n")
-        for name, value in {"HOME": folder / "home", "GIT_CONFIG_GLOBAL": folder / "gitconfig"}.items():
-            patch.setenv(name, str(value))
+        home = folder / "home"
+        home.mkdir()
+        (home / ".gitconfig").write_text("[user]\n\tname = a\n\temail = a@b\n[init]\n\tdefaultBranch = main\n")
+        at_home(home, patch)
         host = LfsHost(folder / "host")
         world = World(host, host.repository(), folder)
         mine = copy_repository(template, world.repos["mine"].path)
@@ -167,7 +167,7 @@ def world(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def installed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(world.folder / "gitconfig"))
+    at_home(world.folder / "home", monkeypatch)
 
 
 def started(repo: Repo, *command: str) -> subprocess.Popen[bytes]:

@@ -133,6 +133,7 @@ def machine(tmp_path: Path, site: Site, shared: Repo) -> Machine:
     for program in bin_.iterdir():
         program.chmod(0o755)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("GITHUB_", "GITLAB_", "CI_"))}
+    environment |= {name: str(tmp_path / "nobody") for name in ("HOME", "XDG_CONFIG_HOME")}
     environment |= {"GIT_CONFIG_GLOBAL": "/dev/null", "PATH": f"{bin_}:{environment['PATH']}"}
     return Machine(tmp_path, site, shared, environment)
 

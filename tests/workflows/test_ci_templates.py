@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from helpers import Repo, model
+from helpers import Repo, at_home, model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def test_steps_write_the_models_and_later_jobs_need_the_cache_only(
     read: Callable[[], tuple[list[str], str]],
 ) -> None:
     two.git("push", "--quiet", "origin", "main")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")  # the machine of a job knows nothing of git theta
+    at_home(tmp_path, monkeypatch)  # the machine of a job knows nothing of git theta
     steps, cache = read()
     assert (steps[0], steps[-1]) == ("pip install git-theta-ext", "python -m pytest")
     for job in ("first", "second"):
@@ -79,7 +79,7 @@ def test_a_pull_request_gets_a_comment_and_fails_if_it_exceeds_a_limit(
     two.git("reset", "--quiet", "--hard", "one")
     two.git("commit", "--quiet", "--allow-empty", "-m", "Go on")
     two.git("push", "--quiet", "origin", "main", "change")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    at_home(tmp_path, monkeypatch)
     clone = Repo(tmp_path / "job")
     Repo(tmp_path).git("clone", "--quiet", "--no-checkout", str(shared.path), "job")
     clone.git("checkout", "--quiet", "--detach", "origin/change")

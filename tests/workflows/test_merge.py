@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import ATTENTION, EMBEDDING, MLP, MODEL, SPECS, Repo, WithHistory, model, safetensors, tensors, values
+from helpers import (
+    ATTENTION,
+    EMBEDDING,
+    MERGE_TREE,
+    MLP,
+    MODEL,
+    SPECS,
+    Repo,
+    WithHistory,
+    model,
+    safetensors,
+    tensors,
+    values,
+)
 from safetensors.torch import load
 
 from git_theta_ext.model.manifest import Manifest
@@ -145,7 +158,13 @@ def test_both_sides_add_the_same_file_with_different_tensors(repo: Repo) -> None
     assert repo.problems(MODEL, model(3)) == []
 
 
-@pytest.mark.parametrize("words", [["side"], ["-s", "theta", "side", "third"]], ids=["two sides", "three sides"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["side"], id="two sides"),
+        pytest.param(["-s", "theta", "side", "third"], id="three sides", marks=MERGE_TREE),
+    ],
+)
 def test_file_that_all_sides_add_conflicts_only_where_they_differ(repo: Repo, words: list[str]) -> None:
     for number, name in enumerate(("side", "third", "main"), 1):
         repo.switch("-B", name, "HEAD" if number == 1 else "side~1")
@@ -218,6 +237,7 @@ def test_criss_cross_merge_takes_what_each_side_changed(forked: Repo) -> None:
     assert forked.problems(MODEL, model(1, merged | {EMBEDDING: 4, ATTENTION[3]: 5})) == []
 
 
+@MERGE_TREE
 def test_criss_cross_merge_of_a_tensor_that_both_sides_changed_asks_nothing(floats: Repo) -> None:
     main, side = floats.git("rev-parse", "main"), floats.git("rev-parse", "side")
     floats.git("-c", "theta.merge.method=ours", "merge", "--quiet", side)
@@ -256,6 +276,7 @@ def test_squash_merge(forked: Repo) -> None:
     assert len(forked.git("log", "-1", "--format=%P").split()) == 1
 
 
+@MERGE_TREE
 def test_merge_tree_writes_the_merged_manifest_without_a_work_tree(forked: Repo) -> None:
     tree = forked.git("merge-tree", "--write-tree", "main", "side").splitlines()[0]
     forked.git("merge", "--quiet", "side")

@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from helpers import ATTENTION, EMBEDDING, MODEL, Repo, WithHistory, model, safetensors, tensors, values
+from helpers import (
+    ATTENTION,
+    EMBEDDING,
+    MERGE_TREE,
+    MODEL,
+    Repo,
+    WithHistory,
+    model,
+    needs_git,
+    safetensors,
+    tensors,
+    values,
+)
 
-from git_theta_ext.git.hooks import git_version
 from git_theta_ext.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -68,7 +79,9 @@ def settled(repo: Repo, words: list[str], prefix: str = "") -> None:
     repo.git("theta", "merge", "--replay")
 
 
-WORDS = pytest.mark.parametrize("words", [["a"], ["-s", "theta", "a", "b"]], ids=["two sides", "three sides"])
+WORDS = pytest.mark.parametrize(
+    "words", [["a"], pytest.param(["-s", "theta", "a", "b"], marks=MERGE_TREE)], ids=["two sides", "three sides"]
+)
 
 
 @WORDS
@@ -88,6 +101,7 @@ def test_in_a_submodule(filled: Repo, tmp_path: Path, words: list[str]) -> None:
     settled(Repo(outer.path / "weights"), words, "origin/")
 
 
+@MERGE_TREE
 def test_in_a_sha256_repository(tmp_path: Path) -> None:
     made = Repo(tmp_path / "sha256")
     made.path.mkdir()
@@ -113,6 +127,7 @@ def attributes(bare: Repo) -> None:
     (bare.path / "info/attributes").write_text(ATTRIBUTES)
 
 
+@MERGE_TREE
 def test_in_a_bare_repository_that_makes_the_commit(bare: Repo, tmp_path: Path) -> None:
     attributes(bare)
     tree = bare.git("merge-tree", "--write-tree", "main", "b")
@@ -122,6 +137,7 @@ def test_in_a_bare_repository_that_makes_the_commit(bare: Repo, tmp_path: Path) 
     assert Repo(tmp_path / "clone").problems(MODEL, merged([2, 4], {IDS: 2})) == []
 
 
+@MERGE_TREE
 def test_in_a_bare_repository_conflicts_are_reported(bare: Repo) -> None:
     attributes(bare)
     done = bare.run("merge-tree", "--write-tree", "main", "a", check=False)
@@ -131,6 +147,7 @@ def test_in_a_bare_repository_conflicts_are_reported(bare: Repo) -> None:
     assert [conflict.name for conflict in left.conflicts] == [IDS]
 
 
+@MERGE_TREE
 def test_in_a_bare_repository_the_rules_of_head_count(bare: Repo, filled: Repo) -> None:
     attributes(bare)
     filled.write(b"version: 1\ndefaults: {method: theirs}\n", ".thetamerge")
@@ -140,7 +157,7 @@ def test_in_a_bare_repository_the_rules_of_head_count(bare: Repo, filled: Repo) 
     assert bare.git("rev-parse", f"{tree}:{MODEL}") == bare.git("rev-parse", f"a:{MODEL}")
 
 
-@pytest.mark.skipif(git_version() < (2, 41), reason="git has no --attr-source before 2.41")
+@needs_git((2, 41), "--attr-source")
 def test_in_a_bare_repository_attributes_may_come_from_a_commit(bare: Repo) -> None:
     tree = bare.git("--attr-source=HEAD", "merge-tree", "--write-tree", "main", "b")
     attributes(bare)
@@ -152,7 +169,9 @@ def test_in_a_bare_repository_attributes_may_come_from_a_commit(bare: Repo) -> N
     [
         (["--no-rebase", "origin", "main"], [4, 2]),
         (["--rebase", "origin", "main"], [2, 4]),
-        (["--no-rebase", "-s", "theta", "-X", "weights=1,1,1", "origin", "main", "c"], [4, 2, 5]),
+        pytest.param(
+            ["--no-rebase", "-s", "theta", "-X", "weights=1,1,1", "origin", "main", "c"], [4, 2, 5], marks=MERGE_TREE
+        ),
     ],
     ids=["merge", "rebase", "several"],
 )

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ATTENTION, EMBEDDING, MLP, MODEL, Repo, WithHistory, model, safetensors, tensors, values
+from helpers import ATTENTION, EMBEDDING, MERGE_TREE, MLP, MODEL, Repo, WithHistory, model, safetensors, tensors, values
 from safetensors.torch import load
 
+pytestmark = MERGE_TREE
 META = {"format": "pt", "note": "kept to the byte"}
 OURS = ("-s", "theta", "-X", "method=ours")
 """Of a merge that decides and computes nothing."""

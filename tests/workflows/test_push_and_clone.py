@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import ATTENTION, MODEL, Repo, model, safetensors, tensors
+from helpers import ATTENTION, MODEL, Repo, model, needs_git, safetensors, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +65,7 @@ def test_pull_merges(forked: Repo, shared: Repo, tmp_path: Path) -> None:
     assert copy.problems(MODEL, model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})) == []
 
 
+@needs_git((2, 38), "safe.bareRepository")
 def test_bare_repositories_may_have_to_be_named(two: Repo, shared: Repo, tmp_path: Path) -> None:
     two.git("config", "--global", "safe.bareRepository", "explicit")
     two.git("push", "--quiet", "origin", "main")

@@ -47,12 +47,12 @@ class Session:
     @classmethod
     def begin(cls, place: Path) -> Session:
         """Make the repository in an empty directory."""
-        (place / "gitconfig").write_text(_CONFIGURATION, encoding="utf-8")
+        (place / ".gitconfig").write_text(_CONFIGURATION, encoding="utf-8")
         passed = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "LESS", "NO_COLOR"))}
         environment = passed | {
             "HOME": str(place),
-            "XDG_CONFIG_HOME": str(place / "xdg"),
-            "GIT_CONFIG_GLOBAL": str(place / "gitconfig"),
+            "XDG_CONFIG_HOME": str(place),
+            "GIT_CONFIG_GLOBAL": str(place / ".gitconfig"),
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_PAGER": "cat",
             "GIT_MERGE_AUTOEDIT": "no",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import needs_git
 
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.git import hooks
@@ -142,6 +143,7 @@ def test_a_locked_configuration_is_waited_for(top, git_environment, monkeypatch)
     lock.unlink()
 
 
+@needs_git((2, 32), "GIT_CONFIG_GLOBAL")
 def test_hooks_of_a_template_that_another_configuration_names_stay(top, git_environment, monkeypatch):
     monkeypatch.delenv("GIT_CONFIG_GLOBAL")
     install("global", None)
