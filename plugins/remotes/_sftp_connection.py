@@ -263,5 +263,5 @@ class Connection:
 
 def _poller() -> Any:
     if not hasattr(select, "poll"):
-        raise RemoteError("remotes over SSH need poll(2), which this system lacks", hint="use them in WSL 2")
+        raise RemoteError("remotes over SSH need poll(2), which this system lacks; WSL 2 has it")
     return select.poll()

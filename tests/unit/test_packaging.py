@@ -17,6 +17,7 @@ from _build import build
 
 import git_theta_ext
 from git_theta_ext.cli.discovery import command_names
+from git_theta_ext.store.locks import file_lock
 
 PROJECT = Path(git_theta_ext.__file__).parents[1]
 
@@ -25,10 +26,21 @@ EPOCH = 1_700_000_000
 NEEDS_GCC = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and the source distribution from what git would archive, as a release does, without git."""
-    place = tmp_path_factory.mktemp("built")
+    """Build the wheel and the source distribution, once for all processes that run tests."""
+    together = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # it has a directory in that of the whole run
+        together = together.parent
+    place = together / "distributions"
+    with file_lock(together / "distributions.lock"):
+        if not place.exists():
+            build_without_git(tmp_path_factory.mktemp("built")).rename(place)
+    return place
+
+
+def build_without_git(place: Path) -> Path:
+    """Build both from what git would archive, as a release does, in an environment in which git fails."""
     source = copied(place / "source")
     git = place / "programs" / "git"
     git.parent.mkdir()
@@ -96,7 +108,11 @@ def test_wheel_brings_the_compiled_kernels(wheel: Path) -> None:
     ]
 
 
-def test_another_directory_and_umask_build_the_same_bytes(built: Path, tmp_path: Path) -> None:
+def test_another_directory_umask_and_time_zone_build_the_same_bytes(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     before = os.umask(0o077)
     try:
         build(copied(tmp_path / "elsewhere" / "source"), tmp_path, EPOCH)
