@@ -156,7 +156,7 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "test", "check", "bench", "docs", "docs-site", "pictures", "smoke", "release"]
+    "name", ["demo", "test", "check", "bench", "docs", "docs-site", "pictures", "smoke", "release", "matrix"]
 )
 def test_script_is_executable_and_parses(name: str) -> None:
     script = PROJECT / "scripts" / name

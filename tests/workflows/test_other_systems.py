@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import ATTENTION, MODEL, Repo, model
 
+pytestmark = pytest.mark.portable
+
 MACOS = "/proc,renameat2,leases,extended attributes,os.O_TMPFILE,os.sched_getaffinity"
 LACKING = {
     "proc": "/proc",

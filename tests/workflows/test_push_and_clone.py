@@ -11,6 +11,8 @@ from helpers import ATTENTION, MODEL, Repo, model, needs_git, safetensors, tenso
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.portable
+
 
 def clone(source: Repo, place: Path, *options: str) -> Repo:
     Repo(place.parent).git("clone", "--quiet", *options, str(source.path), place.name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from helpers import ATTENTION, EMBEDDING, MODEL, Repo, model
 
+pytestmark = pytest.mark.portable
+
 BOTH = model(1, {ATTENTION[0]: 2, ATTENTION[1]: 3})
 
 

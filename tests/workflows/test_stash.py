@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from helpers import ATTENTION, MODEL, Repo, model
 
+pytestmark = pytest.mark.portable
+
 
 def test_stash_brings_the_committed_file_back(two: Repo) -> None:
     two.write_model(seed=9)

@@ -17,6 +17,8 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.model import dtypes
 from git_theta_ext.model.tensor import TensorSpec
 
+pytestmark = pytest.mark.portable
+
 compiled = kernels.compiled
 residuals = kernels.residuals
 needs_compiled = pytest.mark.skipif(
