@@ -22,6 +22,7 @@ TRACEBACK = "GIT_THETA_TRACEBACK"
 """Environment variable that enables the traceback of a bug."""
 
 _WIDTH = 100
+_NARROWEST = 40
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
@@ -105,22 +106,29 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _overview() -> Iterator[str]:
-    from textwrap import wrap  # other commands start without it
+    from shutil import get_terminal_size  # other commands start without these
+    from textwrap import wrap
 
     from git_theta_ext.cli.topics import topics
 
     commands = descriptions()
     width = max(len(command.name) for command in commands)
+    screen = get_terminal_size((0, 0)).columns or sys.maxsize
     yield "usage: git theta COMMAND [ARGUMENTS]"
     yield ""
     yield "Version the parameters of machine-learning models in git."
     for group, members in groupby(commands, key=lambda command: command.group):
         yield ""
         yield GROUPS[group]
-        yield from (f"  {command.name:{width}}  {command.summary}" for command in members)
+        for command in members:
+            name, indent = f"  {command.name:{width}}  ", " " * (width + 4)
+            yield from wrap(
+                command.summary, max(screen, 2 * len(indent)), initial_indent=name, subsequent_indent=indent
+            )
     yield ""
-    yield "git theta COMMAND -h explains a command. git theta help TOPIC shows a page about:"
-    yield from wrap(", ".join(topics()), _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    yield "git theta COMMAND -h explains a command. git theta help TOPIC shows a page:"
+    names = ", ".join(topics())
+    yield from wrap(names, min(screen, _WIDTH), initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     yield ""
     yield "example:"
-    yield "  git theta install && git theta track '*.safetensors' && git add model.safetensors"
+    yield "  git theta install && git theta track '*.safetensors' && git add ."

@@ -52,7 +52,7 @@ def heatmap_of_layers(title: str, changes: Iterable[LayerChange]) -> Heatmap | N
         return None
     columns: list[int | None] = [*layers]
     if any(None in row for row in cells.values()):
-        columns.append(None)
+        columns.insert(0, None)  # there it is seen on a narrow page, too
     rows = {module: [_cell(row[layer]) if layer in row else None for layer in columns] for module, row in cells.items()}
     return Heatmap(
         title, "module by layer", "Relative change", ["-" if layer is None else str(layer) for layer in columns], rows

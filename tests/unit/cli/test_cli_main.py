@@ -19,6 +19,12 @@ def test_the_overview_lists_every_command_and_an_example(capsys):
     assert "example:" in shown
 
 
+def test_the_overview_fits_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["-h"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_the_overview_says_what_the_modules_say_and_imports_none_of_them():
     for found in descriptions():
         assert load(found.name).__doc__.splitlines()[0] == f"{found.summary}."

@@ -25,13 +25,13 @@ def test_the_first_number_is_the_layer(name, layer, module):
 def test_a_cell_of_several_parameters_shows_the_largest_change():
     changes = [(f"layers.{layer}.experts.{n}.w", layer + n / 10, f"{n}") for layer in range(2) for n in range(3)]
     chart = heatmap_of_layers("Change", [*changes, ("head", math.inf, "inf")])
-    assert list(chart.columns) == ["0", "1", "-"]
+    assert list(chart.columns) == ["-", "0", "1"]
     assert list(chart.rows) == ["layers.experts.*.w", "head"]
-    first, second, none = chart.rows["layers.experts.*.w"]
+    none, first, second = chart.rows["layers.experts.*.w"]
     assert (first.value, first.pattern) == (0.2, "layers.0.experts.*.w")
     assert second.text == "layers.1.experts.*.w (3 parameters): at most 2"
     assert none is None
-    assert chart.rows["head"][2].value == math.inf
+    assert chart.rows["head"][0].value == math.inf
 
 
 def test_nan_is_larger_than_every_change():
