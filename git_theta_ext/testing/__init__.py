@@ -1,5 +1,7 @@
 """Conformance suites for authors of plug-ins: subclass one in a pytest module and give it the fixtures it asks for."""
 
+from __future__ import annotations
+
 from git_theta_ext.testing.containers import ContainerTests
 from git_theta_ext.testing.encodings import EncodingTests
 from git_theta_ext.testing.formats import FormatTests
