@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _PIPE = 1 << 20
 _ERRORS = 1 << 13
 _PIECES = 64  # of one call of writev
+_poll: Any = getattr(select, "poll", None)
 _POLLIN: int = getattr(select, "POLLIN", 0)
 _POLLOUT: int = getattr(select, "POLLOUT", 0)
 _LAST_WORDS = 2.0  # seconds for a process that closed its output to end
@@ -80,7 +81,7 @@ class Connection:
         self._number = 0
         self._ended: Ended | None = None
         self._closing = self._woken = self._sending = False
-        self._poll = _poller()
+        self._poll = _poll()
         self._framer, self._began, self._errors = Framer(), b"", b""
         self._moved = time.monotonic()
         self._waking, self._wake = os.pipe()
@@ -238,7 +239,7 @@ class Connection:
     def _last_words(self) -> Ended:
         """Wait for a process that closed its output: it may still write why."""
         end = time.monotonic() + _LAST_WORDS
-        poll = _poller()
+        poll = _poll()
         poll.register(self._streams[2], _POLLIN)
         while (left := end - time.monotonic()) > 0 and poll.poll(left * 1000):
             if not self._read_errors():
@@ -261,7 +262,7 @@ class Connection:
             self._process.wait()
 
 
-def _poller() -> Any:
-    if not hasattr(select, "poll"):
+def check_system() -> None:
+    """Raise ``RemoteError`` on a system on which no process can be connected, which is Windows."""
+    if _poll is None:
         raise RemoteError("remotes over SSH need poll(2), which this system lacks; WSL 2 has it")
-    return select.poll()

@@ -19,7 +19,7 @@ from git_theta_ext.interfaces import RemoteType, check_key, check_prefix, open_f
 from git_theta_ext.protocol.sftp.packets import Code
 
 from ._files import own_size, write_all
-from ._sftp_connection import Connection
+from ._sftp_connection import Connection, check_system
 from ._sftp_directory import SftpDirectory
 from ._sftp_session import RefusedRequestError, Session
 from ._ssh_address import parse_address
@@ -162,6 +162,7 @@ class SshRemote:
             return self._connected
 
     def _connect(self) -> SftpDirectory:
+        check_system()
         command = ssh_command(self._git)
         process = command.start(self._address)
         told = partial(explain, url=self._url, test=command.test(self._address))

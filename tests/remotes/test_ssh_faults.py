@@ -18,7 +18,7 @@ from sftp_server import Server, names, packet, status
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, RemoteTimeoutError, ThetaError
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.protocol.sftp.packets import FREE_SPACE, Attributes, Code, Kind, string, u32, u64
-from git_theta_plugins.remotes import _sftp_directory, _sftp_session
+from git_theta_plugins.remotes import _sftp_connection, _sftp_directory, _sftp_session
 from git_theta_plugins.remotes._ssh_command import SshCommand
 from git_theta_plugins.remotes.ssh import open_remote
 
@@ -48,6 +48,14 @@ def source(tmp_path):
 
 def files(folder):
     return {path for path in (folder / "theta").rglob("*") if path.is_file()}
+
+
+def test_a_system_without_poll_is_said_to_be_before_anything_is_started(serve, monkeypatch):
+    monkeypatch.setattr(_sftp_connection, "_poll", None)
+    server = Server()
+    with pytest.raises(RemoteError, match=r"need poll\(2\)"):
+        list(serve(server).list("packs/"))
+    assert server.processes == []
 
 
 @pytest.mark.parametrize("seed", range(12))
