@@ -203,7 +203,10 @@ class _Parser:
         if len(rows) != len(rest) or names != sorted(set(names)):
             return None
         try:
-            parameters = {shared(n): Parameter(parse_spec(kind, shape), Digest(d)) for n, kind, shape, d in rows}
+            parameters = {
+                shared(name): Parameter(parse_spec(kind, shape), Digest(shared(digest)))
+                for name, kind, shape, digest in rows
+            }
         except FormatError:
             return None
         self._at = len(self._lines)

@@ -12,6 +12,7 @@ from blake3 import blake3
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.dtypes import SKELETON, Dtype, dtype
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.util.text import shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -150,6 +151,15 @@ def tensor_digest(spec: TensorSpec, data: Buffer, *, threads: int = 1) -> Digest
     hasher = TensorHasher(spec, threads=threads)
     hasher.update(data)
     return hasher.digest()
+
+
+def digest_of(raw: bytes) -> Digest:
+    """Return the digest of 32 bytes as text. Equal ones are the same object.
+
+    Finding a digest in a set or a dictionary takes several times as long if what is there is another object, which is
+    elsewhere in memory: there are many digests, and they are looked up more often than anything else.
+    """
+    return Digest(shared(raw.hex()))
 
 
 def is_digest(text: str) -> bool:

@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 from git_theta_ext.errors import StoreError
+from git_theta_ext.model.tensor import digest_of
 from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
 from git_theta_ext.store.index_schema import BUSY_SECONDS, as_text, prepare, with_own_root
 from git_theta_ext.store.locations import Location, Verdict
@@ -34,6 +35,8 @@ _RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
 
 _VERDICTS = {int(verdict): verdict for verdict in Verdict}
 _BATCH = 500
+_SHARE = 4
+"""Digests that are at most one in so many of those that are known are looked up one by one."""
 
 
 class Index:
@@ -204,16 +207,20 @@ class Index:
 
         What was read is kept until the database changes, because the steps of a push ask for the same digests.
         """
-        wanted = list(digests)
+        wanted = set(digests)
         with self._lock:
             known = self._unchanged()
-            todo = sorted([digest for digest in wanted if digest not in known])  # neighbours are on the same pages
+            todo = sorted(wanted.difference(known))  # neighbours are on the same pages
             for start in range(0, len(todo), _BATCH):
                 batch = todo[start : start + _BATCH]
                 query = f"{_LOCATIONS} WHERE digest IN ({','.join('?' * len(batch))})"
-                known.update(dict.fromkeys(batch, ()))
-                known.update(_grouped(self.rows(query, list(map(bytes.fromhex, batch))), self._root))
-            return {digest: known[digest] for digest in wanted if known[digest]}
+                found = _grouped(self.rows(query, list(map(bytes.fromhex, batch))), self._root)
+                known |= found
+                known |= {digest: () for digest in batch if digest not in found}
+            if len(wanted) * _SHARE < len(known):
+                return {digest: held for digest in wanted if (held := known[digest])}
+            # In the order in which they are in memory, which takes a third of the time, here and in what follows.
+            return {digest: held for digest, held in known.items() if held and digest in wanted}
 
     def _unchanged(self) -> Locations:
         """Return what was read since the last change of the database."""
@@ -279,9 +286,9 @@ def _grouped(
     for digest, root, name, entry, stored, raw, verdict in rows:
         if root not in roots:
             roots[root] = root_of(root)
-        bases = tuple([raw[at : at + 32].hex() for at in range(0, len(raw), 32)]) if raw else ()
+        bases = tuple([digest_of(raw[at : at + 32]) for at in range(0, len(raw), 32)]) if raw else ()
         fields = roots[root], names.setdefault(name, name), entry, stored, bases, verdicts.get(verdict, unknown)
         location = make(Location, fields)  # which takes half as long as calling the class
-        key = digest.hex()
+        key = digest_of(digest)
         groups[key] = (*groups[key], location) if key in groups else (location,)
     return cast("Locations", groups)

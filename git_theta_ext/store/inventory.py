@@ -70,7 +70,7 @@ class Inventory:
                 locations = self.locations(digests)
                 chosen = shallowest(sound(locations))
                 try:
-                    for root, name in {(location.root, location.pack) for location in chosen.values()}:
+                    for root, name in {location.pack_id for location in chosen.values()}:
                         _touch(self._path(root, name))
                 except FileNotFoundError:  # removed just now by another program
                     if not left:

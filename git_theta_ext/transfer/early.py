@@ -71,8 +71,8 @@ class FinalPacks:
         chosen = {digest: location for digest, location in smallest(held).items() if digest not in self.there}
         needed = ancestors(fresh & chosen.keys(), chosen) & chosen.keys()
         waiting = (needed & self.lacking) - self._settled  # the others are settled, or factors of deltas
-        self._chosen |= {digest: chosen[digest] for digest in needed - waiting}
-        for name in sorted({chosen[digest].pack for digest in fresh & set(chosen)} - self._known):
+        self._chosen |= {digest: at for digest, at in chosen.items() if digest in needed and digest not in waiting}
+        for name in sorted({at.pack for digest, at in chosen.items() if digest in fresh} - self._known):
             entries = self._store.reader.header(self._store.path_of(name)).entries
             places = (self._chosen.get(entry.digest) for entry in entries)
             if all(place is not None and place.pack == name for place in places):

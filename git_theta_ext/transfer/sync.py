@@ -98,7 +98,8 @@ def plan_push(
         # On the remote their chains would be too deep to be read.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
         chosen = _chosen_after(store, index, wanted, needed)
-    relied_on = {chosen[digest].pack for digest in ancestors(wanted, chosen)}
+    needs = ancestors(wanted, chosen)
+    relied_on = {location.pack for digest, location in chosen.items() if digest in needs}
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - index.packs)
     unlisted = {name for name in index.packs - index.indexed if store.has_intact(name)}
     unlisted -= {name for name, _ in index.bad}
@@ -125,7 +126,8 @@ def _chosen_after(
 
     def look_up(wanted: AbstractSet[Digest]) -> Locations:
         held = index.locations(wanted)
-        return held | {digest: (*held.get(digest, ()), *new[digest]) for digest in wanted & new.keys()}
+        added = {digest: several for digest, several in new.items() if digest in wanted}
+        return held | added | {digest: (*held[digest], *added[digest]) for digest in held.keys() & added.keys()}
 
     return shallowest(closure(digests, look_up))
 

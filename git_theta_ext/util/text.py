@@ -94,12 +94,12 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def shared(name: str) -> str:
-    """Return the copy of a name that all manifests share.
+def shared(text: str) -> str:
+    """Return the copy of a text that all manifests share.
 
-    A history's manifests name the same parameters over and over: keeping one of each halves the memory.
+    A history's manifests have the same names and digests over and over: keeping one of each halves the memory.
     """
-    return intern(name)
+    return intern(text)
 
 
 def unquoted(written: str) -> str | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
-    from git_theta_ext.store.locations import Location, Locations
+    from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.store import Store
 
 
@@ -58,10 +58,12 @@ def extract_packs(store: Store, digests: AbstractSet[Digest], there: Container[D
     rewritten = digests - set(chosen)
     names = set(store.write(grouped([whole_again(store, digest) for digest in sorted(rewritten)]), loose=True))
     ours = {digest: location for digest, location in chosen.items() if digest not in there}
-    parts: dict[str, list[Location]] = defaultdict(list)
-    for digest in sorted(ancestors(digests - rewritten, ours)):
-        if digest not in there:
-            parts[chosen[digest].pack].append(chosen[digest])
-    mixed = [name for name, held in parts.items() if len(store.reader.header(store.path_of(name)).entries) > len(held)]
-    extracted = [location for name in mixed for location in parts[name]]
+    needed = ancestors(digests - rewritten, ours)
+    parts: dict[str, list[Digest]] = defaultdict(list)
+    for digest, location in ours.items():
+        if digest in needed:
+            parts[location.pack].append(digest)
+    headers = {name: store.reader.header(store.path_of(name)) for name in sorted(parts)}
+    mixed = [name for name, header in headers.items() if len(header.entries) > len(parts[name])]
+    extracted = [ours[digest] for name in mixed for digest in sorted(parts[name])]
     return names | set(parts) - set(mixed) | set(store.write(copies(store, extracted), loose=False))

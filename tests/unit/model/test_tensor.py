@@ -3,7 +3,7 @@ import pytest
 from blake3 import blake3
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.tensor import TensorHasher, TensorSpec, is_digest, skeleton_spec, tensor_digest
+from git_theta_ext.model.tensor import TensorHasher, TensorSpec, digest_of, is_digest, skeleton_spec, tensor_digest
 
 
 def test_size_counts_elements_of_any_width():
@@ -73,3 +73,9 @@ def test_pieces_and_array_views_give_the_digest_of_the_whole():
 def test_a_wrong_number_of_bytes_is_refused():
     with pytest.raises(FormatError, match="23 bytes"):
         tensor_digest(TensorSpec.of("F32", (2, 3)), bytes(23))
+
+
+def test_equal_digests_that_are_read_are_one_object():
+    raw = bytes(range(32))
+    assert digest_of(raw) == raw.hex()
+    assert digest_of(bytes(bytearray(raw))) is digest_of(raw)

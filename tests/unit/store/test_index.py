@@ -45,6 +45,14 @@ def test_more_digests_than_one_query_takes_are_looked_up(index):
     assert set(index.locations(digests)) == set(digests)
 
 
+def test_a_few_digests_of_many_that_are_known_are_returned_alone(index):
+    digests = [Digest(f"{number:064x}") for number in range(30)]
+    index.add_pack("/s", "p", [entry(digest) for digest in digests[:20]], loose=False)
+    every = index.locations(digests)
+    assert index.locations([A, *digests[18:22]]) == {digest: every[digest] for digest in digests[18:20]}
+    assert index.locations(reversed(digests)) == every
+
+
 def test_changes_by_this_and_another_process_are_seen_at_once(index, tmp_path):
     other = Index(tmp_path / "index.sqlite3")
     assert index.locations([A, B]) == other.locations([A, B]) == {}
