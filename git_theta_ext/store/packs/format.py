@@ -10,8 +10,10 @@ Reading a header takes at most 16 times its size in memory, and time in proporti
 from __future__ import annotations
 
 import struct
+from collections import deque
 from functools import lru_cache
 from hashlib import sha256
+from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -21,7 +23,7 @@ import msgpack
 from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.model.rows import RowReader
-from git_theta_ext.model.tensor import Digest, TensorSpec, skeleton_spec
+from git_theta_ext.model.tensor import Digest, TensorSpec, digest_of, skeleton_spec
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ _PREFIX = struct.Struct("<8sIQ")
 
 _LARGE = 1 << 16
 """Bytes of a head from which on hashing it takes much less time than reading it."""
+
+_KEPT = 1 << 22
+"""Bytes of heads of which the headers are kept although they are not in use."""
 
 
 class Entry(NamedTuple):
@@ -66,7 +71,7 @@ class Entry(NamedTuple):
     @property
     def stored(self) -> int:
         """Stored size in bytes."""
-        return sum(self.chunks)
+        return self.chunks[0] if len(self.chunks) == 1 else sum(self.chunks)  # as for most tensors
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,11 @@ class PackHeader:
 
 _in_use: WeakValueDictionary[bytes, PackHeader] = WeakValueDictionary()
 """Headers by the SHA-256 of their heads."""
+
+_latest: deque[PackHeader] = deque()
+"""The headers of large heads that were read last."""
+
+_lock = Lock()
 
 
 def chunk_count(spec: TensorSpec) -> int:
@@ -142,8 +152,8 @@ def header_length(prefix: bytes) -> int:
 def read_header(data: bytes) -> PackHeader:
     """Read the head of a pack; ``data`` may be longer.
 
-    A large head is read once as long as its header is in use: a fetch needs that of a pack four times, and reading it
-    takes as long as decoding its tensors.
+    A large head is read once as long as its header is in use or is one of the latest: a fetch needs that of a pack four
+    times, and reading it takes as long as decoding its tensors.
 
     Raises:
         CorruptError: The header is damaged or not valid.
@@ -156,7 +166,21 @@ def read_header(data: bytes) -> PackHeader:
     header = _in_use.get(name)
     if header is None:
         header = _in_use[name] = _parse(head, nbytes)
+        _keep(header)
     return header
+
+
+def _keep(header: PackHeader) -> None:
+    with _lock:
+        _latest.append(header)
+        while sum(kept.nbytes for kept in _latest) > _KEPT:
+            _latest.popleft()
+
+
+def keep_header(head: bytes, header: PackHeader) -> None:
+    """Let ``read_header`` return a header for a large head as long as it is in use, since it was written as such."""
+    if header.nbytes >= _LARGE:
+        _in_use[sha256(head).digest()] = header
 
 
 def _parse(head: memoryview, nbytes: int) -> PackHeader:
@@ -236,4 +260,4 @@ def _read_entry(row: Any, offset: int) -> Entry:
 def _digest(raw: object) -> Digest:
     if not isinstance(raw, bytes) or len(raw) != 32:  # noqa: PLR2004 - bytes of a BLAKE3-256
         raise ValueError("a digest has the wrong length")
-    return Digest(raw.hex())
+    return digest_of(raw)

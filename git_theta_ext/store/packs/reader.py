@@ -8,7 +8,14 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import CorruptError, MissingError
-from git_theta_ext.store.packs.format import PREFIX_BYTES, PackHeader, header_length, read_header, write_header
+from git_theta_ext.store.packs.format import (
+    PREFIX_BYTES,
+    PackHeader,
+    header_length,
+    keep_header,
+    read_header,
+    write_header,
+)
 from git_theta_ext.util.system import open_file, pread
 
 if TYPE_CHECKING:
@@ -143,8 +150,11 @@ class _Pack:
             ) from error
         prefix = read_at(self.descriptor, PREFIX_BYTES, 0)
         head = read_at(self.descriptor, header_length(prefix), 0)
-        known = entries is not None and head == write_header(entries)
-        self.header = PackHeader(entries, len(head)) if entries is not None and known else read_header(head)
+        if entries is not None and head == write_header(entries):
+            self.header = PackHeader(entries, len(head))
+            keep_header(head, self.header)
+        else:
+            self.header = read_header(head)
 
     def __del__(self) -> None:
         if self.descriptor >= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, cast
 
 from git_theta_ext.errors import CorruptError, MissingError, PluginError
-from git_theta_ext.model.tensor import TensorHasher
+from git_theta_ext.model.tensor import TensorHasher, tensor_digest
 from git_theta_ext.store.deltas.chains import ancestors
 from git_theta_ext.store.packs.reader import wrong_tensor
 from git_theta_ext.store.read_ahead import read_ahead
@@ -98,12 +98,37 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
     advance: Callable[[int], None],
 ) -> Iterator[CorruptError | None]:
     """Decode entries up to the first that fails, and compare each with its digest."""
+    wanted, blobs = _found(find, copies, trusted)
+    groups = [((here, blobs[here].entry.spec),) for here in wanted]
+    hasher: TensorHasher | None = None
+    actual: Digest | None = None
+    for piece in read_ahead(decoder, groups, blobs, threads=threads, verify=False):
+        path, entry = blobs[wanted[piece.group]]
+        if not piece.chunks:
+            if actual is None:
+                actual = (hasher or TensorHasher(entry.spec)).digest()
+            yield None if actual == entry.digest else wrong_tensor(path.name, entry.digest)
+            hasher = actual = None
+            continue
+        data = piece.data
+        if data.nbytes == entry.spec.nbytes:
+            actual = tensor_digest(entry.spec, data)
+            if actual == entry.digest:
+                decoder.keep_small(entry.digest, data, path.name)
+        else:
+            hasher = hasher or TensorHasher(entry.spec)
+            hasher.update(data)
+        advance(data.nbytes)
+
+
+def _found(find: Find, copies: Sequence[Copy], trusted: Chosen) -> tuple[Sequence[Digest], Mapping[Digest, StoredBlob]]:
+    """Return entries up to the first whose pack cannot be read, and the blobs of these and all that they depend on."""
     blobs: dict[Digest, StoredBlob] = {}
     wanted: list[Digest] = []
     for digest, location in copies:
         here = cast("Digest", _Here(digest))
         try:
-            if not all(base in blobs for base in location.bases):  # with all that these depend on
+            if not all(map(blobs.__contains__, location.bases)):  # with all that these depend on
                 for base in ancestors(location.bases, trusted):
                     if base not in blobs:
                         blobs[base] = find(base, trusted[base])
@@ -113,16 +138,4 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
                 raise
             break
         wanted.append(here)
-    groups = [((here, blobs[here].entry.spec),) for here in wanted]
-    hasher: TensorHasher | None = None
-    for piece in read_ahead(decoder, groups, blobs, threads=threads, verify=False):
-        path, entry = blobs[wanted[piece.group]]
-        hasher = hasher or TensorHasher(entry.spec)
-        if piece.chunks:
-            hasher.update(piece.data)
-            advance(piece.data.nbytes)
-            if piece.data.nbytes == entry.spec.nbytes and hasher.digest() == entry.digest:
-                decoder.keep_small(entry.digest, piece.data, path.name)
-        else:
-            same, hasher = hasher.digest() == entry.digest, None
-            yield None if same else wrong_tensor(path.name, entry.digest)
+    return wanted, blobs

@@ -8,6 +8,7 @@ from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.deltas.proof import provable, proven_blob
 from git_theta_ext.store.packs.hashed_writes import HashedWrites
+from git_theta_ext.store.packs.reader import read_pack_header
 
 SINGLE, SEVERAL = 4096, (1 << 20) + 4096
 """Elements of a tensor of one chunk and of three."""
@@ -52,6 +53,14 @@ def test_a_proven_delta_has_the_bytes_of_any_other_and_is_not_read_back(store, s
     assert [payload(blob.encode(at)) for at in range(chunks)] == [payload(other.encode(at)) for at in range(chunks)]
     assert store.was_verified(new[1], name)
     assert store.read(new[1], new[0]) == new[2]
+
+
+def test_the_header_of_a_new_pack_of_deltas_is_that_of_its_file(store, steps):
+    old, new = steps(2, elements=SEVERAL)
+    store.put([old, new])
+    (name,) = store.write([[proven(store, new, old)]], loose=False)
+    path = store.pack_path(name)
+    assert store.reader.header(path) == read_pack_header(path)
 
 
 def test_a_small_parent_is_decoded_once_for_several_deltas(store, steps, decoded):

@@ -1,3 +1,4 @@
+import weakref
 from pathlib import Path
 
 import msgpack
@@ -6,6 +7,7 @@ from bounds import memory_of
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec
+from git_theta_ext.store.packs import format as pack_format
 from git_theta_ext.store.packs.format import (
     MAGIC,
     MAX_HEADER,
@@ -50,6 +52,16 @@ def test_a_large_head_is_read_once_while_its_header_is_in_use():
     changed[one.index(b"\xaa" * 32)] ^= 1
     assert read_header(bytes(changed)).entries[0].digest == "ab" + "a" * 62
     assert read_header(one) is header
+
+
+def test_the_latest_large_heads_are_read_once_and_older_ones_are_let_go(monkeypatch):
+    heads = [write_header([Entry(letter * 64, BIG, "dense", (1, 1)) for _ in range(1200)]) for letter in "ef01"]
+    monkeypatch.setattr(pack_format, "_KEPT", 2 * len(heads[0]))
+    first = weakref.ref(read_header(heads[0]))
+    assert read_header(heads[0]) is first()
+    later = [weakref.ref(read_header(head)) for head in heads[1:]]
+    assert first() is None
+    assert [one() is None for one in later] == [True, False, False]
 
 
 def test_the_bytes_of_version_1_never_change():
