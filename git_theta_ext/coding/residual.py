@@ -93,8 +93,9 @@ def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[B
 
 
 def _arrange_compiled(spec: TensorSpec, data: memoryview, predicted: memoryview) -> Arranged | None:
-    limits = arrangement_limits(blocks=block_width(spec) > 0)
-    made = kernels.residuals.arrange(data, predicted, _kind(spec), *limits, _GAPS_WORTH)
+    kind = _kind(spec)
+    limits = arrangement_limits(blocks=kind[3] > 0)
+    made = kernels.residuals.arrange(data, predicted, kind, *limits, _GAPS_WORTH)
     if made is None:
         return None
     head, runs_map, packed, sizes = made

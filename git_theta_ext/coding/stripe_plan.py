@@ -19,6 +19,7 @@ _BYTE_VALUES = 256
 _TOPS = [(1 << bits) - 1 for bits in SYMBOL_BITS]
 
 
+@cache
 def arrangement_limits(*, blocks: bool) -> tuple[int, npt.NDArray[np.float64], float, float]:
     """Return what the compiled module needs to plan: the sample, n log2(n), the bits of a stripe, and their number."""
     return _SAMPLES[blocks], _information(), _LEAST_BITS, _MOST

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SEPARATOR = re.compile(r"([./])")
 _LONGEST_RANGES = 24
+_DIGITS = 9
+"""The most digits of a number in a name; longer ones are hashes."""
 _Pattern = tuple[tuple[str, ...], tuple[int, ...]]
 
 
@@ -160,19 +162,19 @@ def printable(name: str) -> str:
 
 @lru_cache(1 << 18)  # a model of more parameters than fit here finds none of them in a second pass
 def _pattern(name: str) -> _Pattern:
-    parts = _SEPARATOR.split(name)
-    numbers = tuple(int(part) for part in parts if _is_number(part))
-    return _one(tuple("{}" if _is_number(part) else part for part in parts)), numbers
+    parts: list[str] = _SEPARATOR.split(name)
+    numbers: list[int] = []
+    for at, part in enumerate(parts):
+        if part.isdigit() and part.isascii() and len(part) <= _DIGITS:
+            numbers.append(int(part))
+            parts[at] = "{}"
+    return _one(tuple(parts)), tuple(numbers)
 
 
 @lru_cache(1 << 16)
 def _one(shape: tuple[str, ...]) -> tuple[str, ...]:
     """Return the same object for equal shapes, so that these are quick to tell apart."""
     return shape
-
-
-def _is_number(part: str) -> bool:
-    return part.isascii() and part.isdigit() and len(part) <= 9  # noqa: PLR2004 - longer ones are hashes
 
 
 def _rows(items: Iterable[N], depth: int | None) -> list[Row[N]]:

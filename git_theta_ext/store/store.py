@@ -204,11 +204,14 @@ class Store(HoldingStore):
         self, made: Mapping[str, tuple[Entry, ...]], proven: AbstractSet[Digest], *, everything: bool
     ) -> None:
         """Verify entries with bases, or all entries, before anything relies on them, if they are not proven yet."""
+        self._findings.note_verified(
+            (entry.digest, name) for name, entries in made.items() for entry in entries if entry.digest in proven
+        )
+        every = (entry for entries in made.values() for entry in entries)
+        if all(entry.digest in proven or not (entry.bases or everything) for entry in every):
+            return
         fresh = [copy for name, entries in made.items() for copy in in_pack(str(self.root), name, entries)]
         wanted = [copy for copy in fresh if copy[0] not in proven and (copy[1].bases or everything)]
-        self._findings.note_verified((digest, location.pack) for digest, location in fresh if digest in proven)
-        if not wanted:
-            return
         bases = {base for _, location in wanted for base in location.bases}
         # Several versions of a tensor may be written together. What was there before is read from shorter chains.
         before = sound_first(self.locations(bases))

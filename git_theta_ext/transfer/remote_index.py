@@ -80,6 +80,8 @@ class RemoteIndex:
 
     def locations(self, digests: Iterable[Digest]) -> Locations:
         """Return the locations of some digests on the remote."""
+        if not self.packs:
+            return {}
         return filtered(
             self.heads.locations(digests),
             lambda digest, location: location.pack in self.packs and (location.pack, digest) not in self.bad,
@@ -108,7 +110,7 @@ class HeldDigests(Container["Digest"]):
 
     def __contains__(self, digest: object) -> bool:
         """Return whether the remote has a digest, together with all that it depends on."""
-        return bool(self.among({cast("Digest", digest)}))
+        return bool(self._index.packs and self.among({cast("Digest", digest)}))
 
     def among(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of some digests that the remote has; see ``RemoteIndex.held``."""

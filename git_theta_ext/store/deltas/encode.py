@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import Digest, tensor_digest
-from git_theta_ext.records import dataclass, field
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.store.packs.writer import NewBlob, dense_blob
@@ -26,8 +25,7 @@ _SAMPLED_CHUNKS = 4
 _SAMPLED_ELEMENTS = 1 << 16
 
 
-@dataclass(frozen=True)
-class DeltaHint:
+class DeltaHint(NamedTuple):
     """How a tensor may be stored as a delta.
 
     Attributes:
@@ -40,7 +38,7 @@ class DeltaHint:
     encoding: str
     parent: Digest
     parent_spec: TensorSpec
-    fit: Fit = field(default_factory=Fit)
+    fit: Fit = Fit()
 
 
 class MemorySource:

@@ -58,6 +58,8 @@ class DeltaGraph:
 
     def _moved(self, digest: Digest) -> list[Digest]:
         """Return a tensor and all that depend on it, bases before their deltas."""
+        if not self._above.get(digest):  # as for most tensors of a model of many
+            return [digest]
         moved, todo = {digest}, {digest}
         while todo:
             todo = {delta for base in todo for delta in self._above.get(base, ())} - moved

@@ -129,7 +129,6 @@ class Precedents:
 
 def _kind(choice: Choice) -> Hashable:
     candidate, parents = choice
-    spec = candidate.spec
-    # Hashing a spec takes longer than finding that it is the same object.
-    others = [None if parent.spec is spec or parent.spec == spec else parent.spec for parent in parents]
-    return spec, tuple([parent.depth for parent in parents]), *others
+    # What is hashed of a spec names it, and takes less time to compare.
+    specs = [parent.spec.hashed for parent in parents]
+    return candidate.spec.hashed, tuple([parent.depth for parent in parents]), *specs

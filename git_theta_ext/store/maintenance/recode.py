@@ -100,13 +100,14 @@ class Recoder:
         write: WritePlans = write_plans,
     ) -> None:
         self._store = store
+        self._root = str(store.root)
         self._limit = depth
         self._precedents = Precedents()
         self._aggressive = aggressive
         self._dry_run = dry_run
         self._write = write
         self._encodings = encodings_with_bases()
-        self._loose = store.index.loose(str(store.root))
+        self._loose = store.index.loose(self._root)
         self._going = going
         self._together = _TOGETHER if going else 0  # gc can remove the packs of some versions and keep others
         locations = store.all_locations() if related is None else store.locations(related)
@@ -118,7 +119,7 @@ class Recoder:
     def wants(self, digest: Digest) -> bool:
         """Return whether a tensor is in this store and was not processed before. Others need not be candidates."""
         held = self._graph.chosen.get(digest)
-        if held is None or held.root != str(self._store.root):
+        if held is None or held.root != self._root:
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
 
@@ -180,11 +181,10 @@ class Recoder:
             return sound_first(locations, choose)
         digests, there = self._going
         chosen = sound_first(starting_within(locations, digests, there), choose)
-        root = str(self._store.root)
         # A delta of another parent counts as stored whole, in a pack without a name. The push stores it so unless it
         # is recoded first.
-        rest = {digest for digest in digests if digest not in chosen and digest in locations}
-        return chosen | {digest: Location(root, "", 0, 0) for digest in rest}
+        rest = digests - chosen.keys()
+        return chosen | {digest: Location(self._root, "", 0, 0) for digest in rest if digest in locations}
 
     def _may_move(self, candidate: Candidate) -> bool:
         if not self.wants(candidate.digest):

@@ -224,8 +224,7 @@ def _encode(job: tuple[NewBlob, int]) -> list[Buffer]:
 
 def _job_bytes(job: tuple[NewBlob, int]) -> int:
     blob, number = job
-    start, end = chunk_range(blob.spec, number)
-    return end - start
+    return min(blob.spec.chunk_bytes, blob.spec.nbytes - number * blob.spec.chunk_bytes)
 
 
 def _stream(
@@ -241,14 +240,18 @@ def _stream(
         hashed = HashedWrites(file) if any(blob.proves for blob in pack) else None
         write = file.write if hashed is None else hashed.write
         file.seek(head)
+        done = 0
         for at, (blob, entry) in enumerate(zip(pack, entries, strict=True)):
-            sizes: list[int] = []
+            spec, sizes = entry.spec, []
             for number in range(len(entry.chunks)):
                 sizes.append(sum(map(write, next(coded))))
-                start, end = chunk_range(entry.spec, number)
-                advance(end - start)
-            entries[at] = entry._replace(digest=blob.encoded(), chunks=tuple(sizes), offset=head)
+                done += min(spec.chunk_bytes, spec.nbytes - number * spec.chunk_bytes)
+                if done >= _BUFFER:  # a model may have very many small tensors
+                    advance(done)
+                    done = 0
+            entries[at] = Entry(blob.encoded(), spec, entry.encoding, tuple(sizes), head, entry.bases, entry.params)
             head += sum(sizes)
+        advance(done)
         file.seek(0)
         write(write_header(entries))
     if hashed is not None:
