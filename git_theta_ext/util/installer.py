@@ -85,6 +85,11 @@ def program_folder(program: str) -> Path:
     return started.parent if started.stem == program else Path(sysconfig.get_path("scripts"))
 
 
+def needed_environment() -> Path | None:
+    """Return the virtual environment that must be active for git to find the programs; None if none need be."""
+    return Path(sys.prefix) if _installer() == "pip" and sys.prefix != sys.base_prefix else None
+
+
 def _installer() -> Literal["pipx", "uv", "pip"]:
     if Path(sys.prefix, "pipx_metadata.json").is_file():
         return "pipx"

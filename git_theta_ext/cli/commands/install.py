@@ -12,6 +12,7 @@ from git_theta_ext.cli.output import Output, add_options, output_of
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.install import install
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.util.installer import needed_environment
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +43,12 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Configure git."""
     changes = install(args.scope, current_repository(), force=args.force)
-    report(output_of(args), changes, "already installed", after=_NEXT)
+    output = output_of(args)
+    report(output, changes, "already installed", after=_NEXT)
+    if changes and (environment := needed_environment()) is not None:
+        output.note(
+            f"git finds git-theta only while {environment} is active; pipx or uv tool puts it on PATH for all shells"
+        )
     return 0
 
 

@@ -516,6 +516,13 @@ class TestInstall:
             assert main(["install", "--local"]) == 0
             assert capsys.readouterr().out.splitlines()[-1] == last
 
+    @pytest.mark.parametrize("environment", ["/venv", None])
+    def test_says_that_git_needs_an_active_environment(self, at, capsys, monkeypatch, environment):
+        monkeypatch.setattr("git_theta_ext.cli.commands.install.needed_environment", lambda: environment)
+        at.git("theta", "uninstall", "--local")
+        assert main(["install", "--local"]) == 0
+        assert ("only while /venv is active" in capsys.readouterr().err) == (environment is not None)
+
     def test_a_foreign_hook_gets_a_warning_with_the_line_to_add(self, at, capsys):
         at.git("theta", "uninstall", "--local")
         at.write(b"#!/bin/sh\n", ".git/hooks/pre-push")

@@ -12,6 +12,7 @@ from git_theta_ext.store.packs.format import MAGIC, header_length
 from git_theta_ext.util.installer import (
     install_command,
     library_command,
+    needed_environment,
     path_command,
     program_folder,
     rebuild_command,
@@ -79,3 +80,13 @@ def test_data_of_a_newer_version_name_the_command_that_upgrades(installed_by):
     with pytest.raises(FormatError, match="skeleton version") as unknown:
         Layout.from_skeleton(b"git-theta skeleton 9\n")
     assert unknown.value.hint == "pipx upgrade git-theta-ext"
+
+
+def test_only_a_virtual_environment_of_pip_must_be_active(installed_by, tmp_path, monkeypatch):
+    installed_by(PIP)
+    assert needed_environment() == tmp_path
+    monkeypatch.setattr("sys.base_prefix", str(tmp_path))
+    assert needed_environment() is None
+    monkeypatch.undo()
+    installed_by(UV)
+    assert needed_environment() is None
