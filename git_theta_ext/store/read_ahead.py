@@ -56,6 +56,8 @@ class DecodedPiece(NamedTuple):
 
 def piece_range(spec: TensorSpec, number: int, span: int) -> tuple[int, int]:
     """Return the byte range of up to ``span`` chunks of a tensor that begin with a chunk."""
+    if spec.nbytes <= spec.chunk_bytes:  # as most tensors have a single chunk
+        return number * spec.chunk_bytes, spec.nbytes
     last = min(number + span, chunk_count(spec)) - 1
     return chunk_range(spec, number)[0], chunk_range(spec, last)[1]
 
@@ -200,14 +202,17 @@ class _Tasks:
         chunks = []
         for digest, spec in self.groups[item]:
             first, last = piece_range(spec, number, self.span)
-            chunks.append(free[: last - first])
+            room = free[: last - first]
+            chunks.append(room)
             free = free[_padded(last - first) :]
+            if last - first <= spec.chunk_bytes:
+                self._decode(digest, number, room)
+                continue
             for at in range(number, min(number + self.span, chunk_count(spec))):
                 start, end = chunk_range(spec, at)
-                self._decode(digest, at, chunks[-1][start - first : end - first])
+                self._decode(digest, at, room[start - first : end - first])
         spec = self.groups[item][0][1]
-        piece = piece_at(item, spec, chunk_range(spec, number)[0], tuple(chunks))
-        return worked(piece, self.work), free
+        return worked(piece_at(item, spec, number * spec.chunk_bytes, tuple(chunks)), self.work), free
 
     def _decode(self, digest: Digest, number: int, out: memoryview) -> None:
         try:

@@ -96,9 +96,11 @@ class Decision:
     def grown(self) -> Parameter | None:
         """The result of a merge method: it has the shape of the side with the most rows, and our element type."""
         present = [value for value in self.sides if value is not None]
-        longest = max(present, key=lambda value: value.spec.shape[:1], default=None)
-        if longest is None or longest.spec.shape == present[0].spec.shape:
-            return self.sides[0] or next(iter(present), None)
+        if len({value.spec.shape for value in present}) <= 1:
+            return present[0] if present else None
+        longest = max(present, key=lambda value: value.spec.shape[:1])
+        if longest.spec.shape == present[0].spec.shape:
+            return present[0]
         return replace(longest, spec=replace(longest.spec, dtype=present[0].spec.dtype))
 
     def in_conflict(self, reason: Reason) -> Decision:
