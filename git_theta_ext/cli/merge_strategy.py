@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from git_theta_ext.cli.dispatch import failed
 from git_theta_ext.cli.main import tune_gc
 from git_theta_ext.cli.output import output_to_git
 from git_theta_ext.cli.process import begin
-from git_theta_ext.errors import MergeError, UsageError
+from git_theta_ext.errors import MergeError, ThetaError, UsageError
+from git_theta_ext.git.answers import calling_git
 from git_theta_ext.git.merge_tree import common_ancestor
 from git_theta_ext.git.process import FINISHED_LATER, MERGE_OPTIONS
 from git_theta_ext.git.repository import Repository
@@ -25,6 +27,7 @@ from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.merging.rules.file import parse_override
 from git_theta_ext.operations.merge.merged_trees import MergedTrees
 from git_theta_ext.operations.merge.model_resolve import finish_divided, finish_models
+from git_theta_ext.operations.merge.record import leave_for_hook
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.strategy import CANNOT, CONFLICTS, MERGED, run
@@ -125,6 +128,7 @@ def _merge(output: Output, invocation: Invocation) -> int:
     with Workspace.discover(output) as workspace:
         heads = (head_of(workspace.repo) or invocation.head, *invocation.remotes)
         merged = run(workspace, invocation.bases, heads, invocation.words)
+        _leave_records(workspace, heads)
     output.text(merged.messages)  # as git's own strategies print them
     return merged.code
 
@@ -168,7 +172,15 @@ def _finished(output: Output, invocation: Invocation) -> int:
         for model in [*finished, *finish_divided(workspace, trees)]:
             if not model.conflicted:
                 output.note(f"{model.name}: all files are merged")
+        _leave_records(workspace, (trees.sides[0], *invocation.remotes))
         return CONFLICTS if unmerged(workspace.repo) else MERGED
+
+
+def _leave_records(workspace: Workspace, heads: Sequence[str]) -> None:
+    """Let the hook of the ``git merge`` that runs this strategy add the records without Python, if that is certain."""
+    if (git := calling_git(above=1)) is not None:
+        with suppress(ThetaError):
+            leave_for_hook(workspace.repo, git, heads)
 
 
 def _users_directory() -> str | None:

@@ -235,17 +235,22 @@ def _runs(git: str) -> bool:
         return False
 
 
-def calling_git() -> str | None:
+def calling_git(above: int = 0) -> str | None:
     """Return a name of the git process that runs this driver; None if it is not certain.
 
     No other process has this name, not even after the machine was restarted.
+
+    Args:
+        above: Number of processes between that git and this driver, besides shells: git runs a program that is not its
+            own, such as a merge strategy, in another git.
     """
     try:
         pid = os.getppid()
         for _ in range(_GENERATIONS):
             program, parent, name = _process(pid)
-            if program not in _SHELLS:
+            if program not in _SHELLS and not above:
                 return name
+            above -= program not in _SHELLS
             pid = parent
     except (OSError, ValueError, IndexError):
         pass

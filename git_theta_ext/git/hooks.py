@@ -73,15 +73,23 @@ PRE_PUSH = Hook(
     needed=True,
 )
 _NO_RECORD = '! { [ -f "$(git rev-parse --git-path theta/merge.json)" ] || grep -qs "^Theta-Merge:" "$1"; }'
+# The driver may have left a script that adds the records for the git process that is its parent, too, and exits then.
+_ADDED = (
+    '{ d=$(git rev-parse --git-path theta); [ ! -f "$d/merging/records/$PPID" ]'
+    ' || . "$d/merging/records/$PPID"; false; }'
+)
 PREPARE_COMMIT_MSG = Hook(
     "prepare-commit-msg",
     "theta-record",
-    f"{_NO_RECORD} || git theta hook prepare-commit-msg",
+    f"{_NO_RECORD} || {_ADDED} || git theta hook prepare-commit-msg",
     f'{_NO_RECORD} || git theta hook prepare-commit-msg "$@"',
     "merge commits do not record how models were merged",
     needed=False,
 )
 HOOKS = (PRE_PUSH, PREPARE_COMMIT_MSG)
+
+FORMER_SETTINGS = {"hook.theta-record.command": {f"{_NO_RECORD} || git theta hook prepare-commit-msg"}}
+"""Commands of earlier versions in git's configuration, which are replaced and unset as well."""
 
 _EXECUTABLE = 0o111
 _FORMER_SCRIPTS = frozenset(
@@ -224,7 +232,8 @@ def hook_present(repo: Repository, hook: Hook = PRE_PUSH) -> bool:
 
 
 def _configured(repo: Repository, hook: Hook) -> bool:
-    return repo.config.values.get(f"hook.{hook.setting}.command", (None,))[-1] == hook.command
+    key = f"hook.{hook.setting}.command"
+    return repo.config.values.get(key, (None,))[-1] in {hook.command, *FORMER_SETTINGS.get(key, ())}
 
 
 def _hook_path(repo: Repository, hook: Hook) -> Path:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.git.answer_script import DIFF, MERGE
-from git_theta_ext.git.hooks import CONFIG_HOOKS_SINCE, HOOKS, Change, git_version, place_hooks, remove_hooks
+from git_theta_ext.git.hooks import (
+    CONFIG_HOOKS_SINCE,
+    FORMER_SETTINGS,
+    HOOKS,
+    Change,
+    git_version,
+    place_hooks,
+    remove_hooks,
+)
 from git_theta_ext.git.process import run_git
 from git_theta_ext.git.template import (
     SETTING,
@@ -49,6 +57,7 @@ _FORMER = {
     key: {value.replace("git-theta ", "git theta "), *([value] if key in _WITHOUT_SCRIPT else [])}
     for key, value in {**SETTINGS, **_WITHOUT_SCRIPT}.items()
 }
+_FORMER |= FORMER_SETTINGS
 """The values of earlier versions, which work: ``git theta`` except in submodules with an old git."""
 _DROPPED = {"diff.theta.binary": "false"}
 """Settings of earlier versions with which git shows a checkpoint that it stored itself as megabytes of text."""

@@ -101,16 +101,16 @@ def test_a_merge_commit_says_what_was_merged_how_and_by_which_version(three: Rep
     assert three.git("log", "-1", "--format=%s") == "Merge branch 'a'"
 
 
-def test_the_shell_adds_the_same_records_as_python(three: Repo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("branches", [["a"], ["-s", "theta", "a"], ["-s", "theta", "a", "b"]], ids=" ".join)
+def test_the_shell_adds_the_same_records_as_python(three: Repo, tmp_path: Path, branches: list[str]) -> None:
     hook, start, found = three.path / ".git/hooks/prepare-commit-msg", three.git("rev-parse", "HEAD"), []
     former = (Path(__file__).parents[1] / "golden/hooks/prepare-commit-msg-3").read_bytes()
-    for script in (former, hook.read_bytes()):
+    for script in (former + b"# not one that is replaced\n", hook.read_bytes()):
         hook.write_bytes(script)
         three.git("reset", "--quiet", "--hard", start)
         trace = tmp_path / str(len(found))
-        three.run(
-            "-c", "theta.merge.method=ties", "merge", "-m", "text", "a", env=os.environ | {"GIT_TRACE": str(trace)}
-        )
+        words = ("-c", "theta.merge.method=ties", "merge", "-m", "text", *branches)
+        three.run(*words, env=os.environ | {"GIT_TRACE": str(trace)})
         found.append((three.git("log", "-1", "--format=%B"), "hook prepare-commit-msg" in trace.read_text()))
     assert "Theta-Merge" in found[0][0]
     assert found == [(found[0][0], True), (found[0][0], False)]

@@ -217,6 +217,20 @@ def test_global_settings_need_no_repository(top):
     assert configured(Repository.discover(top))
 
 
+def test_a_configured_hook_of_an_earlier_version_works_and_is_replaced(top, monkeypatch):
+    for module in ("install", "hooks"):
+        monkeypatch.setattr(f"git_theta_ext.git.{module}.git_version", lambda: (2, 54))
+    install("local", Repository.discover(top))
+    ((key, (former,)),) = hooks.FORMER_SETTINGS.items()
+    git(top, "config", key, former)
+    assert hooks.hook_present(Repository.discover(top), hooks.PREPARE_COMMIT_MSG)
+    assert [change.where for change in install("local", Repository.discover(top))] == [f"{key} (local)"]
+    assert git(top, "config", key) == hooks.PREPARE_COMMIT_MSG.command
+    git(top, "config", key, former)
+    uninstall("local", Repository.discover(top))
+    assert git(top, "config", key, check=False) == ""
+
+
 def test_on_a_new_git_the_hook_is_configuration_and_our_file_goes(top, monkeypatch):
     repo = Repository.discover(top)
     git(top, "config", TRUSTED, "true")

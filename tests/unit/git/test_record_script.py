@@ -11,6 +11,7 @@ import pytest
 
 from git_theta_ext.git.answer_script import RECORDS, drop_scripts
 from git_theta_ext.git.answers import calling_git
+from git_theta_ext.git.hooks import PREPARE_COMMIT_MSG
 from git_theta_ext.git.record_script import drop_records, write_records
 
 KEY, RECORD = "Theta-Merge", "it's a model.bin by average (digest 12)"
@@ -50,22 +51,27 @@ def leave(files: dict[str, str] | None = None) -> Path:
     return Path(".git", *RECORDS, str(os.getpid()))
 
 
-def message_of(before: str = "Merge branch 'a'\n", words: tuple[str, ...] = ("merge",)) -> str:
-    """Run the hook as git does, and return the message."""
+def message_of(
+    before: str = "Merge branch 'a'\n", words: tuple[str, ...] = ("merge",), *, configured: bool = False
+) -> str:
+    """Run the hook as git does, from a file or from its configuration, and return the message."""
     Path(".git/MERGE_MSG").write_text(before)
-    hook = resources.files(HOOK) / "prepare-commit-msg"
-    subprocess.run(["/bin/sh", str(hook), ".git/MERGE_MSG", *words], check=True)
+    command = PREPARE_COMMIT_MSG.command
+    hook = ["-c", f'{command} "$@"', command] if configured else [str(resources.files(HOOK) / "prepare-commit-msg")]
+    subprocess.run(["/bin/sh", *hook, ".git/MERGE_MSG", *words], check=True)
     return Path(".git/MERGE_MSG").read_text()
 
 
+@pytest.mark.parametrize("configured", [False, True], ids=["file", "configuration"])
 @pytest.mark.parametrize("end", ["\n", ""], ids=["whole line", "line without end"])
 @pytest.mark.usefixtures("top")
-def test_the_shell_adds_records_once(end: str) -> None:
-    assert message_of() == PYTHON
+def test_the_shell_adds_records_once(end: str, configured: bool) -> None:
+    assert message_of(configured=configured) == PYTHON
     script = leave()
-    assert message_of(f"Merge branch 'a'{end}") == f"Merge branch 'a'\n\n{KEY}: {RECORD}\n"
+    added = message_of(f"Merge branch 'a'{end}", configured=configured)
+    assert added == f"Merge branch 'a'\n\n{KEY}: {RECORD}\n"
     assert not script.exists()
-    assert message_of() == PYTHON
+    assert message_of(configured=configured) == PYTHON
 
 
 @pytest.mark.parametrize("words", [(), ("message",), ("merge", "HEAD")], ids=str)
