@@ -102,8 +102,8 @@ CLUSTER_REMOTE = Setting(
     "theta.clusterRemote",
     "remote",
     "",
-    "Name of a git remote whose parameters are in an object store. The jobs of merges read tensors from there and"
-    " upload their results, so that machines share no file system. By default they use the store of the repository, on"
+    "Name of a git remote whose parameters are in an object store. Jobs read tensors from there and upload their"
+    " results, so that machines share no file system. By default they use the store of the repository, on"
     " a file system that all machines mount. See [Scale](scale.md).",
 )
 SETTINGS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -142,6 +143,13 @@ class RayCluster:
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "added\n"
 
+    def kill_head(self) -> None:
+        """Kill what Ray cannot run without."""
+        killed = [path for path in Path("/proc").glob("[0-9]*") if self._has(path, b"gcs_server")]
+        assert killed
+        for path in killed:
+            os.kill(int(path.name), signal.SIGKILL)
+
     def killed_one(self) -> bool:
         """Return whether a worker has killed itself since."""
         return (self.folder / "armed.fired").exists()
@@ -149,14 +157,15 @@ class RayCluster:
     def wait_until_idle(self) -> None:
         """Wait until no worker runs a job."""
         end = time.monotonic() + 120
-        while any(self._runs_a_job(path) for path in Path("/proc").glob("[0-9]*")):
+        while any(self._has(path, b"ray::perform") for path in Path("/proc").glob("[0-9]*")):
             assert time.monotonic() < end, "a job does not end"
             time.sleep(0.01)
 
-    def _runs_a_job(self, process: Path) -> bool:
+    def _has(self, process: Path, command: bytes) -> bool:
+        """Return whether a process, by its directory in ``/proc``, is one of this cluster that runs a command."""
         with suppress(OSError):
             ours = os.fsencode(self.folder) in (process / "environ").read_bytes()
-            return ours and b"ray::perform" in (process / "cmdline").read_bytes()
+            return ours and command in (process / "cmdline").read_bytes()
         return False
 
 

@@ -49,13 +49,15 @@ NAME, OWNER, METHOD, COUNT, REACHED = os.environ["HOLD_AT"].split(":")
 
 
 def hold(module):
+    if os.path.exists(REACHED):
+        return
     owner, calls = getattr(module, OWNER), itertools.count(1)
     real = getattr(owner, METHOD)
 
-    def held(*args):
+    def held(*args, **options):
         if next(calls) > int(COUNT):
             threading.Event().wait()
-        real(*args)
+        real(*args, **options)
         if next(done) == int(COUNT):
             with open(REACHED + ".new", "w") as file:
                 file.write(str(os.getpid()))
@@ -106,7 +108,8 @@ def held(
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run a command until a method of git theta was called some times, and give it and the process that called it.
 
-    The process goes no further. When the block ends, the command is killed if it still runs.
+    The process goes no further, but those that the command starts after it do. When the block ends, the command is
+    killed if it still runs.
 
     Args:
         repo: Where it runs.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.work_area import WorkArea
     from git_theta_ext.transfer.job_exchange import RemoteExchange
+    from git_theta_ext.transfer.places import RemotePlace
 
 
 @contextmanager
@@ -60,27 +61,43 @@ def workers_if_set(workspace: Workspace) -> Iterator[Workers | None]:
 
 
 @contextmanager
-def distributed_by_remote(workspace: Workspace, name: str) -> Iterator[tuple[Workers, RemoteExchange]]:
+def distributed_by_remote(
+    workspace: Workspace, name: str, *, bring: bool = False
+) -> Iterator[tuple[Workers, RemoteExchange]]:
     """Give the workers, and the exchange through a remote; after the block the remote has all that they made.
 
     Args:
         workspace: The repository and its store.
         name: Name of the git remote.
+        bring: Whether the store gets what they made, too.
 
     Raises:
         ConfigError: A setting is not valid, or jobs cannot use the remote.
         RemoteError: It cannot be reached.
     """
-    from git_theta_ext.cluster.open import LOCAL, open_workers
     from git_theta_ext.operations.sync.remotes import fetch_address, remote_place
-    from git_theta_ext.transfer.job_exchange import RemoteAccess, RemoteExchange, check_for_jobs
+    from git_theta_ext.transfer.job_exchange import RemoteExchange
 
     place = remote_place(workspace, name, fetch_address(workspace.repo, name))
+    exchange = RemoteExchange(workspace.store, place, place.opened(workspace.repo), bring=bring)
+    with remote_workers(workspace, place) as workers:
+        yield workers, exchange
+    exchange.close()
+
+
+@contextmanager
+def remote_workers(workspace: Workspace, place: RemotePlace) -> Iterator[Workers]:
+    """Give workers for jobs that use a remote instead of the store.
+
+    Raises:
+        ConfigError: A setting is not valid, or jobs cannot use the remote.
+    """
+    from git_theta_ext.cluster.open import LOCAL, open_workers
+    from git_theta_ext.transfer.job_exchange import RemoteAccess, check_for_jobs
+
     check_for_jobs(place)
-    exchange = RemoteExchange(workspace.store, place, place.opened(workspace.repo))
     workers = open_workers(workspace.settings.cluster or LOCAL, RemoteAccess(place), workspace.store.threads)
     try:
-        yield workers, exchange
+        yield workers
     finally:
         workers.close()
-    exchange.close()

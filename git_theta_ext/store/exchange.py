@@ -51,6 +51,9 @@ class Exchange(Protocol):
     def provide(self, digests: Iterable[Digest]) -> set[Digest]:
         """Make jobs able to read some tensors, and return the digests of those that they cannot read."""
 
+    def readable(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of some digests that jobs can read without ``provide``, unless nothing has them."""
+
     def inputs(self, digests: Iterable[Digest]) -> JobInputs:
         """Return the inputs of a job that reads some tensors.
 
@@ -99,15 +102,21 @@ class SharedStore:
     Args:
         store: Holds the tensors, and gets the packs.
         area: Where the jobs leave their packs.
+        loose: Whether recoding may still make these packs smaller.
     """
 
-    def __init__(self, store: Store, area: WorkArea) -> None:
+    def __init__(self, store: Store, area: WorkArea, *, loose: bool = True) -> None:
         self._store = store
         self._area = area
+        self._loose = loose
 
     def provide(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return the digests that the store lacks; see ``Exchange``."""
         return self._store.touch_and_find_missing(digests)
+
+    def readable(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return all: jobs read what the store has, and ``inputs`` looks it up; see ``Exchange``."""
+        return set(digests)
 
     def inputs(self, digests: Iterable[Digest]) -> SharedInputs:
         """Return the inputs of a job; see ``Exchange``."""
@@ -115,11 +124,11 @@ class SharedStore:
 
     def left(self) -> Iterator[Delivery]:
         """Yield what is in the work area, after it was added to the store; see ``Exchange``."""
-        return self._area.left()
+        return self._area.left(loose=self._loose)
 
     def add(self, packs: Sequence[str]) -> None:
         """Add packs to the store; see ``Exchange``."""
-        self._area.add(packs)
+        self._area.add(packs, loose=self._loose)
 
     def doubt(self, digests: Iterable[Digest]) -> None:
         """Note which packs may be damaged; see ``Exchange``."""

@@ -11,7 +11,7 @@ from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.deltas.encode import MemorySource
 from git_theta_ext.store.packs.reader import PackReader
-from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
+from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped, pack_path
 from git_theta_ext.store.read_ahead import read_ahead
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.files import total_bytes
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.deltas.encode import DeltaHint
+    from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.packs.writer import NewBlob
     from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
 
 
@@ -38,7 +40,9 @@ class JobStore:
         threads: Number of threads that decode and hash.
 
     Attributes:
+        blobs: As given.
         area: As given.
+        decoder: Decodes them.
         packs: Names of the packs that were written to the area.
         doubted: Digests of tensors of which a stored chunk was damaged.
     """
@@ -47,10 +51,10 @@ class JobStore:
         self.threads = threads
         self.packs: list[str] = []
         self.doubted: set[Digest] = set()
-        self._blobs = blobs
+        self.blobs = blobs
         self._roots = roots
         self.area = area
-        self._decoder = Decoder(PackReader())
+        self.decoder = Decoder(PackReader())
 
     def put(
         self, items: Sequence[tuple[TensorSpec, Digest, Buffer]], *, hints: Mapping[Digest, DeltaHint] | None = None
@@ -58,13 +62,17 @@ class JobStore:
         """Write packs of tensors; see ``TensorStore.put``. Hints are ignored."""
         del hints
         blobs = [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in items]
-        made = PackWriter(self.area, None, window(1)).write(grouped(blobs), no_progress)
+        return total_bytes(pack_path(self.area, name) for name, _ in self.write(grouped(blobs)))
+
+    def write(self, packs: Sequence[Sequence[NewBlob]]) -> list[tuple[str, tuple[Entry, ...]]]:
+        """Write packs of blobs, and return the name and the entries of each. They are durable on return."""
+        made = PackWriter(self.area, None, window(1)).write(packs, no_progress)
         self.packs += [name for name, _ in made]
-        return total_bytes(self.area / "packs" / name[:2] / name for name, _ in made)
+        return made
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return the digests of the tensors that were not given."""
-        return set(digests) - set(self._blobs)
+        return set(digests) - set(self.blobs)
 
     def read(self, digest: Digest, spec: TensorSpec) -> bytearray:
         """Return the bytes of a tensor; see ``TensorStore.read``."""
@@ -86,16 +94,16 @@ class JobStore:
     ) -> Iterator[DecodedPiece]:
         """Yield the same part of all tensors of a group at a time; see ``Store.read_aligned``."""
         for digest, spec in (tensor for group in groups for tensor in group):
-            if digest not in self._blobs:
+            if digest not in self.blobs:
                 raise MissingError(f"tensor {digest} was not given to this job")
-            if (entry := self._blobs[digest].entry).spec != spec:
+            if (entry := self.blobs[digest].entry).spec != spec:
                 raise CorruptError(f"a pack holds {digest} as {entry.spec}, not as {spec}")
         done = 0
         try:
             for piece in read_ahead(
-                self._decoder,
+                self.decoder,
                 groups,
-                self._blobs,
+                self.blobs,
                 work,
                 threads=threads or self.threads,
                 span=span,

@@ -19,9 +19,10 @@ from git_theta_ext.store.job_store import JobStore
 from git_theta_ext.store.packs.reader import StoredBlob, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.transfer.extracts import Extract
+from git_theta_ext.transfer.incoming import bring_pack
 from git_theta_ext.transfer.outgoing import keep, send_pack
 from git_theta_ext.transfer.portions import REQUEST, coalesced
-from git_theta_ext.transfer.remote_index import HeldDigests, RemoteIndex, read_remote_index
+from git_theta_ext.transfer.remote_index import HeldDigests, RemoteIndex, read_head, read_remote_index
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.transfer.sync import push
 from git_theta_ext.util.folders import private_directory
@@ -79,7 +80,7 @@ class RemoteInputs:
             if head is None:
                 raise RemoteError(
                     f"{remote.url} has a different file under the name of pack {name}",
-                    hint=f"remove {pack_key(name)} on the remote, then git merge",
+                    hint=f"remove {pack_key(name)} on the remote, then repeat the command",
                 )
             entries[index_key(name)] = path.with_suffix(".head")
             entries[index_key(name)].write_bytes(head)
@@ -100,15 +101,17 @@ class RemoteExchange:
         store: The store of the process that wants the results. What the remote lacks is uploaded from there.
         place: The remote.
         remote: The same, opened.
+        bring: Whether the store gets the packs that jobs have made; else they are on the remote only.
 
     Raises:
         RemoteError: It cannot be reached.
     """
 
-    def __init__(self, store: Store, place: RemotePlace, remote: OpenedRemote) -> None:
+    def __init__(self, store: Store, place: RemotePlace, remote: OpenedRemote, *, bring: bool = False) -> None:
         self._store = store
         self._place = place
         self._remote = remote
+        self._bring = bring
         self._made: set[str] = set()
         self._read()
 
@@ -130,6 +133,10 @@ class RemoteExchange:
             lacking -= self._there.among(lacking)
         return lacking
 
+    def readable(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return the digests that the remote has; see ``Exchange``."""
+        return self._there.among(digests)
+
     def inputs(self, digests: Iterable[Digest]) -> RemoteInputs:
         """Return the inputs of a job; see ``Exchange``."""
         wanted = set(digests)
@@ -150,12 +157,22 @@ class RemoteExchange:
         yield from ()
 
     def add(self, packs: Sequence[str]) -> None:
-        """Note that jobs have uploaded packs; see ``Exchange``."""
+        """Note that jobs have uploaded packs, and download these if the store is to have them; see ``Exchange``."""
         self._made.update(packs)
         self._current = self._current and not packs
+        for name in packs if self._bring else ():
+            self._store.verdicts.note_sound(name)  # by the job; the bytes are compared with the name
+            nbytes = read_head(self._remote, name).header.pack_bytes
+            _, failures = bring_pack(self._store, name, nbytes, [self._remote])
+            if not self._store.has_intact(name):
+                raise failures[0]
 
     def doubt(self, digests: Iterable[Digest]) -> None:
-        """Do nothing: ``git theta fsck --remote --full`` finds damage; see ``Exchange``."""
+        """Warn that the remote has damaged packs: to find out which means to download them; see ``Exchange``."""
+        self._store.warn(
+            f"{self._place.shown} has damaged packs, such as one with tensor {min(digests)}; find them with"
+            f" git theta fsck --remote {quote(self._place.name)} --full"
+        )
 
     def close(self) -> None:
         """Check that the packs of the jobs are still there, and protect them from garbage collection on the remote.
@@ -164,7 +181,7 @@ class RemoteExchange:
             RemoteError: One is gone, or the remote cannot be reached.
         """
         if gone := self._made - keep(self._remote, self._made):
-            raise RemoteError(f"{self._place.shown} removed pack {min(gone)} during the merge", hint="repeat git merge")
+            raise RemoteError(f"{self._place.shown} removed pack {min(gone)} meanwhile", hint="repeat the command")
 
 
 @dataclass(frozen=True)

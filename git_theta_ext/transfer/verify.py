@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.records import replace
 from git_theta_ext.store.deltas.chains import ancestors, shallowest
 from git_theta_ext.store.locations import filtered, flattened, in_packs, sound
 from git_theta_ext.transfer.damaged import note_damaged
-from git_theta_ext.transfer.downloads import Downloads
+from git_theta_ext.transfer.downloads import Downloads, StoredBases
 from git_theta_ext.transfer.meter import Tally
 from git_theta_ext.transfer.remote_index import known_better, read_head, read_remote_index
 from git_theta_ext.transfer.retry import retried
@@ -21,9 +22,12 @@ from git_theta_ext.util.threads import no_progress, ordered_map
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.packs.format import PackHeader
     from git_theta_ext.store.store import Store
+    from git_theta_ext.transfer.job_downloads import JobDownloads
+    from git_theta_ext.transfer.places import RemotePlace
     from git_theta_ext.transfer.remote_index import OpenedRemote
     from git_theta_ext.util.reporter import Progress
 
@@ -38,12 +42,13 @@ class _Look(Enum):
     DAMAGED = auto()
 
 
-def verified(
+def verified(  # noqa: PLR0913 - named
     store: Store,
     remote: OpenedRemote,
     wanted: Iterable[Digest],
     *,
     download: bool = False,
+    jobs: tuple[Workers, RemotePlace] | None = None,
     advance: Progress = no_progress,
 ) -> set[Digest]:
     """Return those of some digests that a remote has now, with all that they depend on.
@@ -58,6 +63,7 @@ def verified(
         wanted: Digests of interest.
         download: Download these packs, compare their bytes with their names, and decode entries that were not decoded
             before.
+        jobs: Run jobs that do this, and where they find the remote; None to do it here.
         advance: Takes the bytes of packs, as they are downloaded or were compared.
 
     Raises:
@@ -69,7 +75,12 @@ def verified(
     headers, bad, good = dict(index.headers), set(index.bad), _sound_entries(store, index.headers)
     if download:
         headers = replace(index, packs=index.packs | index.damaged).headers  # they may have been replaced
-    downloads, tally = Downloads(store, remote, good), Tally(advance)
+    downloads: Downloads | JobDownloads = Downloads(store.root, remote, StoredBases(store), good, store.threads)
+    if jobs is not None:
+        from git_theta_ext.transfer.job_downloads import JobDownloads  # of clusters only
+
+        downloads = JobDownloads(*jobs, good)
+    tally = Tally(advance)
     checked: set[str] = set()
     while True:
         offered = in_packs(headers, bad=bad)
@@ -89,6 +100,7 @@ def verified(
         if download:
             with remote.meter.watched(tally.report):
                 present = downloads.decode(headers, present, lambda name: tally.finish(pack_key(name)))
+            _note(store, downloads, headers, present)
             damaged |= downloads.damaged
             bad.update(
                 (name, e.digest) for name in present for e in headers[name].entries if (name, e.digest) not in good
@@ -98,6 +110,18 @@ def verified(
             tally.finish(pack_key(name))
         for name in set(names) - set(present):
             del headers[name]
+
+
+def _note(
+    store: Store, downloads: Downloads | JobDownloads, headers: Mapping[str, PackHeader], whole: Iterable[str]
+) -> None:
+    """Record what decoding packs has shown, by their names."""
+    with suppress(StoreError):  # then they are decoded again next time
+        for name, digest in downloads.bad:
+            store.verdicts.note_bad(name, digest)
+        for name in whole:
+            if all((name, entry.digest) in downloads.good for entry in headers[name].entries):
+                store.verdicts.note_sound(name)
 
 
 def _sound_entries(store: Store, headers: Mapping[str, PackHeader]) -> set[tuple[str, Digest]]:

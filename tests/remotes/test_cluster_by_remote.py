@@ -14,10 +14,11 @@ from helpers import Repo, WithHistory, safetensors
 from kills import end_group, held, unlock
 from servers import ID, SECRET
 
+from git_theta_ext.errors import ClusterError
 from git_theta_ext.util.libraries import is_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = [
     pytest.mark.cluster,
@@ -75,14 +76,24 @@ def _branches(repo: Repo) -> None:
 
 
 @pytest.fixture
-def branches(with_history: WithHistory, rclone: str, tmp_path: Path) -> Repo:
+def pushed(rclone: str, tmp_path: Path) -> Callable[..., None]:
+    """Return a function that pushes a repository to a git repository, and its tensors to a bucket."""
+
+    def push(repo: Repo, *options: str) -> None:
+        repo.git("init", "--quiet", "--bare", str(tmp_path / "host"))
+        repo.git("remote", "add", "bucket", str(tmp_path / "host"))
+        for key, value in (("url", f"s3://models/{tmp_path.name}"), ("endpoint", rclone), ("region", "us-east-1")):
+            repo.git("config", f"theta.remote.bucket.{key}", value)
+        repo.git(*options, "push", "--quiet", "--all", "bucket")
+
+    return push
+
+
+@pytest.fixture
+def branches(with_history: WithHistory, pushed: Callable[..., None]) -> Repo:
     """Return a repository whose ``main`` and ``theirs`` changed all of a model, and whose remote is a bucket."""
     repo = with_history(_branches)
-    repo.git("init", "--quiet", "--bare", str(tmp_path / "host"))
-    repo.git("remote", "add", "bucket", str(tmp_path / "host"))
-    for key, value in (("url", f"s3://models/{tmp_path.name}"), ("endpoint", rclone), ("region", "us-east-1")):
-        repo.git("config", f"theta.remote.bucket.{key}", value)
-    repo.git("push", "--quiet", "bucket", "main", "theirs")
+    pushed(repo)
     return repo
 
 
@@ -108,6 +119,15 @@ def merged(repo: Repo, *settings: str) -> str:
     """Merge, and return the tree."""
     repo.git(*settings, "merge", "--quiet", "--no-edit", "theirs")
     return repo.git("rev-parse", "HEAD^{tree}")
+
+
+def _versions(repo: Repo) -> None:
+    """Write three versions of a model, of which gc stores the later ones as deltas, one after the other."""
+    values = np.random.default_rng(1).normal(size=1 << 14).astype("<f4")
+    for seed in range(3):
+        values[seed::1000] += 1
+        repo.write(safetensors({"layer": ("F32", values.shape, values.tobytes())}), FILE)
+        repo.commit(f"version {seed}")
 
 
 def tensors(repo: Repo) -> list[Path]:
@@ -159,3 +179,38 @@ def test_a_merge_that_is_killed_changes_nothing_and_the_next_continues_it(
     elsewhere.git(*words[1:])
     assert not journal.exists()
     assert merged(branches, "-c", "theta.merge.method=average") == elsewhere.git("rev-parse", "HEAD^{tree}")
+
+
+def test_machines_check_the_tensors_of_a_remote(elsewhere: Repo, cluster: RayCluster) -> None:
+    check = ["theta", "fsck", "--remote", "bucket", "--full"]
+    assert "has everything" in elsewhere.git(*options(cluster, "average"), *check)
+    assert tensors(elsewhere) == []
+    nowhere = ["-c", "theta.cluster=127.0.0.1:1", "-c", "theta.clusterRemote=bucket"]
+    refused = elsewhere.run(*nowhere, *check, check=False)
+    assert refused.returncode == ClusterError.exit_code
+    assert "cannot be reached" in refused.stderr
+
+
+def test_a_gc_that_is_killed_removes_nothing_and_the_next_recodes_what_the_remote_has(
+    with_history: WithHistory,
+    pushed: Callable[..., None],
+    cluster: RayCluster,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    repo, plain = with_history(_versions), Repo(tmp_path / "plain")
+    pushed(repo, "-c", "theta.chainDepth=0")
+    subprocess.run(["cp", "-r", str(repo.path), str(plain.path)], check=True)
+    words = ["git", *options(cluster, "average"), "theta", "gc", "--aggressive"]
+    before = tensors(repo)
+    at = ("git_theta_ext.transfer.job_exchange", "RemoteExchange", "add")
+    with held(repo, tmp_path_factory.mktemp("holding"), words, at, 1) as (collecting, _):
+        end_group(collecting)
+    cluster.wait_until_idle()
+    assert set(before) < set(tensors(repo))
+    repo.git(*words[1:])
+    plain.git("theta", "gc", "--aggressive")
+    assert {path.name for path in tensors(repo)} == {path.name for path in tensors(plain)}
+    repo.git("theta", "fsck", "--full")
+    subprocess.run(["rm", "-rf", str(repo.path / ".git/theta")], check=True)
+    repo.git("theta", "fsck", "--remote", "bucket", "--full")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -124,6 +126,63 @@ def test_a_merge_that_is_killed_changes_nothing_and_the_next_continues_it(
     branches.git("reset", "--quiet", "--hard", "main@{1}")
     forget(branches)
     assert merge(branches, "average") == merged
+
+
+def test_a_merge_that_lost_the_head_of_the_cluster_changes_nothing_and_the_next_continues_it(
+    branches: Repo, cluster: RayCluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    before = tree(branches)
+    at = ("git_theta_ext.store.work_area", "WorkArea", "add")
+    with tempfile.TemporaryDirectory(prefix="ray") as folder, ray_cluster(Path(folder)) as lost:
+        words = ["git", "-c", f"theta.cluster={lost.address}", "merge", "--quiet", "--no-edit", "theirs"]
+        with held(branches, tmp_path_factory.mktemp("holding"), words, at, 2) as (merging, driver):
+            lost.kill_head()
+            os.kill(driver, signal.SIGKILL)  # as Ray does after a minute
+            assert merging.wait(timeout=120) == 1
+    assert tree(branches) == before
+    assert "model/" in branches.git("diff", "--name-only", "--diff-filter=U")
+    branches.git("merge", "--abort")
+    assert branches.git("status", "--porcelain", "--", "model") == ""
+    journals = [path for path in (branches.path / ".git/theta/merging").iterdir() if path.is_file()]
+    assert sum(len(path.read_text().splitlines()) for path in journals) >= 2
+    branches.git("-c", f"theta.cluster={cluster.address}", "merge", "--quiet", "--no-edit", "theirs")
+    assert left(branches) == []
+    merged = tree(branches)
+    branches.git("reset", "--quiet", "--hard", "main@{1}")
+    forget(branches)
+    assert merge(branches, "average") == merged
+
+
+def _versions(repo: Repo) -> None:
+    """Write three versions of a model, of which gc stores the later ones as deltas, one after the other."""
+    values = np.random.default_rng(1).normal(size=1 << 14).astype("<f4")
+    for seed in range(3):
+        values[seed::1000] += 1
+        repo.write(safetensors({"layer": ("F32", values.shape, values.tobytes())}))
+        repo.commit(f"version {seed}")
+
+
+def test_a_gc_that_is_killed_removes_nothing_and_the_next_continues_it(
+    with_history: WithHistory, cluster: RayCluster, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    repo, plain = with_history(_versions), Repo(tmp_path / "plain")
+    subprocess.run(["cp", "-r", str(repo.path), str(plain.path)], check=True)
+    words = ["git", "-c", f"theta.cluster={cluster.address}", "theta", "gc"]
+    before = packs(repo)
+    at = ("git_theta_ext.store.work_area", "WorkArea", "add")
+    with held(repo, tmp_path_factory.mktemp("holding"), words, at, 1) as (collecting, _):
+        end_group(collecting)
+    cluster.wait_until_idle()
+    assert before < packs(repo)
+    repo.git(*words[1:])
+    assert left(repo) == []
+    plain.git("theta", "gc")
+    assert {path.name for path in packs(repo)} == {path.name for path in packs(plain)} != {path.name for path in before}
+    repo.git("theta", "fsck", "--full")
+
+
+def packs(repo: Repo) -> set[Path]:
+    return set((repo.path / ".git/theta/packs").glob("*/*"))
 
 
 _NUMBERS = """\

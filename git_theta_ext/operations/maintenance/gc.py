@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.git.objects import local_blobs, named_digests
-from git_theta_ext.operations.distribution import distributed
+from git_theta_ext.operations.distribution import distributed, distributed_by_remote
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.maintenance.idle import read_idle, state_of, write_idle
 from git_theta_ext.operations.maintenance.new_tensors import few_of, relatives, wanted_of
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.maintenance.new_tensors import Few
     from git_theta_ext.operations.workspace import Workspace
+    from git_theta_ext.store.exchange import Exchange
     from git_theta_ext.store.maintenance.recode import WritePlans
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.outgoing import Going
@@ -144,16 +146,27 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
 
 @contextmanager
 def _writing(workspace: Workspace, options: GcOptions) -> Iterator[WritePlans]:
-    """Give what writes recoded packs: jobs, if they can use the store; those of a killed run are added."""
-    if not workspace.settings.shares_store or options.dry_run:
+    """Give what writes recoded packs: jobs, if ``theta.cluster`` is set; those of a killed run are added."""
+    if workspace.settings.cluster is None or options.dry_run:
         yield write_plans
         return
+    from git_theta_ext.store.exchange import SharedStore
     from git_theta_ext.store.maintenance.write_jobs import write_plans_in_jobs
 
-    with distributed(workspace, _AREA) as (workers, area):
-        for _ in area.left(loose=False):
-            pass
-        yield partial(write_plans_in_jobs, workers, area)
+    if (name := workspace.settings.cluster_remote) is None:
+        with distributed(workspace, _AREA) as (workers, area):
+            exchange = SharedStore(workspace.store, area, loose=False)
+            for _ in exchange.left():
+                pass
+            yield partial(write_plans_in_jobs, workers, exchange)
+        return
+    with ExitStack() as opened:  # a collection that recodes nothing needs no remote
+
+        @cache
+        def by_remote() -> tuple[Workers, Exchange]:
+            return opened.enter_context(distributed_by_remote(workspace, name, bring=True))
+
+        yield lambda *plans: write_plans_in_jobs(*by_remote(), *plans)
 
 
 def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:

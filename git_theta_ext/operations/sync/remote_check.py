@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError, UsageError
+from git_theta_ext.operations.distribution import remote_workers
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.outgoing import reachable, tips_of
 from git_theta_ext.operations.sync.push_refs import history_updates
-from git_theta_ext.operations.sync.remotes import open_remote, push_addresses, try_remotes
+from git_theta_ext.operations.sync.remotes import push_addresses, remote_place, try_remotes
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.transfer.outgoing import keep
 from git_theta_ext.transfer.remote_index import read_remote_index
@@ -18,10 +19,14 @@ from git_theta_ext.transfer.verify import verified
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
+    from git_theta_ext.transfer.places import RemotePlace
     from git_theta_ext.transfer.remote_index import OpenedRemote
     from git_theta_ext.util.reporter import Progress
 
@@ -62,6 +67,7 @@ def check_remote(
     Raises:
         UsageError: The repository has no remote.
         RemoteError: The remote cannot be reached.
+        ClusterError: The workers cannot run a job.
     """
     repo = workspace.repo
     remote = name or push_remote(repo)
@@ -71,14 +77,16 @@ def check_remote(
     reached = set(reachable(repo, tips, ())) if tips else set()
     wanted = [version for version in versions(repo) if version.oid in reached]
     digests = {digest for version in wanted for digest, _ in version.manifest.digests()}
-    remotes = {
-        opened.url: opened for at in push_addresses(repo, remote) for opened in [open_remote(workspace, remote, at)]
+    places = {
+        place.shown: place for at in push_addresses(repo, remote) for place in [remote_place(workspace, remote, at)]
     }
+    remotes = {url: place.opened(repo) for url, place in places.items()}
     incomplete = []
-    for opened in remotes.values():
+    for url, opened in remotes.items():
         listed, sound = _held(workspace.store, opened, digests)
         if full:
-            sound = verified(workspace.store, opened, listed, download=True, advance=advance)
+            with _jobs(workspace, places[url]) as jobs:
+                sound = verified(workspace.store, opened, listed, download=True, jobs=jobs, advance=advance)
         elsewhere = _elsewhere(workspace, opened, digests - sound)
         for version in wanted:
             named = [p.digest for p in version.manifest.parameters.values()] or [version.manifest.skeleton.digest]
@@ -88,6 +96,16 @@ def check_remote(
                 lost = sum(digest not in elsewhere for digest in absent)
                 incomplete.append(Lacking(opened, version, len(absent), damaged, lost))
     return list(remotes.values()), len(wanted), incomplete
+
+
+@contextmanager
+def _jobs(workspace: Workspace, place: RemotePlace) -> Iterator[tuple[Workers, RemotePlace] | None]:
+    """Give workers that download from a remote, if it is the one that jobs exchange tensors through."""
+    if workspace.settings.cluster_remote != place.name:
+        yield None
+        return
+    with remote_workers(workspace, place) as workers:
+        yield workers, place
 
 
 def _held(store: Store, remote: OpenedRemote, digests: set[Digest]) -> tuple[set[Digest], set[Digest]]:

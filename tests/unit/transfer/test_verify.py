@@ -4,17 +4,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import dense_payload, make_pack, packs_of
+from pickled import PickledWorkers
 from reports import Done
 
+from git_theta_ext.cluster import jobs
 from git_theta_ext.errors import RemoteError
 from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.store.deltas.encode import MemorySource
+from git_theta_ext.store.deltas.encode import MemorySource, coded_blobs
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.writer import dense_blob
 from git_theta_ext.store.store import DeltaHint, Store
 from git_theta_ext.transfer import retry
+from git_theta_ext.transfer.damaged import read_damaged
+from git_theta_ext.transfer.places import RemotePlace
 from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import push
 from git_theta_ext.transfer.verify import verified
@@ -179,17 +183,78 @@ def test_a_pack_of_the_same_name_that_was_not_decoded_yet_is_decoded_here(store,
     assert verified(store, place, digests) == set(digests[1:])
 
 
-def test_what_was_brought_may_lean_on_what_is_only_in_another_pack_that_was(store, place, items):
-    data = bytes([9]) + items[0][2][1:]
-    leaning = tensor_digest(SPEC, data)
-    store.put([(SPEC, leaning, data)], hints={leaning: DeltaHint("delta", items[0][1], SPEC)})
-    push(store, place, [leaning])
-    empty = Store(store.root.parent / "empty", threads=1)
-    assert verified(empty, place, [leaning]) == set()
-    assert verified(empty, place, [leaning], download=True) == {leaning}
-    assert not list((empty.root / "tmp").iterdir())
-    assert verified(empty, place, [leaning]) == {leaning}
-    empty.close()
+@pytest.fixture(params=[False, True])
+def checked(request, place, tmp_path, monkeypatch):
+    """Return a function that verifies tensors by downloading them, here or in a job for each pack."""
+    monkeypatch.setattr(jobs, "_SMALLEST_JOB", 1)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    where = RemotePlace("origin", place.url, place.url)
+
+    def check(store, digests):
+        by_jobs = (PickledWorkers(2), where) if request.param else None
+        return verified(store, place, digests, download=True, jobs=by_jobs)
+
+    return check
+
+
+@pytest.fixture
+def chain(store, place, items):
+    """Return three versions of a tensor, of which the later ones are deltas of those before, each in a pack."""
+    parent, versions = items[0], [items[0][1]]
+    for n in (9, 10):
+        data = bytes([n]) + parent[2][1:]
+        tuned = SPEC, tensor_digest(SPEC, data), data
+        store.put([tuned], hints={tuned[1]: DeltaHint("delta", parent[1], SPEC)})
+        versions.append(tuned[1])
+        push(store, place, versions)
+        parent = tuned
+    return versions
+
+
+@pytest.fixture
+def empty(tmp_path):
+    store = Store(tmp_path / "empty", threads=1)
+    yield store
+    store.close()
+
+
+def test_what_was_brought_may_lean_on_what_is_only_in_another_pack_that_was(empty, place, chain, checked):
+    assert verified(empty, place, chain) == set()
+    assert checked(empty, chain) == set(chain)
+    assert list(empty.root.glob("tmp/*")) == []
+    assert verified(empty, place, chain) == set(chain)
+
+
+def test_what_an_earlier_check_found_sound_counts_for_what_depends_on_it(empty, chain, checked):
+    assert checked(empty, chain[:2]) == set(chain[:2])
+    assert checked(empty, chain) == set(chain)
+    assert list(empty.root.glob("tmp/*")) == []
+
+
+def test_damage_is_found_with_what_it_affects(store, empty, place, chain, items, checked):
+    name = store.blobs([chain[1]])[chain[1]].path.name
+    rewritten(store.root.parent / "remote" / pack_key(name), lambda data: data[:-9] + bytes(9))
+    wanted = {*chain, items[1][1]}
+    assert checked(empty, wanted) == {chain[0], items[1][1]}
+    assert read_damaged(empty.root, place.url) == {name}
+
+
+def test_packs_that_depend_on_each_other_are_checked_together(store, empty, place, checked):
+    first, second = random(1), random(2)
+    tuned = [bytes([9]) + data[1:] for data in (first, second)]
+    digests = [tensor_digest(SPEC, data) for data in (first, second, *tuned)]
+    blobs = [
+        dense_blob(d, partial(MemorySource, SPEC, data)) for d, data in zip(digests[:2], (first, second), strict=True)
+    ]
+    hints = [DeltaHint("delta", digest, SPEC) for digest in digests[:2]]
+    deltas = [
+        coded_blobs(digest, hint, partial(MemorySource, SPEC, data), partial(MemorySource, SPEC, base))[-1]
+        for digest, hint, data, base in zip(digests[2:], hints, tuned, (first, second), strict=True)
+    ]
+    store.write([[blobs[0], deltas[1]], [blobs[1], deltas[0]]], loose=False)
+    push(store, place, digests)
+    assert len(list(place.plugin.list("packs/"))) == 2
+    assert checked(empty, digests) == set(digests)
 
 
 def test_a_remote_that_cannot_be_reached_is_an_error(store, place, items):

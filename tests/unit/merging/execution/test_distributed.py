@@ -117,7 +117,7 @@ def test_what_jobs_finished_before_a_kill_is_not_computed_again(bench, versions,
     area = WorkArea(bench.store, "key")
     journal = Journal(tmp_path / "journal")
     killed = DistributedMerge(LocalWorkers(1), SharedStore(bench.store, area), journal)
-    monkeypatch.setattr(area, "add", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(area, "add", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     engine = Engine(bench.store, journal=journal, distributed=killed)
     rules = Rules.only("ties", {})
     with pytest.raises(KeyboardInterrupt):

@@ -107,7 +107,9 @@ def test_a_tensor_that_is_nowhere_is_in_conflict(versions, place, tmp_path, benc
     assert [conflict.name for conflict in outcome.manifest.conflicts] == ["layer.3"]
 
 
-def test_a_damaged_tensor_is_in_conflict(bench, versions, elsewhere, place, tmp_path):
+def test_a_damaged_tensor_is_in_conflict_with_a_warning(bench, versions, elsewhere, place, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(elsewhere, "warn", warnings.append)
     lost = versions[1].parameters["layer.3"]
     entry = bench.store.blobs([lost.digest])[lost.digest].entry
     for location in RemoteExchange(elsewhere, place, place.opened()).inputs([lost.digest]).entries:
@@ -118,6 +120,9 @@ def test_a_damaged_tensor_is_in_conflict(bench, versions, elsewhere, place, tmp_
             file.write(bytes(30))
     outcome = merged(elsewhere, place, versions, "average", {})
     assert [conflict.name for conflict in outcome.manifest.conflicts] == ["layer.3"]
+    (warning,) = warnings
+    assert lost.digest in warning
+    assert warning.endswith("git theta fsck --remote origin --full")
 
 
 def test_a_merge_that_is_killed_is_resumed(bench, versions, elsewhere, place, tmp_path, monkeypatch):

@@ -8,12 +8,16 @@ from pickled import PickledWorkers
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.store.exchange import SharedStore
 from git_theta_ext.store.maintenance.cheapest import Candidate
 from git_theta_ext.store.maintenance.recode import Recoder
 from git_theta_ext.store.maintenance.write_jobs import write_plans_in_jobs
 from git_theta_ext.store.packs import writer
 from git_theta_ext.store.store import Store
 from git_theta_ext.store.work_area import WorkArea
+from git_theta_ext.transfer.job_exchange import RemoteExchange
+from git_theta_ext.transfer.places import RemotePlace
+from git_theta_ext.transfer.sync import push
 
 
 @pytest.fixture
@@ -44,8 +48,9 @@ def filled(root, versions):
 def recode(store, versions, count=2):
     area = WorkArea(store, "gc")
     try:
-        left = [name for delivery in area.left(loose=False) for name in delivery.packs]
-        write = partial(write_plans_in_jobs, PickledWorkers(count), area)
+        exchange = SharedStore(store, area, loose=False)
+        left = [name for delivery in exchange.left() for name in delivery.packs]
+        write = partial(write_plans_in_jobs, PickledWorkers(count), exchange)
         return Recoder(store, 4, write=write).run([group(versions)]), left
     finally:
         area.close(remove=True)
@@ -71,8 +76,9 @@ def test_packs_of_a_killed_run_are_added_by_the_next(tmp_path, versions, monkeyp
     plain = Recoder(store, 4, dry_run=True)
     area = WorkArea(store, "gc")
     monkeypatch.setattr(area, "add", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    write = partial(write_plans_in_jobs, PickledWorkers(1), SharedStore(store, area))
     with pytest.raises(KeyboardInterrupt):
-        Recoder(store, 4, write=partial(write_plans_in_jobs, PickledWorkers(1), area)).run([group(versions)])
+        Recoder(store, 4, write=write).run([group(versions)])
     area.close(remove=False)
     assert names(store) == before
     done, left = recode(store, versions)
@@ -94,4 +100,29 @@ def test_a_damaged_parent_is_found_before_anything_depends_on_it(tmp_path, versi
     with pytest.raises(CorruptError):
         recode(store, versions[:1])
     assert names(store) == before
+    store.close()
+
+
+def test_jobs_recode_what_a_remote_has_and_the_rest_is_recoded_here(tmp_path, versions, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    plain, store = filled(tmp_path / "plain", versions), filled(tmp_path / "jobs", versions)
+    expected = Recoder(plain, 4).run([group(versions)])
+    place = RemotePlace("origin", str(tmp_path / "remote"), str(tmp_path / "remote"))
+    pushed = versions[: len(versions) // 2]
+    push(store, place.opened(), {item[1] for pair in pushed for item in pair})
+    exchange = RemoteExchange(store, place, place.opened(), bring=True)
+    given = []
+    monkeypatch.setattr(
+        exchange, "inputs", lambda some: given.append(set(some)) or RemoteExchange.inputs(exchange, some)
+    )
+    done = Recoder(store, 4, write=partial(write_plans_in_jobs, PickledWorkers(2), exchange)).run([group(versions)])
+    exchange.close()
+    assert (done.tensors, done.after) == (expected.tensors, expected.after)
+    assert set().union(*given) <= {item[1] for pair in pushed for item in pair}
+    assert len(given) > 1
+    assert names(store) == names(plain)
+    assert store.all_proven()
+    assert store.index.loose(str(store.root)) == plain.index.loose(str(plain.root))
+    assert all(store.read(digest, spec) == data for pair in versions for spec, digest, data in pair)
+    plain.close()
     store.close()
