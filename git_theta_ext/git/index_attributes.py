@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-from git_theta_ext.git.attributes import quote_pattern, rules
+from git_theta_ext.git.attribute_lines import quote_pattern, rules
 from git_theta_ext.model.shards import CONFIG, is_adapter
 
 _DISTRIBUTED = ".distcp"

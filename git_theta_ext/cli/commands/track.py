@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git import attributes
+from git_theta_ext.git import attribute_lines
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.index_attributes import add_index
 from git_theta_ext.git.install import configured
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     repo = Repository.discover()
     readme = readme_of(worktree_of(repo))
     path = Path.cwd() / ".gitattributes"
-    before = attributes.read(path)
+    before = attribute_lines.read(path)
     wrote_readme = args.readme and not has_section(readme)
     if wrote_readme:
         add_section(readme)
@@ -79,12 +79,12 @@ def run(args: argparse.Namespace) -> int:
     if args.format is not None and not patterns:
         raise UsageError("--format needs a pattern", hint="git theta track PATTERN --format opaque")
     if not patterns:
-        tracked = attributes.patterns(before)
+        tracked = attribute_lines.patterns(before)
         output.result({"tracked": tracked}, tracked or ["the .gitattributes of this directory tracks no pattern"])
         return 0
     text, added, lines = _add(output, before, patterns, args.format)
     if text != before:
-        attributes.write(path, text)
+        attribute_lines.write(path, text)
     if args.stage:
         repo.run("add", "--", str(path), *([str(readme)] if wrote_readme else []))
     in_git = _in_git(repo)
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             f"{shortlist(map(repo.relative, in_git))}; git theta migrate import converts history too",
             f"git theta add {paths} && git commit",
         )
-    if added and not attributes.patterns(before) and not has_section(readme):
+    if added and not attribute_lines.patterns(before) and not has_section(readme):
         output.note("git theta track --readme tells people who clone without git theta how to get the models")
     if not configured(repo):
         output.warning("git is not configured to use git theta and would store models itself", "git theta install")
@@ -109,7 +109,7 @@ def _add(
     """Return the new text, the patterns that were added, and a line for each pattern."""
     added, lines = [], []
     for pattern in patterns:
-        outcome = attributes.add(text, pattern, format_name)
+        outcome = attribute_lines.add(text, pattern, format_name)
         if outcome.text != text:
             added.append(pattern)
         lines.append(f"tracking {pattern}" if outcome.text != text else f"already tracking {pattern}")

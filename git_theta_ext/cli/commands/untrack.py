@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.cli.output import add_options, output_of
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import UsageError
-from git_theta_ext.git import attributes
+from git_theta_ext.git import attribute_lines
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.entries import update_index
 from git_theta_ext.git.index_attributes import remove_index
@@ -36,14 +36,14 @@ def run(args: argparse.Namespace) -> int:
     repo = Repository.discover()
     worktree_of(repo)
     path = Path.cwd() / ".gitattributes"
-    text = before = attributes.read(path)
+    text = before = attribute_lines.read(path)
     for pattern in args.patterns:
-        shorter = attributes.remove(text, pattern)
+        shorter = attribute_lines.remove(text, pattern)
         if shorter == text:
             raise UsageError(f"{pattern!r} is not tracked by {path}", hint="git theta track")
         text = remove_index(shorter, pattern)
     if text != before:
-        attributes.write(path, text)
+        attribute_lines.write(path, text)
     output_of(args).result(
         {"removed": args.patterns, "file": str(path)}, [f"no longer tracking {pattern}" for pattern in args.patterns]
     )

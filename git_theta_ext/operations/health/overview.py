@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.attributes import patterns, read, theta_paths
+from git_theta_ext.git.attribute_lines import patterns, read
+from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import PRE_PUSH, hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import blob_id

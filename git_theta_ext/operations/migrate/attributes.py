@@ -6,13 +6,14 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.attributes import FORMAT_ATTRIBUTE, quote_pattern, rules
+from git_theta_ext.git.attribute_lines import quote_pattern, rules
+from git_theta_ext.git.attributes import FORMAT_ATTRIBUTE
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from git_theta_ext.git.attributes import Rule
+    from git_theta_ext.git.attribute_lines import Rule
 
 NAME = ".gitattributes"
 MAX_ATTRIBUTES = 1 << 24

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
-from git_theta_ext.git.attributes import quote_pattern
+from git_theta_ext.git.attribute_lines import quote_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

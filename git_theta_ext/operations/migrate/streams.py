@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import ProtocolError
-from git_theta_ext.git.attributes import unquote
+from git_theta_ext.git.quoting import unquote
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:

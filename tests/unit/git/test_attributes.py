@@ -3,7 +3,8 @@ import subprocess
 import pytest
 
 from git_theta_ext.errors import RepositoryError, UsageError
-from git_theta_ext.git.attributes import add, patterns, read, remove, theta_paths, write
+from git_theta_ext.git.attribute_lines import add, patterns, read, remove, write
+from git_theta_ext.git.attributes import theta_paths
 
 OURS = "filter=theta diff=theta merge=theta -text"
 EXPECTED = {"filter": "theta", "diff": "theta", "merge": "theta", "text": "unset"}

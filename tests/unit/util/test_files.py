@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from git_theta_ext.errors import StoreError
-from git_theta_ext.git import attributes
+from git_theta_ext.git import attribute_lines
 from git_theta_ext.git.hooks import PRE_PUSH, _write
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import Rules
@@ -104,7 +104,7 @@ def write_head(folder):
 
 def write_attributes(folder):
     with suppress(StoreError):
-        attributes.write(folder / ".gitattributes", "*.npz filter=theta")
+        attribute_lines.write(folder / ".gitattributes", "*.npz filter=theta")
 
 
 def write_record(folder):

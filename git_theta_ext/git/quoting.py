@@ -1,0 +1,26 @@
+"""Git's quotes around paths and patterns, as in C."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
+_TO_ESCAPE = re.compile(r'[\x00-\x1f\x7f"\\]')
+_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", '"': '"', "\\": "\\"}
+_NAMES = {character: letter for letter, character in _LETTERS.items()}
+
+
+def quoted(text: str) -> str:
+    """Return a text in git's quotes."""
+    return '"' + _TO_ESCAPE.sub(lambda match: "\\" + (_NAMES.get(match[0]) or f"{ord(match[0]):03o}"), text) + '"'
+
+
+def unquote(body: str) -> str:
+    """Return the text between git's quotes, in which special characters are escaped as in C."""
+
+    def byte(match: re.Match[str]) -> bytes:
+        return bytes([int(match[1], 8)]) if match[1][0] in "0123" else _LETTERS[match[1]].encode()
+
+    raw = body.encode("utf-8", "surrogateescape").decode("latin-1")
+    plain = _ESCAPE.sub(lambda match: byte(match).decode("latin-1"), raw)
+    return plain.encode("latin-1").decode("utf-8", "surrogateescape")
