@@ -80,7 +80,7 @@ class RemoteInputs:
             if head is None:
                 raise RemoteError(
                     f"{remote.url} has a different file under the name of pack {name}",
-                    hint=f"remove {pack_key(name)} on the remote, then repeat the command",
+                    hint=f"remove {pack_key(name)} on the remote, then repeat git merge or git theta gc",
                 )
             entries[index_key(name)] = path.with_suffix(".head")
             entries[index_key(name)].write_bytes(head)
@@ -181,7 +181,9 @@ class RemoteExchange:
             RemoteError: One is gone, or the remote cannot be reached.
         """
         if gone := self._made - keep(self._remote, self._made):
-            raise RemoteError(f"{self._place.shown} removed pack {min(gone)} meanwhile", hint="repeat the command")
+            raise RemoteError(
+                f"{self._place.shown} removed pack {min(gone)} meanwhile", hint="repeat git merge or git theta gc"
+            )
 
 
 @dataclass(frozen=True)
