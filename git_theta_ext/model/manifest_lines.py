@@ -113,7 +113,7 @@ def _aligned(old: Sequence[bytes], new: Sequence[bytes]) -> ChangedLines | None:
     return ChangedLines(before, after, len(new) - len(after), aligned=True)
 
 
-@lru_cache(1 << 16)
+@lru_cache(1 << 18)  # 340 bytes each; a model of more parameters than fit here finds none of them in a second pass
 def name_and_bytes(columns: bytes) -> tuple[str, int]:
     """Return name and size of a parameter, from its line without the digest.
 
