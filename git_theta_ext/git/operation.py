@@ -127,6 +127,14 @@ def operation_in_progress(repo: Repository) -> Operation | None:
     return Operation(_STATES[state], kind)
 
 
+def stopped_operation(repo: Repository) -> Operation:
+    """Return the operation that left conflicts in the index.
+
+    ``git stash``, ``git checkout -m`` and ``git cherry-pick --no-commit`` leave no other trace: they replay a change.
+    """
+    return operation_in_progress(repo) or Operation("stash", "replay")
+
+
 _STATES = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase",

@@ -98,6 +98,30 @@ def test_deleted_on_one_side_and_changed_on_another_is_kept_or_deleted(
         assert not (forked.path / MODEL).exists()
 
 
+def test_resolve_without_a_path_does_all_that_it_can_and_lists_what_one_side_deleted(repo: Repo) -> None:
+    other = "z.safetensors"
+    repo.write(model(1))
+    repo.write(model(1), other)
+    repo.commit("base")
+    repo.switch("-b", "side")
+    repo.git("rm", "--quiet", MODEL)
+    repo.write(model(1, {IDS: 3}), other)
+    repo.commit("theirs")
+    repo.switch("main")
+    repo.write(model(1, {IDS: 2}))
+    repo.write(model(1, {IDS: 2}), other)
+    repo.commit("ours")
+    assert repo.run("merge", "side", check=False).returncode == 1
+    done = repo.run("theta", "resolve", "--method", "theirs", "--json", check=False)
+    assert done.returncode == 1
+    (undecided,) = json.loads(done.stdout)["undecided"]
+    assert undecided["path"] == MODEL
+    assert f"git rm {MODEL} deletes it" in undecided["hint"]
+    assert f"warning: {MODEL} was deleted" in repo.run("theta", "resolve", check=False).stderr
+    assert repo.read(other) == model(1, {IDS: 3})
+    assert repo.git("status", "--porcelain") == f"UD {MODEL}\nM  {other}"
+
+
 def test_a_driver_that_failed_leaves_a_conflict_that_status_tells_of(undecided: Repo) -> None:
     undecided.git("merge", "--abort")
     assert undecided.run("-c", "theta.merge.method=avarage", "merge", "side", check=False).returncode == 1

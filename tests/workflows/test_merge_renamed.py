@@ -73,6 +73,27 @@ def test_the_merge_that_stops_names_the_command(renamed: Repo) -> None:
     assert f"hint: {COMMAND}" in renamed.run("merge", "main", check=False).stderr
 
 
+def test_a_command_that_writes_files_while_the_merge_is_stopped_does_not_repeat_it(renamed: Repo) -> None:
+    renamed.run("merge", "side", check=False)
+    (renamed.path / "other.safetensors").unlink()
+    assert "renamed" not in renamed.run("checkout", "side", "--", "other.safetensors").stderr
+    assert (renamed.path / "other.safetensors").exists()
+
+
+def test_a_stash_that_renamed_a_checkpoint_names_the_command(renamed: Repo) -> None:
+    renamed.git("mv", MODEL, NEW)
+    renamed.write(content(7), NEW)
+    renamed.git("add", NEW)
+    renamed.git("stash")
+    renamed.write(content(5))
+    renamed.commit("more")
+    popped = renamed.run("stash", "pop", check=False)
+    assert popped.returncode == 1
+    assert f"hint: {COMMAND}" in popped.stderr
+    renamed.git(*COMMAND.split()[1:])
+    assert value_of(renamed) == {9.0}
+
+
 def test_the_merge_is_recorded_and_can_be_replayed(renamed: Repo) -> None:
     renamed.run("merge", "side", check=False)
     renamed.git("-c", "theta.merge.method=task_arithmetic", *COMMAND.split()[1:])

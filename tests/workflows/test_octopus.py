@@ -136,7 +136,9 @@ def test_checkpoint_that_two_branches_add_differently_conflicts(started: Repo) -
         started.write_model("new.safetensors", seed)
         started.commit(name)
     started.switch("main")
-    assert started.run("merge", "-s", "theta", "a", "b", check=False).returncode == 1
+    stopped = started.run("merge", "-s", "theta", "a", "b", check=False)
+    assert stopped.returncode == 1
+    assert "new.safetensors: HEAD does not have it; ours is a, theirs is b" in stopped.stderr
     assert started.git("status", "--porcelain") == "AA new.safetensors"
     started.git("theta", "resolve", "--method", "theirs", "new.safetensors")
     started.git("commit", "--quiet", "--no-edit")

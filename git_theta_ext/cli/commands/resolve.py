@@ -1,7 +1,7 @@
 """Resolve merge conflicts in checkpoints.
 
-A fully resolved checkpoint is written and staged. Without PATH, resolves all checkpoints with conflicts. Words that
-name no file are names or patterns of parameters.
+A fully resolved checkpoint is written and staged. Without PATH, resolves all checkpoints with conflicts, and lists
+those that one side deleted. Words that name no file are names or patterns of parameters.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from git_theta_ext.merging.rules.rules import DEFAULT_METHOD, choice
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.chosen_conflicts import conflicted_units, sides_of
 from git_theta_ext.operations.merge.conflict_values import methods_for
+from git_theta_ext.operations.merge.conflicted_checkpoint import one_sided
 from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.merged_tokenizers import UNION
 from git_theta_ext.operations.merge.model_resolve import finish_models
@@ -118,6 +119,8 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         lines += [f"removed {shown(path)}" for path in model.removed]
     done = {path for model in models for path in (*model.resolved, *model.removed)}
     paths = [*(path for path in paths if path not in done), *(path for model in models for path in model.conflicted)]
+    undecided = {} if args.words else one_sided(workspace.repo, paths)
+    paths = [path for path in paths if path not in undecided]
     for found in find_models(workspace, list(dict.fromkeys(paths))):
         conflicted = found
         if source is not None and method is not None:
@@ -136,8 +139,19 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             if method is None:
                 lines += _commands(workspace.repo, conflicted)
     data += [{"path": path, "layout": None, "conflicts": []} for path in sorted(done)]
-    output.result({"checkpoints": data, **({} if source is None else {"tokenizers": tokens})}, lines)
-    return int(left > 0)
+    output.result(
+        {
+            "checkpoints": data,
+            "undecided": [
+                {"path": path, "reason": error.message, "hint": error.hint} for path, error in undecided.items()
+            ],
+            **({} if source is None else {"tokenizers": tokens}),
+        },
+        lines,
+    )
+    for error in undecided.values():
+        output.warning(error.message, error.hint)
+    return int(left > 0 or bool(undecided))
 
 
 def _merge_renamed(workspace: Workspace, words: Sequence[str], new: str) -> list[FinishedModel]:

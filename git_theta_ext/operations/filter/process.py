@@ -205,7 +205,7 @@ class FilterProcess:
         written = {path: wanted.content for path, wanted in self._wanted.items()}
         merges = any(name.startswith("GITHEAD_") for name in os.environ)  # git merge sets it
         try:
-            warn_of_models(workspace, written, merges=merges)
+            warn_of_models(workspace, written, calling_command(os.getppid()), merges=merges)
         except ThetaError as error:
             self._reporter.error(error)
 

@@ -13,6 +13,7 @@ from git_theta_ext.errors import ChangedError, UsageError
 from git_theta_ext.git.objects import blob_id, read_manifests
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import check_two_sides, head_of, merge_heads
+from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Step
@@ -36,7 +37,7 @@ from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.files import reporting_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.rules.rules import Choice
@@ -101,23 +102,40 @@ def _conflicts_in_index(workspace: Workspace, path: str) -> Manifest | None:
     stages = {entry.stage: entry.oid for entry in repo.entries(None) if entry.path == path and entry.stage}
     manifests = read_manifests(repo, dict.fromkeys(stages.values(), path))
     sides = [manifests.get(stages.get(stage, "")) for stage in (1, 2, 3)]
-    if len({2, 3} & set(stages)) == 1:
-        deleter = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
-        if (new := renamed_to(repo, path)) is not None:
-            raise UsageError(
-                f"{repo.relative(path)} was renamed to {repo.relative(new)} {deleter}, and both changed it",
-                hint=command_for(repo, path, new),
-            )
-        raise UsageError(
-            f"{repo.relative(path)} was deleted or renamed {deleter}: decide whether to keep the file",
-            hint=f"git add {repo.argument(path)} keeps it, git rm {repo.argument(path)} deletes it",
-        )
+    if (undecided := _one_sided(repo, path, stages)) is not None:
+        raise undecided
     if sides[1] is None or sides[2] is None:
         return None
     check_two_sides(repo, path)
     planned = plan(sides[0], (sides[1], sides[2]), Rules.only("conflict"))
     ensure_digests(workspace, planned.reads())
     return apply(planned, workspace.store).manifest
+
+
+def one_sided(repo: Repository, paths: Iterable[str]) -> dict[str, UsageError]:
+    """Return those of some paths in conflict that only one side has, with errors that say how to resolve them.
+
+    Raises:
+        ManifestError: A version is not a valid manifest.
+    """
+    stages = unmerged(repo)
+    found = ((path, _one_sided(repo, path, stages.get(path, ()))) for path in paths)
+    return {path: error for path, error in found if error is not None}
+
+
+def _one_sided(repo: Repository, path: str, stages: Collection[int]) -> UsageError | None:
+    if len({2, 3} & set(stages)) != 1:
+        return None
+    deleter = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
+    if (new := renamed_to(repo, path)) is not None:
+        return UsageError(
+            f"{repo.relative(path)} was renamed to {repo.relative(new)} {deleter}, and both changed it",
+            hint=command_for(repo, path, new),
+        )
+    return UsageError(
+        f"{repo.relative(path)} was deleted or renamed {deleter}: decide whether to keep the file",
+        hint=f"git add {repo.argument(path)} keeps it, git rm {repo.argument(path)} deletes it",
+    )
 
 
 def resolve_conflicts(

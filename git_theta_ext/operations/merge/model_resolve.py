@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ChangedError
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.objects import blob_id, write_blob
-from git_theta_ext.git.operation import MERGE, current_operation, operation_in_progress
+from git_theta_ext.git.operation import current_operation, stopped_operation
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.model.conflict_reasons import ConflictCode
@@ -73,7 +73,7 @@ def finish_models(workspace: Workspace, paths: Iterable[str], merged: MergedTree
     if not stages:
         return []
     candidates = list(trees_in_progress(repo)) if merged is None else [merged]
-    operation = (operation_in_progress(repo) or MERGE) if merged is None else current_operation(repo)
+    operation = stopped_operation(repo) if merged is None else current_operation(repo)
     finished: list[FinishedModel] = []
     done: set[str] = set()
     for path in paths:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import ChangedError, ThetaError, UsageError
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.objects import read_manifests, read_objects, write_blob
-from git_theta_ext.git.operation import MERGE, operation_in_progress
+from git_theta_ext.git.operation import stopped_operation
 from git_theta_ext.git.pathspecs import is_within, worktree_of
 from git_theta_ext.git.revisions import check_two_sides, head_of, merge_heads
 from git_theta_ext.git.unmerged import unmerged
@@ -177,8 +177,7 @@ def merge_renamed(workspace: Workspace, old: str, new: str) -> FinishedModel:
     versions = (conflict.base, *sides)
     contents = dict(read_objects(repo, dict.fromkeys(versions)))
     heads = [head for head in (head_of(repo), *merge_heads(repo)) if head is not None]
-    operation = operation_in_progress(repo) or MERGE
-    call = DriverCall(new, [contents[oid] for oid in versions], _MARKER_SIZE, heads, operation)
+    call = DriverCall(new, [contents[oid] for oid in versions], _MARKER_SIZE, heads, stopped_operation(repo))
     answer = answer_checkpoint(workspace, call)
     no_object = "0" * 2 * repo.oid_bytes
     entries = [TreeEntry(path, no_object, "0") for path in (old, new)]

@@ -7,6 +7,7 @@ so a merge that fails leaves them unchanged.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import Counter
 from itertools import chain
@@ -18,9 +19,9 @@ from git_theta_ext.errors import MergeError, RepositoryError
 from git_theta_ext.git.entries import TreeEntry, update_index
 from git_theta_ext.git.merge_tree import combine, common_ancestor, with_files
 from git_theta_ext.git.objects import write_blob
-from git_theta_ext.git.operation import MERGE, repeated_merge
+from git_theta_ext.git.operation import MERGE, NAMED, repeated_merge
 from git_theta_ext.merging.record import Record
-from git_theta_ext.model.conflicts import MOST_SIDES
+from git_theta_ext.model.conflicts import MOST_SIDES, side_names
 from git_theta_ext.operations.merge.candidates import checkpoints, read_manifests
 from git_theta_ext.operations.merge.external_data import as_tensors
 from git_theta_ext.operations.merge.planning import plan_checkpoint, without_torch
@@ -114,10 +115,22 @@ def run(workspace: Workspace, bases: Sequence[str], heads: Sequence[str], words:
     records = _records(candidates, plans, outcomes, merged)
     remember(workspace, heads, records | {model.name: (model.record, model.results) for model in merged_models})
     conflicted = [candidate for candidate in candidates if outcomes[candidate.merged.path].conflicts]
+    _explain_sides(workspace, conflicted)
     stages = [stage for model in merged_models for stage in model.stages]
     stages += chain.from_iterable(map(_conflict_stages, conflicted))
     _mark(repo, [*_stages(combined, candidates, merged), *stages])
     return StrategyResult(MERGED if combined.clean and not stages else CONFLICTS, tuple(combined.messages))
+
+
+def _explain_sides(workspace: Workspace, conflicted: Sequence[CheckpointVersions]) -> None:
+    """Say which branches the sides of conflicts are, of checkpoints that the current branch does not have."""
+    for candidate in conflicted:
+        if candidate.heads[0] == candidate.merge_heads[0]:
+            continue
+        branches = [os.environ.get(f"{NAMED}{head}", head[:12]) for head in candidate.heads]
+        sides = zip(side_names(len(branches)), branches, strict=True)
+        texts = ", ".join(f"{side} is {branch}" for side, branch in sides)
+        workspace.reporter.note(f"{candidate.merged.path}: HEAD does not have it; {texts}")
 
 
 def planned(

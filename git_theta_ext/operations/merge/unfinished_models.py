@@ -16,21 +16,28 @@ if TYPE_CHECKING:
 _STOPPED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD")
 """Files in ``$GIT_DIR`` while a merge or a replay is stopped by conflicts."""
 
+_WRITING = ("checkout", "checkout-index", "read-tree", "reset", "restore", "switch")
+"""Commands of git that write files and merge nothing, unless they carry changes along."""
 
-def warn_of_models(workspace: Workspace, written: Mapping[str, bytes], *, merges: bool) -> None:
+
+def warn_of_models(workspace: Workspace, written: Mapping[str, bytes], command: str | None, *, merges: bool) -> None:
     """Report models that git did not merge as one: those of several files, and renamed ones.
 
-    Nothing is imported for checkpoints of one file, unless an operation of git is in progress.
+    Nothing is imported for checkpoints of one file, unless an operation of git is in progress. Nothing is reported when
+    another command writes files while a merge is stopped.
 
     Args:
         workspace: The repository and its store.
         written: Paths of checkpoints that git wrote, and their manifests.
+        command: The command of git that wrote them, such as ``merge``; None if it is unknown.
         merges: Whether git merges branches.
 
     Raises:
         ThetaError: A version is broken, or git cannot read a commit.
     """
-    if written and any((workspace.repo.git_dir / name).exists() for name in _STOPPED):
+    if not written or command in _WRITING:
+        return
+    if command == "stash" or any((workspace.repo.git_dir / name).exists() for name in _STOPPED):
         from git_theta_ext.operations.merge.renamed import warn_of_renamed
 
         warn_of_renamed(workspace)
