@@ -26,11 +26,12 @@ _FILES = {
     "zsh": "zsh/site-functions/_git-theta",
 }
 """Where the completions of a shell are in a directory of shared data."""
-_WRITE = {
-    "bash": f"git theta completion bash > {_USER}/{_FILES['bash']}",
-    "fish": "git theta completion fish > ~/.config/fish/conf.d/git-theta.fish",
-    "zsh": f"git theta completion zsh > {_USER}/{_FILES['zsh']}",
+_WRITTEN = {
+    "bash": (f"{_USER}/bash-completion/completions", "git-theta"),
+    "fish": ("~/.config/fish/conf.d", "git-theta.fish"),
+    "zsh": (f"{_USER}/zsh/site-functions", "_git-theta"),
 }
+"""The directory and the file to which users write the completions of a shell."""
 _BASH_VERSION = re.compile(r"BASH_COMPLETION_VERSINFO=\((\d+) (\d+)")
 _BESIDE_PROGRAMS = (2, 12)
 """The first version of bash-completion that looks in the directories beside those of PATH."""
@@ -62,7 +63,9 @@ def _manual(man: str) -> Finding:
 def _completion(shell: str) -> Finding:
     if any(place.exists() for place in _places(shell)):
         return Finding("completion", f"completions for {shell}", state="ok")
-    return Finding("completion", f"{shell} does not complete git theta", _WRITE[shell], topic=_TOPIC)
+    folder, name = _WRITTEN[shell]
+    command = f"mkdir -p {folder} && git theta completion {shell} > {folder}/{name}"
+    return Finding("completion", f"{shell} does not complete git theta", command, topic=_TOPIC)
 
 
 def _places(shell: str) -> Iterator[Path]:
