@@ -55,13 +55,14 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
     return layout
 
 
-def populate(  # noqa: PLR0913, PLR0917 - the last two have defaults
+def populate(  # noqa: PLR0913, PLR0917 - the last three have defaults
     manifest: Manifest,
     store: Store,
     path: Path,
     expected: Expected,
     advance: Callable[[int], None] = no_progress,
     workers: Workers | None = None,
+    draft: Path | None = None,
 ) -> os.stat_result | None:
     """Write a checkpoint from its manifest, first to a temporary file, which replaces the old file when it is complete.
 
@@ -72,6 +73,7 @@ def populate(  # noqa: PLR0913, PLR0917 - the last two have defaults
         expected: The file to replace, whose mode the new file gets. Otherwise it gets the default mode.
         advance: Called with the number of bytes written since the last call.
         workers: Write a large file in jobs; None to write it in this process. Compressed files are written here.
+        draft: The complete file, which is renamed and not written again; see ``draft.finished_draft``.
 
     Returns:
         The stat of the new file, whose modification time is two seconds before now and before that of the replaced
@@ -87,9 +89,11 @@ def populate(  # noqa: PLR0913, PLR0917 - the last two have defaults
         raise ManifestError(f"{path}: unresolved conflicts", hint="git theta resolve")
     layout = read_layout(manifest, store, str(path))
     divided = workers is not None and not layout.packings and layout.nbytes >= WORTH
-    with reporting_os_errors(path), Unfinished(path, store.root, named=divided) as unfinished:
+    with reporting_os_errors(path), Unfinished(path, store.root, named=divided, made=draft) as unfinished:
         descriptor = unfinished.descriptor
-        if layout.packings:
+        if draft is not None:
+            advance(layout.nbytes)
+        elif layout.packings:
             packer = Packer(str(path), store.root, store.threads, advance)
             content = packer.scratch()
             _write(content.fileno(), layout, manifest, store, while_packed(advance, layout.nbytes, layout.nbytes))

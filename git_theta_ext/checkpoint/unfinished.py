@@ -48,20 +48,23 @@ class Unfinished:
         path: Path of the file to replace.
         root: Root of the store.
         named: Give the file a name from the beginning, by which other processes can open it.
+        made: A file that can be renamed to ``path``, which is used in place of a new one.
 
     Raises:
-        OSError: The file cannot be created.
+        OSError: The file cannot be created or opened.
     """
 
-    def __init__(self, path: Path, root: Path, *, named: bool = False) -> None:
+    def __init__(self, path: Path, root: Path, *, named: bool = False, made: Path | None = None) -> None:
         self._path = path
         self._root = root
-        self._name: Path | None = None
+        self._name: Path | None = made
         self._marks: list[int] = []
         self.descriptor = -1
         with suppress(OSError):  # a read-only store
             clear_stale(root)
-        if NAMELESS and not named and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
+        if made is not None:
+            self.descriptor = os.open(made, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        elif NAMELESS and not named and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
             with suppress(OSError):  # not every file system supports files without a name
                 self.descriptor = open_file(path.parent, os.O_RDWR | NAMELESS)
         if self.descriptor < 0:
@@ -128,12 +131,8 @@ class Unfinished:
     def _free_name(self) -> Path:
         try:
             name = temporary(self._root)
-            if name.parent.stat().st_dev == self._path.parent.stat().st_dev:
-                # No file has this name, so the error shows whether a rename is possible: between two mounts of one file
-                # system it is not, although they look the same.
-                name.rename(self._path)
-        except FileNotFoundError:
-            return name
+            if can_rename(name.parent, self._path):
+                return name
         except OSError:  # also a read-only store
             pass
         return self._beside()
@@ -141,6 +140,25 @@ class Unfinished:
     def _beside(self) -> Path:
         self._marks.append(_locked(self._path.parent, shared=True))
         return temporary_beside(self._path)
+
+
+def can_rename(directory: Path, path: Path) -> bool:
+    """Return whether files in a directory can be renamed to a path.
+
+    Raises:
+        OSError: There is no such directory.
+    """
+    if directory.stat().st_dev != path.parent.stat().st_dev:
+        return False
+    try:
+        # No file has this name, so the error shows whether a rename is possible: between two mounts of one file system
+        # it is not, although they look the same.
+        (directory / os.urandom(16).hex()).rename(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def clear_leftovers(path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MERGES = ("theta", "merging", "answers")
 _DIFFS = ("theta", "diffing", "answers")
+DRAFTS = ("theta", "merging", "drafts")
 _WORDS = 5
 _DIFF_WORDS = (7, 9)
 _DIFF_SIDES = ((1, 2, 3), (4, 5, 6))
@@ -210,12 +211,12 @@ def _print(text: bytes) -> None:
 
 
 def drop_answers(git_dir: str) -> None:
-    """Remove the answers that are kept for git processes which have ended.
+    """Remove the answers and drafts that are kept for git processes which have ended.
 
     Args:
         git_dir: The repository's ``$GIT_DIR``.
     """
-    for kind in (_MERGES, _DIFFS):
+    for kind in (_MERGES, _DIFFS, DRAFTS):
         top = os.path.join(git_dir, *kind)
         try:
             for git in os.listdir(top):

@@ -33,6 +33,7 @@ from git_theta_ext.util.threads import no_progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
+    from git_theta_ext.checkpoint.draft import Draft
     from git_theta_ext.interfaces import MergeContract, Trim
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.execution.distributed import DistributedMerge
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.merging.thresholds.radix_select import Selection
-    from git_theta_ext.merging.thresholds.search import Count
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.tensor_store import TensorStore
 
@@ -61,6 +61,7 @@ class Engine:
         results: Where to store the results; by default in ``store``.
         announce: Called with an estimate of what the merge takes, before it starts.
         distributed: Merges most tensors in jobs; None to merge all of them in this process.
+        draft: Takes the results that this process computes.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - all but the first have a default
@@ -73,6 +74,7 @@ class Engine:
         results: TensorStore | None = None,
         announce: Callable[[Budget], None] | None = None,
         distributed: DistributedMerge | None = None,
+        draft: Draft | None = None,
     ) -> None:
         self._store = store
         self._devices = devices or Devices((Cpu(),))
@@ -82,6 +84,7 @@ class Engine:
         self._results = Batches(results or store, self._journal.record)
         self._announce = announce
         self._distributed = distributed
+        self._draft = draft
 
     @property
     def device(self) -> Device:
@@ -168,6 +171,8 @@ class Engine:
             if merged.data is not None:
                 note = (merged.identity, merged.votes, merged.ties)
                 value = self._results.add(merged.task.spec, merged.data, note=note)
+                if self._draft is not None:
+                    self._draft.add(names, value, merged.data)
             if value is None:
                 computed.failed.update(dict.fromkeys(names, merged.reason))
             else:
@@ -178,7 +183,8 @@ class Engine:
 
     def _elect_apart(self, scheduler: DeviceScheduler, plan: Plan, tasks: Sequence[Task]) -> Iterator[MergedTensor]:
         """Run tasks that each have their own scope, on all devices in parallel."""
-        shared = [(scheduler.only(device), share) for device, share in scheduler.tasks(tasks)]
+        ordered = tasks if self._draft is None else self._draft.in_file_order(tasks)
+        shared = [(scheduler.only(device), share) for device, share in scheduler.tasks(ordered)]
         return interleaved([partial(self._elect, only, plan, [[task] for task in share]) for only, share in shared])
 
     def _elect(
@@ -188,9 +194,9 @@ class Engine:
         for together in counted_together(groups):
             everything = list(chain.from_iterable(together))
             values = values_of_scope(plan, everything)  # which are read two or three times
-            store = self._store if self._distributed is not None else held(self._store, values)
+            jobs, store = self._distributed, self._store if self._distributed else held(self._store, values)
             try:
-                found = search(self._counting(store, scheduler, plan, together), plan, together)
+                found = search(jobs.count if jobs else counting_here(store, scheduler, plan, together), plan, together)
             except (MissingError, CorruptError) as error:
                 for task in everything:
                     yield MergedTensor(task, None, f"cannot find the threshold: {error.message}")
@@ -230,6 +236,7 @@ class Engine:
 
         Returns what it yields, without the data.
         """
+        tasks = self._draft.in_file_order(tasks) if self._draft and not election.ordered else tasks
         remaining, merged_tensors = [], []
         kept = self._journal.kept or self._distributed is not None
         identities = {t.name: t.identity(election.trims_of(t), election.majority) if kept else "" for t in tasks}
@@ -248,13 +255,6 @@ class Engine:
             yield replace(merged, identity=identities[merged.task.name])
             merged_tensors.append(replace(merged, data=None))
         return merged_tensors
-
-    def _counting(
-        self, store: TensorStore, scheduler: DeviceScheduler, plan: Plan, scopes: Sequence[Sequence[Task]]
-    ) -> Count:
-        if self._distributed is not None:
-            return self._distributed.count
-        return counting_here(store, scheduler, plan, scopes)
 
     def _merged(
         self,

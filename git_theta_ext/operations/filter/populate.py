@@ -7,10 +7,12 @@ import stat
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
+from git_theta_ext.checkpoint.draft import finished_draft, remove_drafts
 from git_theta_ext.checkpoint.populate import WORTH, populate
 from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, KeptError, ManifestError, MissingError, RemoteError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.drafts import drafts_of_caller
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.distribution import workers_if_set
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
@@ -113,9 +115,12 @@ def populate_wanted(
     undone = set(manifests)
     stopped = True
 
+    drafts = drafts_of_caller(repo.git_dir)
+
     def write(manifest: Manifest, full: Path, expected: Expected) -> os.stat_result | None:
+        draft = None if drafts is None else finished_draft(drafts, manifest, full)
         try:
-            return populate(manifest, store, full, expected, advance, workers)
+            return populate(manifest, store, full, expected, advance, workers, draft)
         except MissingError:  # pruned in the meantime, because a remote has it
             ensure([manifest])
             return populate(manifest, store, full, expected, advance, workers)
@@ -136,6 +141,8 @@ def populate_wanted(
     finally:
         unrecorded, problems = written.finish(hurry=stopped)
         change_pending(repo, drop=manifests.keys() - undone - unrecorded)
+        if drafts is not None:
+            remove_drafts(drafts)
     return [*failures, *problems]
 
 

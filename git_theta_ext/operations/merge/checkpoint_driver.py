@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from git_theta_ext.git.drafts import drafts_of_caller
 from git_theta_ext.git.objects import blob_id
+from git_theta_ext.git.operation import MERGE
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.rules import Rules
@@ -23,6 +25,7 @@ from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.planning.plan import Plan
@@ -109,7 +112,10 @@ def merge_call(workspace: Workspace, planned: PlannedCall) -> MergedCall:
         ThetaError: The checkpoint cannot be merged.
     """
     call = planned.call
-    outcome = _merged(workspace, call, planned.plan)
+    # Other operations merge a checkpoint several times, such as once for each commit of a rebase.
+    once = call.operation.name == MERGE.name and not planned.in_chunks
+    drafts = drafts_of_caller(workspace.repo.git_dir) if once else None
+    outcome = _merged(workspace, call, planned.plan, drafts)
     manifest = _in_chunks(workspace, call, outcome.manifest) if planned.in_chunks else outcome.manifest
     return MergedCall(planned, outcome, manifest.to_bytes())
 
@@ -170,7 +176,7 @@ def _in_chunks(workspace: Workspace, call: DriverCall, merged: Manifest) -> Mani
     return in_chunks_again(merged, workspace.store, call.path)
 
 
-def _merged(workspace: Workspace, call: DriverCall, planned: Plan) -> Outcome:
+def _merged(workspace: Workspace, call: DriverCall, planned: Plan, drafts: Path | None = None) -> Outcome:
     return merge(
         workspace,
         planned,
@@ -178,6 +184,7 @@ def _merged(workspace: Workspace, call: DriverCall, planned: Plan) -> Outcome:
         call.heads,
         label="merging",
         meanwhile=lambda outcome: call.meanwhile(lambda: outcome().manifest),
+        drafts=drafts,
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from git_theta_ext.checkpoint.draft import Draft
     from git_theta_ext.merging.execution.engine import Engine
     from git_theta_ext.merging.execution.memory import Budget
     from git_theta_ext.merging.execution.tasks import Statistics
@@ -67,6 +68,7 @@ def execute(  # noqa: PLR0913 - named, and the last three have defaults
     label: str,
     meanwhile: Callable[[Callable[[], _Result]], AbstractContextManager[None]] | None = None,
     adapters: AdapterFiles | None = None,
+    draft: Draft | None = None,
 ) -> _Result:
     """Execute a plan, resuming an interrupted merge.
 
@@ -81,6 +83,7 @@ def execute(  # noqa: PLR0913 - named, and the last three have defaults
         label: What the progress is labelled with.
         meanwhile: Entered while values are computed, with a function that returns the result if they are not.
         adapters: The adapter configurations of the sides; None to read them from the commits.
+        draft: Takes the results; if jobs merge, none.
 
     Raises:
         ConfigError: There is no such device.
@@ -99,7 +102,7 @@ def execute(  # noqa: PLR0913 - named, and the last three have defaults
 
         def start() -> Engine:
             if workspace.settings.cluster is None:
-                return engine(store, inputs.device, journal, inputs.statistics, advance, announce)
+                return engine(store, inputs.device, journal, inputs.statistics, advance, announce, draft)
             from git_theta_ext.operations.merge.distribution import distributed_engine
 
             return stack.enter_context(distributed_engine(workspace, inputs, journal, advance, announce))
@@ -132,6 +135,7 @@ def engine(  # noqa: PLR0913, PLR0917 - as Engine
     statistics: Statistics | None = None,
     advance: Callable[[int], None] = no_progress,
     announce: Callable[[Budget], None] | None = None,
+    draft: Draft | None = None,
 ) -> Engine:
     """Return an engine for the devices that a value of ``theta.merge.device`` names.
 
@@ -143,4 +147,4 @@ def engine(  # noqa: PLR0913, PLR0917 - as Engine
     from git_theta_ext.merging.execution.engine import Engine
 
     keep_freed_memory(LARGEST_KEPT)
-    return Engine(store, partial(open_devices, device), journal, statistics, advance, announce=announce)
+    return Engine(store, partial(open_devices, device), journal, statistics, advance, announce=announce, draft=draft)

@@ -1,0 +1,45 @@
+"""Leave a merged checkpoint for the checkout that the same git process makes after the merge."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from git_theta_ext.git.answers import drop_answers
+from git_theta_ext.store.skeletons import read_skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from git_theta_ext.checkpoint.draft import Draft
+    from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.operations.workspace import Workspace
+
+_WORTH = 1 << 24
+"""Bytes of a checkpoint from which on decoding it again takes longer than all that a draft needs."""
+
+
+@contextmanager
+def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -> Iterator[Draft | None]:
+    """Give the draft of a checkpoint that is merged, if all its tensors are computed and its layout is known.
+
+    Args:
+        workspace: The repository and its store.
+        plan: The plan of the merge.
+        path: Path of the checkpoint.
+        folder: Where to leave the draft; None to leave none.
+    """
+    size = sum(decision.value.spec.nbytes for decision in plan.decisions if decision.value is not None)
+    all_computed = all(decision.computed for decision in plan.decisions)
+    if folder is None or not all_computed or plan.layout.action != "take" or size < _WORTH:
+        yield None
+        return
+    from git_theta_ext.checkpoint.draft import Draft  # small merges start without it
+
+    drop_answers(str(workspace.repo.git_dir))
+    layout = read_skeleton(workspace.store, plan.layout.skeleton, parameters=len(plan.decisions), path=path)
+    draft = Draft.begin(folder / f"{os.getpid()}.part", workspace.repo.folder / path, layout)
+    with draft or nullcontext():
+        yield draft
