@@ -6,7 +6,6 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from git_theta_ext.errors import LibraryError
-from git_theta_ext.util.installer import install_command, library_command
 
 _EXTRAS = {
     "torch": "merge",
@@ -38,6 +37,8 @@ def absent(library: str, work: str) -> LibraryError:
         library: The name under which it is imported.
         work: What needs it, as the subject of a sentence.
     """
+    from git_theta_ext.util.installer import install_command, library_command  # imports shutil, for errors only
+
     extra = _EXTRAS.get(library)
     command = f"{install_command(extra)}{_HINTS.get(extra, '')}" if extra else library_command(library)
     return LibraryError(f"{work} needs {library}, which is not installed", hint=command)
@@ -64,6 +65,8 @@ def require(library: str, work: str) -> None:
 
 
 def _broken(library: str, work: str, error: Exception) -> LibraryError:
+    from git_theta_ext.util.installer import library_command
+
     return LibraryError(
         f"{work} needs {library}, which cannot be imported: {error}", hint=library_command(library, again=True)
     )
