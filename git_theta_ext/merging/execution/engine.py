@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -14,7 +14,7 @@ from git_theta_ext.merging.devices.one_core import one_core
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.execution.held import held
 from git_theta_ext.merging.execution.journal import Journal
-from git_theta_ext.merging.execution.pairs import contracts_of, is_small, merge_pairs
+from git_theta_ext.merging.execution.pairs import contracts_of, merged_pairs
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.scheduler import DeviceScheduler
 from git_theta_ext.merging.execution.stream import run
@@ -24,7 +24,7 @@ from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
 from git_theta_ext.merging.thresholds.scopes import counted_together, is_exact, scopes, values_of_scope
 from git_theta_ext.merging.thresholds.search import counting_here, search
-from git_theta_ext.model.manifest import Manifest, Parameter
+from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.records import replace
 from git_theta_ext.registry import find_pair
 from git_theta_ext.store.batches import Batches
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.execution.distributed import DistributedMerge
     from git_theta_ext.merging.execution.memory import Budget
+    from git_theta_ext.merging.execution.pairs import MergedPair
     from git_theta_ext.merging.execution.tasks import Statistics, Task
     from git_theta_ext.merging.planning.plan import Plan
-    from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.merging.thresholds.radix_select import Selection
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.tensor_store import TensorStore
@@ -132,7 +132,7 @@ class Engine:
             self._take(self._elect(scheduler, plan, scopes(together)), computed)
             apart = [task for task in available if scope_of(task.choice) == "tensor"]
             self._take(self._elect_apart(scheduler, plan, apart), computed)
-        self._run_pairs(scheduler, plan, computed)
+        self._take_pairs(merged_pairs(self._store, scheduler, plan.pairs, plan.sides), computed)
         compute_exactly(plan.decisions, self._store, self._results, computed, self._advance)
         self._results.flush()
         computed.notes += computed.moved_notes()
@@ -273,17 +273,9 @@ class Engine:
         merge = partial(run, store, election=election, advance=self._advance, threads=scheduler.threads)
         yield from interleaved([partial(merge, device, share) for device, share in shared])
 
-    def _run_pairs(self, scheduler: DeviceScheduler, plan: Plan, computed: Computed) -> None:
-        # Each pair by its own size, so that the values do not depend on how a model is divided into files.
-        for (small, _), pairs in groupby(plan.pairs, lambda pair: (is_small(pair), pair.choice.method)):
-            with one_core(small=small):
-                self._run_some_pairs(scheduler, tuple(pairs), plan.sides, computed)
-
-    def _run_some_pairs(
-        self, scheduler: DeviceScheduler, pairs: Sequence[PairDecision], sides: Sequence[Manifest], computed: Computed
-    ) -> None:
-        shared = scheduler.work(pairs, lambda p: sum(spec.nbytes for spec in p.specs.values()), contracts_of(pairs))
-        for merged in interleaved([partial(merge_pairs, self._store, *share, sides) for share in shared]):
+    def _take_pairs(self, results: Iterable[MergedPair], computed: Computed) -> None:
+        """Store the results of LoRAs."""
+        for merged in results:
             pair = merged.pair
             if merged.reason:
                 computed.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), merged.reason))

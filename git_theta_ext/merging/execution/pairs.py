@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
@@ -13,20 +15,22 @@ from git_theta_ext.merging.devices.cuda import failure_of, give_back_memory
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import merge_pairs_by
 from git_theta_ext.merging.devices.numbers import number_bytes
-from git_theta_ext.merging.devices.one_core import SMALL
+from git_theta_ext.merging.devices.one_core import SMALL, one_core
 from git_theta_ext.merging.execution.held import held
+from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_pair
 from git_theta_ext.util.threads import ALONE, batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Array, MergeContract
     from git_theta_ext.merging.devices.device import Device, Lane
+    from git_theta_ext.merging.execution.scheduler import DeviceScheduler
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -95,6 +99,25 @@ def is_small(pair: PairDecision) -> bool:
 def contracts_of(pairs: Iterable[PairDecision]) -> list[MergeContract]:
     """Return the contracts of the methods that merge the LoRAs which are not small."""
     return [find_pair(pair.choice.method).contract for pair in pairs if not is_small(pair)]
+
+
+def merged_pairs(
+    store: TensorStore, scheduler: DeviceScheduler, pairs: Sequence[PairDecision], sides: Sequence[Manifest]
+) -> Iterator[MergedPair]:
+    """Merge LoRAs on all devices; see ``merge_pairs``.
+
+    Args:
+        store: Holds the values.
+        scheduler: Divides the LoRAs among devices.
+        pairs: The LoRAs, and how to merge them.
+        sides: The versions that are merged.
+    """
+    # Each by its own size, so that the values do not depend on how a model is divided into files.
+    for (small, _), group in groupby(pairs, lambda pair: (is_small(pair), pair.choice.method)):
+        some = tuple(group)
+        with one_core(small=small):
+            shared = scheduler.work(some, lambda p: sum(spec.nbytes for spec in p.specs.values()), contracts_of(some))
+            yield from interleaved([partial(merge_pairs, store, *share, sides) for share in shared])
 
 
 def merge_pairs(
