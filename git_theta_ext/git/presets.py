@@ -35,7 +35,7 @@ PRESETS = {
     "nemo": Preset(("*.nemo",), "Models of NeMo, a tar of a checkpoint and its configuration"),
     "numpy": Preset(("*.npy", "*.npz"), "Arrays of numpy"),
     "onnx": Preset(("*.onnx", "*.onnx_data", "*.onnx.data"), "ONNX models with their external data"),
-    "orbax": Preset(("**/ocdbt.process_*/d/*", "**/d/" + 32 * "?"), "Databases of Orbax as they lie, with OCDBT"),
+    "orbax": Preset(("**/ocdbt.process_*/d/*", "**/d/" + 32 * "?"), "Databases of Orbax as they are, with OCDBT"),
     "peft": Preset(("adapter_model*.safetensors", "adapter_model*.bin"), "Adapters of PEFT"),
     "sklearn": Preset(("*.joblib", "*.pkl", "*.pickle"), "Models of scikit-learn, and other pickles with arrays"),
     "tflite": Preset(("*.tflite",), "Models of TensorFlow Lite"),
@@ -46,7 +46,7 @@ PRESETS = {
         (*_TENSORS, *_TRAINING, "*.h5", "*.msgpack"), "Models of Transformers, and the folders of its Trainer"
     ),
     "xgboost": Preset(("*.ubj",), "Models of XGBoost"),
-    "zarr": Preset(("**/*.zarr/**",), "Directories of zarr as they lie"),
+    "zarr": Preset(("**/*.zarr/**",), "Directories of zarr as they are"),
 }
 """Name to preset."""
 
