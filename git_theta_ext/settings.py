@@ -106,7 +106,14 @@ CLUSTER_REMOTE = Setting(
     " results, so that machines share no file system. By default they use the store of the repository, on"
     " a file system that all machines mount. See [Scale](scale.md).",
 )
+PATH = Setting(
+    "theta.path",
+    "directory",
+    "",
+    "Where git finds `git-theta` if `PATH` does not have it, as in programs of a desktop. `git theta install` sets it.",
+)
 SETTINGS = (
+    PATH,
     THREADS,
     CHAIN_DEPTH,
     GC_AUTO,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.git.answers import kept_answers
 from git_theta_ext.git.objects import blob_id
+from git_theta_ext.git.program import FIND
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _SCRIPTS, _CALLS, _LEFT = "scripts", ".calls", ".left"
 RECORDS = ("theta", "merging", "records")
 """The folder in ``$GIT_DIR`` with scripts for the hook that records merges; see ``git_theta_ext.git.record_script``."""
-_RUN_SCRIPT = 's="${GIT_DIR:-.git}/theta/%s/scripts/$PPID"; [ ! -f "$s" ] || . "$s"; exec '
+_RUN_SCRIPT = f's="${{GIT_DIR:-.git}}/theta/%s/scripts/$PPID"; [ ! -f "$s" ] || . "$s"; {FIND}exec '
 IS_STARTED = 'is() { [ $# -gt 19 ] && shift 19 && [ "$1" = %s ]; }'
 """Defines a command for ``of_process``, given the start of the process."""
 OF_PROCESS = """read -r boot </proc/sys/kernel/random/boot_id && [ "$boot" = %s ] &&

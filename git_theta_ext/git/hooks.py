@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.process import run_git
+from git_theta_ext.git.program import FIND
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replacing
 
@@ -67,7 +68,7 @@ class Hook:
 PRE_PUSH = Hook(
     "pre-push",
     "theta",
-    "git theta hook pre-push",
+    f"{FIND}git theta hook pre-push",
     'refs=$(mktemp) && cat >"$refs" && git theta hook pre-push "$@" <"$refs" || exit 1; exec <"$refs"; rm -f "$refs"',
     "pushes do not upload parameters",
     needed=True,
@@ -81,19 +82,27 @@ _ADDED = (
 PREPARE_COMMIT_MSG = Hook(
     "prepare-commit-msg",
     "theta-record",
-    f"{_NO_RECORD} || {_ADDED} || git theta hook prepare-commit-msg",
+    f"{_NO_RECORD} || {_ADDED} || {{ {FIND}false; }} || git theta hook prepare-commit-msg",
     f'{_NO_RECORD} || git theta hook prepare-commit-msg "$@"',
     "merge commits do not record how models were merged",
     needed=False,
 )
 HOOKS = (PRE_PUSH, PREPARE_COMMIT_MSG)
 
-FORMER_SETTINGS = {"hook.theta-record.command": {f"{_NO_RECORD} || git theta hook prepare-commit-msg"}}
+FORMER_SETTINGS = {
+    "hook.theta.command": {"git theta hook pre-push"},
+    "hook.theta-record.command": {
+        f"{_NO_RECORD} || git theta hook prepare-commit-msg",
+        f"{_NO_RECORD} || {_ADDED} || git theta hook prepare-commit-msg",
+    },
+}
 """Commands of earlier versions in git's configuration, which are replaced and unset as well."""
 
 _EXECUTABLE = 0o111
 _FORMER_SCRIPTS = frozenset(
     {
+        "77827fc558aa186acf9297004ef03e6099c7d28310aa34296e558df14452af7f",
+        "a7314ce2a8e7d7f249e52190cba2a4e3658c87104d96aa70b361c870f9f9f35e",
         "4a74f8e152eadaf5e274660667dd6fad36b1e18e07d221a278ed77b95eeb0468",
         "ee3d338efcec5c76fbd0575bd340321f7f0771600ad8b20866aa8a694d63bae0",
         "fe63ae2c870b3f94c83ab44b0f0a2bf908156c7cb4e6aedf91325ac0e218e9b5",

@@ -18,6 +18,7 @@ from git_theta_ext.git.hooks import (
     remove_hooks,
 )
 from git_theta_ext.git.process import run_git
+from git_theta_ext.git.program import FIND, PROGRAM
 from git_theta_ext.git.template import (
     SETTING,
     clear_template,
@@ -26,6 +27,8 @@ from git_theta_ext.git.template import (
     template_is_current,
     write_template,
 )
+from git_theta_ext.settings import PATH
+from git_theta_ext.util.installer import program_folder
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
@@ -35,13 +38,13 @@ Scope = Literal["local", "global", "system", "worktree"]
 # If `process` is set, git never uses the one-shot commands `clean` and `smudge`, so they are not set. Git starts
 # `git-theta` and not `git theta`, which it refuses to run in submodules until 2.41 (`checkout --recurse-submodules`).
 SETTINGS = {
-    "filter.theta.process": "git-theta filter-process",
+    "filter.theta.process": f"{FIND}exec git-theta filter-process",
     "filter.theta.required": "true",
     "diff.theta.command": DIFF.command,
-    "diff.theta.textconv": "git-theta textconv",
+    "diff.theta.textconv": f"{FIND}exec git-theta textconv",
     "merge.theta.name": "merge the parameters of models",
     "merge.theta.driver": MERGE.command,
-    "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
+    "mergetool.theta.cmd": f'{FIND}git theta mergetool "$MERGED"',
     "mergetool.theta.trustExitCode": "true",
 }
 TRUSTED_SINCE = (2, 46)
@@ -49,13 +52,16 @@ TRUSTED_SINCE = (2, 46)
 
 TRUSTED = "diff.theta.trustExitCode"
 _SINCE = {TRUSTED: "true"}
-_WITHOUT_SCRIPT = {
+_PLAIN = {
+    "filter.theta.process": "git-theta filter-process",
     "diff.theta.command": "git-theta diff-driver",
+    "diff.theta.textconv": "git-theta textconv",
     "merge.theta.driver": "git-theta merge-driver %O %A %B %L %P",
+    "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
 }
 _FORMER = {
-    key: {value.replace("git-theta ", "git theta "), *([value] if key in _WITHOUT_SCRIPT else [])}
-    for key, value in {**SETTINGS, **_WITHOUT_SCRIPT}.items()
+    key: {SETTINGS[key].replace(FIND, ""), plain, plain.replace("git-theta ", "git theta ")}
+    for key, plain in _PLAIN.items()
 }
 _FORMER |= FORMER_SETTINGS
 """The values of earlier versions, which work: ``git theta`` except in submodules with an old git."""
@@ -87,10 +93,12 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
     version = git_version()
     config_hooks = version >= CONFIG_HOOKS_SINCE
     newer = {**(_SINCE if version >= TRUSTED_SINCE else {}), **(_HOOK_SETTINGS if config_hooks else {})}
-    wanted = {**SETTINGS, **newer}
+    wanted = {PATH.key: str(program_folder(PROGRAM)), **SETTINGS, **newer}
     present = {key: _values(scope, key, repo) for key in wanted}
     foreign = [
-        key for key, values in present.items() if values and values[-1] not in {wanted[key], *_FORMER.get(key, ())}
+        key
+        for key, values in present.items()
+        if key != PATH.key and values and values[-1] not in {wanted[key], *_FORMER.get(key, ())}
     ]
     if foreign and not force:
         raise ConfigError(
@@ -142,7 +150,7 @@ def uninstall(scope: Scope, repo: Repository | None) -> list[Change]:
     Raises:
         RepositoryError: Git cannot write the file, or there is no repository for a scope that needs one.
     """
-    changes = []
+    changes = _unset(scope, repo, PATH.key, set(_values(scope, PATH.key, repo)))
     for key, value in {**SETTINGS, **_SINCE, **_HOOK_SETTINGS, **_DROPPED}.items():
         changes += _unset(scope, repo, key, {value, *_FORMER.get(key, ())})
     if scope == "global":

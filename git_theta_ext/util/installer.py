@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Literal
 
@@ -79,6 +77,9 @@ def path_command(program: str) -> str:
 
 def program_folder(program: str) -> Path:
     """Return the directory of a program of this installation: where PATH has it, or else where it was installed."""
+    import shutil  # filters start without these
+    import sysconfig
+
     if (found := shutil.which(program)) is not None:
         return Path(found).absolute().parent
     started = Path(sys.argv[0]).absolute()
@@ -86,7 +87,7 @@ def program_folder(program: str) -> Path:
 
 
 def needed_environment() -> Path | None:
-    """Return the virtual environment that must be active for git to find the programs; None if none need be."""
+    """Return the virtual environment that must be active for ``git theta`` to be found; None if none need be."""
     return Path(sys.prefix) if _installer() == "pip" and sys.prefix != sys.base_prefix else None
 
 

@@ -112,6 +112,15 @@ def test_a_missing_hook_and_missing_settings_are_problems(two: Repo) -> None:
     assert codes(two)["not_configured"] == doctor(two)[1]["settings"]["command"] == "git theta install"
 
 
+def test_programs_of_a_desktop_need_the_directory_of_the_program(two: Repo) -> None:
+    assert doctor(two)[1]["settings"]["state"] == "ok"
+    two.git("config", "theta.path", "/nowhere")
+    code, found = doctor(two)
+    assert (code, found["settings"]["state"], found["settings"]["topic"]) == (0, "note", "editors")
+    two.git("theta", "install", "--local")
+    assert doctor(two)[1]["settings"]["state"] == "ok"
+
+
 def test_a_checkpoint_in_git_itself_is_a_problem(two: Repo) -> None:
     two.git("-c", "filter.theta.process=", "-c", "filter.theta.required=false", "add", "--renormalize", MODEL)
     code, found = doctor(two)
@@ -123,7 +132,7 @@ def test_a_checkpoint_in_git_itself_is_a_problem(two: Repo) -> None:
 
 
 def test_a_program_that_git_does_not_find_is_a_problem(two: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("git_theta_ext.operations.health.doctor.shutil.which", lambda _: None)
+    monkeypatch.setattr("git_theta_ext.operations.health.doctor.shutil.which", lambda *_, **__: None)
     code, found = doctor(two)
     assert code == 1
     assert "PATH" in found["program"]["command"]

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     report(output, changes, "already installed", after=_NEXT)
     if changes and (environment := needed_environment()) is not None:
         output.note(
-            f"git finds git-theta only while {environment} is active; pipx or uv tool puts it on PATH for all shells"
+            f"commands of git theta need {environment} to be active; pipx or uv tool puts them on PATH for all shells"
         )
     return 0
 

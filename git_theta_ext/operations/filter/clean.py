@@ -12,7 +12,7 @@ from git_theta_ext.errors import ChangedError, FormatError, ManifestError, Store
 from git_theta_ext.git.caller import calling_command, holds_open
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.model.manifest_text import MARK
-from git_theta_ext.operations.filter.content_check import check_content
+from git_theta_ext.operations.filter.content_check import check_content, refuse_shown_text
 from git_theta_ext.store.temporary import spool
 from git_theta_ext.util.file_bytes import FileBytes
 from git_theta_ext.util.files import reporting_os_errors
@@ -225,6 +225,8 @@ def _store(workspace: Workspace, data: FileBytes, format_name: str | None, advan
 
         return not _inspecting() and is_strict(workspace.repo)
 
+    if not _inspecting():
+        refuse_shown_text(workspace.repo, data.path, data)
     try:
         return clean(data, data.path, workspace.store, format_name, advance, strict=strict)
     except StoreError:

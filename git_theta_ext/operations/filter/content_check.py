@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import ManifestError
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.model.manifest import Manifest
+from git_theta_ext.model.manifest_text import MARK
 
 if TYPE_CHECKING:
     from git_theta_ext.checkpoint.clean import Described
@@ -17,6 +19,25 @@ if TYPE_CHECKING:
 OPAQUE = "opaque"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HEAD = 4096
+
+
+def refuse_shown_text(repo: Repository, path: str, data: Content) -> None:
+    """Refuse the text that git shows for a checkpoint: an editor that stages a part of a file sends it.
+
+    Args:
+        repo: The repository.
+        path: Path relative to the top of the work tree.
+        data: The content.
+
+    Raises:
+        ManifestError: The content is such a text.
+    """
+    if bytes(data[: len(MARK)]) == MARK:
+        shown = repo.argument(path)
+        raise ManifestError(
+            f"{path}: git shows this text for a checkpoint, but it has no values, so parts of it cannot be staged",
+            hint=f"git theta add {shown} stages the file as a whole, git checkout -- {shown} writes it anew",
+        )
 
 
 def check_content(

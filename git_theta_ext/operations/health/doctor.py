@@ -11,11 +11,13 @@ from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import HOOKS, git_version, hook_present
 from git_theta_ext.git.install import SETTINGS, configured, outdated
 from git_theta_ext.git.process import run_git
+from git_theta_ext.git.program import PROGRAM
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.health.finding import Finding
 from git_theta_ext.operations.maintenance.raw_checkpoints import raw_blobs
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, remotes_in_order
+from git_theta_ext.settings import PATH
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.util.installer import install_command, path_command, rebuild_command
 from git_theta_ext.util.libraries import is_installed
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
 
 _OLDEST_GIT = (2, 31)
-_PROGRAM = "git-theta"
 
 
 def check_installation() -> Iterator[Finding]:
@@ -65,10 +66,10 @@ def check_installation() -> Iterator[Finding]:
 
 def _program() -> Finding:
     """Say which program git starts as ``git theta``."""
-    place = shutil.which(_PROGRAM)
+    place = shutil.which(PROGRAM)
     if place is None:
-        text = f"{_PROGRAM} is not on PATH, so git cannot start it"
-        return Finding("program", text, path_command(_PROGRAM), "problem", "getting-started")
+        text = f"{PROGRAM} is not on PATH, so git cannot start it"
+        return Finding("program", text, path_command(PROGRAM), "problem", "getting-started")
     found = run_git(("theta", "--version")).decode().split()[-1]
     if found != __version__:
         text = f"git starts {place}, which is version {found}, not {__version__}"
@@ -105,6 +106,10 @@ def _settings(repo: Repository) -> Finding:
         return Finding("settings", text, "git theta install", "problem", "getting-started")
     if old := outdated(repo):
         return Finding("settings", f"{old[0]} is not as this version sets it", "git theta install", topic="git")
+    folder = repo.config.text(PATH.key)
+    if folder is None or shutil.which(PROGRAM, path=folder) is None:
+        text = f"{PATH.key} does not name the directory of {PROGRAM}, so desktop programs may not find it"
+        return Finding("settings", text, "git theta install", topic="editors")
     return Finding("settings", f"{len(SETTINGS)} settings of git", state="ok")
 
 

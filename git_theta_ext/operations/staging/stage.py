@@ -20,7 +20,7 @@ from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.tracked_config import is_strict
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.filter.clean import echo_manifest
-from git_theta_ext.operations.filter.content_check import check_content
+from git_theta_ext.operations.filter.content_check import check_content, refuse_shown_text
 from git_theta_ext.operations.filter.written_files import flush_if_asked
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.temporary import BACKUP, temporary
@@ -134,6 +134,7 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
         raise RepositoryError(f"{path}: {error.strerror}") from error
     if is_manifest(data):
         return Staged(path, before, Manifest.parse(echo_manifest(repo, bytes(data[: MAX_MANIFEST + 1]), path)))
+    refuse_shown_text(repo, path, data)
     try:
         described = clean(data, path, workspace.store, format_name, advance, strict=lambda: is_strict(repo))
     except FormatError:  # a file that is being written may be malformed

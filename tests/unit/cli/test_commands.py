@@ -517,11 +517,11 @@ class TestInstall:
             assert capsys.readouterr().out.splitlines()[-1] == last
 
     @pytest.mark.parametrize("environment", ["/venv", None])
-    def test_says_that_git_needs_an_active_environment(self, at, capsys, monkeypatch, environment):
+    def test_says_that_commands_need_an_active_environment(self, at, capsys, monkeypatch, environment):
         monkeypatch.setattr("git_theta_ext.cli.commands.install.needed_environment", lambda: environment)
         at.git("theta", "uninstall", "--local")
         assert main(["install", "--local"]) == 0
-        assert ("only while /venv is active" in capsys.readouterr().err) == (environment is not None)
+        assert ("need /venv to be active" in capsys.readouterr().err) == (environment is not None)
 
     def test_a_foreign_hook_gets_a_warning_with_the_line_to_add(self, at, capsys):
         at.git("theta", "uninstall", "--local")

@@ -21,6 +21,7 @@ from git_theta_ext.git.install import (
     uninstall,
 )
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.settings import PATH
 
 
 def git(path, *args, check=True):
@@ -36,7 +37,7 @@ def top(tmp_path):
 @pytest.mark.parametrize("scope", ["local", "global", "worktree"])
 def test_installing_twice_changes_nothing_the_second_time(top, scope):
     first = install(scope, Repository.discover(top))
-    expected = {*SETTINGS, "init.templateDir"} if scope == "global" else {*SETTINGS}
+    expected = {PATH.key, *SETTINGS} | ({"init.templateDir"} if scope == "global" else set())
     expected |= {TRUSTED} if git_version() >= TRUSTED_SINCE else set()
     assert {change.where.split(" ")[0] for change in first if change.what == "set"} == expected
     assert configured(Repository.discover(top))
@@ -61,10 +62,14 @@ def test_only_a_git_that_trusts_the_diff_driver_is_told_to(top, monkeypatch):
 
 @pytest.mark.parametrize("program", ["git-theta", "git theta"])
 def test_what_earlier_versions_wrote_is_ours(top, program):
-    former = {key: value.replace("git-theta ", "git theta ") for key, value in SETTINGS.items()}
-    former["merge.theta.driver"] = f"{program} merge-driver %O %A %B %L %P"
-    former["diff.theta.command"] = f"{program} diff-driver"
-    assert former["filter.theta.process"] == "git theta filter-process"
+    former = SETTINGS | {
+        "filter.theta.process": f"{program} filter-process",
+        "diff.theta.textconv": f"{program} textconv",
+        "merge.theta.driver": f"{program} merge-driver %O %A %B %L %P",
+        "diff.theta.command": f"{program} diff-driver",
+        "mergetool.theta.cmd": 'git theta mergetool "$MERGED"',
+        "hook.theta.command": "git theta hook pre-push",
+    }
 
     def write():
         for key, value in former.items():
@@ -217,15 +222,17 @@ def test_global_settings_need_no_repository(top):
     assert configured(Repository.discover(top))
 
 
-def test_a_configured_hook_of_an_earlier_version_works_and_is_replaced(top, monkeypatch):
+@pytest.mark.parametrize("hook", hooks.HOOKS, ids=lambda hook: hook.event)
+def test_a_configured_hook_of_an_earlier_version_works_and_is_replaced(top, monkeypatch, hook):
     for module in ("install", "hooks"):
         monkeypatch.setattr(f"git_theta_ext.git.{module}.git_version", lambda: (2, 54))
     install("local", Repository.discover(top))
-    ((key, (former,)),) = hooks.FORMER_SETTINGS.items()
-    git(top, "config", key, former)
-    assert hooks.hook_present(Repository.discover(top), hooks.PREPARE_COMMIT_MSG)
-    assert [change.where for change in install("local", Repository.discover(top))] == [f"{key} (local)"]
-    assert git(top, "config", key) == hooks.PREPARE_COMMIT_MSG.command
+    key = f"hook.{hook.setting}.command"
+    for former in hooks.FORMER_SETTINGS[key]:
+        git(top, "config", key, former)
+        assert hooks.hook_present(Repository.discover(top), hook)
+        assert [change.where for change in install("local", Repository.discover(top))] == [f"{key} (local)"]
+        assert git(top, "config", key) == hook.command
     git(top, "config", key, former)
     uninstall("local", Repository.discover(top))
     assert git(top, "config", key, check=False) == ""
