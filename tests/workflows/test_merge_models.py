@@ -194,6 +194,26 @@ def test_change_that_is_picked_follows_the_parameters_into_other_files(with_hist
     assert problems(repo, sharded(CASES["more shards"][1], THREE)) == []
 
 
+def test_stash_of_a_divided_model_is_applied_as_a_commit_with_the_same_change_is(with_history: WithHistory) -> None:
+    theirs = sharded({NAMES[0]: 3, NAMES[6]: 3}, THREE)
+
+    def make(repo: Repo) -> None:
+        branches(repo, sharded({}, ()), sharded({NAMES[0]: 2}, ()), theirs)
+
+    repo = with_history(make)
+    assert repo.run("cherry-pick", "side", check=False).returncode == 1
+    repo.git("theta", "resolve", FOLDER)
+    picked = {path: repo.read(path) for path in theirs}
+    repo.git("cherry-pick", "--abort")
+    repo.git("checkout", "--quiet", "--detach", "side")
+    repo.git("reset", "--quiet", "--soft", "HEAD~1")
+    repo.git("stash")
+    repo.git("checkout", "--quiet", "main")
+    assert repo.run("stash", "pop", check=False).returncode == 1
+    repo.git("theta", "resolve", FOLDER)
+    assert {path: repo.read(path) for path in theirs} == picked
+
+
 def test_file_that_was_changed_since_the_merge_is_not_overwritten(with_history: WithHistory) -> None:
     repo = with_history(_apart)
     repo.run("merge", "side", check=False)
