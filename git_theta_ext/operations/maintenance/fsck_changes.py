@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError
@@ -15,14 +16,12 @@ from git_theta_ext.operations.maintenance.fsck import listed_objects
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.maintenance.fsck import Problem, check_manifests, check_packs
 from git_theta_ext.store.verification.checks import Checks, version_key
-from git_theta_ext.util.files import total_bytes
 from git_theta_ext.util.threads import batches
 from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.tensor import Digest
@@ -62,7 +61,7 @@ def check_changes(workspace: Workspace, remotes: Remotes) -> Changes:
     store = workspace.store
     with Checks(store.root) as checks, workers_if_set(workspace) as workers:
         reads = checks.begin(_packs(store))
-        with workspace.reporter.progress("checking packs", total_bytes(_packs(store))) as advance:
+        with workspace.reporter.progress("checking packs", _size(store)) as advance:
             damaged = list(check_packs(store, advance, reads, workers))
         state = snapshot(workspace.repo)
         count = checks.count(state)
@@ -79,8 +78,17 @@ def check_changes(workspace: Workspace, remotes: Remotes) -> Changes:
         return Changes(damaged, None if versions is None else versions.count, reads.kept)
 
 
-def _packs(store: Store) -> Iterator[Path]:
-    return (path for _, path in store.pack_files())
+def _packs(store: Store) -> Iterator[str]:
+    return (entry.path for _, entry in store.pack_entries())
+
+
+def _size(store: Store) -> int:
+    """Return the size of all packs in bytes, without those that another process has just removed."""
+    total = 0
+    for _, entry in store.pack_entries():
+        with suppress(FileNotFoundError):
+            total += entry.stat().st_size
+    return total
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def state_of(workspace: Workspace) -> str | None:
     if repository is None:
         return None
     hasher = blake3(f"{__version__} {workspace.settings.chain_depth} {repository}".encode())
-    for root, path in store.pack_files():
-        hasher.update(f"\0{root}\0{path.name}".encode(errors="surrogateescape"))
+    for root, entry in store.pack_entries():
+        hasher.update(f"\0{root}\0{entry.name}".encode(errors="surrogateescape"))
     return hasher.hexdigest()
 
 

@@ -71,8 +71,8 @@ def _state(workspace: Workspace) -> str | None:
         return None
     hasher = blake3(f"{__version__} {repository}".encode())
     try:
-        for _, path in workspace.store.pack_files():
-            hasher.update(stat_line(str(path), path.stat()).encode(errors="surrogateescape") + b"\0")
+        for _, entry in workspace.store.pack_entries():
+            hasher.update(stat_line(entry.path, entry.stat()).encode(errors="surrogateescape") + b"\0")
     except FileNotFoundError:  # removed just now
         return None
     return hasher.hexdigest()

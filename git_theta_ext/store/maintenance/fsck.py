@@ -85,21 +85,22 @@ def check_packs(
     """
     damaged = {(root, name) for root in store.roots for name in store.verdicts.damaged(str(root))}
     packs = []
-    for root, path in store.pack_files():
+    for root, entry in store.pack_entries():
         with suppress(FileNotFoundError):  # another process recoded it
-            stat = path.stat()
-            doubted = (root, path.name) in damaged
-            packs.append((root, path, stat, doubted, reads is None or doubted or not reads.unchanged(path, stat)))
-    results = _hashed([(root, path, stat.st_size) for root, path, stat, _, read in packs if read], workers)
-    for root, path, stat, doubted, read in packs:
-        wrong = next(results) if read else ""
+            stat = entry.stat()
+            if (root, entry.name) not in damaged and reads is not None and reads.unchanged(entry.path, stat):
+                advance(stat.st_size)
+            else:
+                packs.append((root, Path(entry.path), stat))
+    results = _hashed([(root, path, stat.st_size) for root, path, stat in packs], workers)
+    for (root, path, stat), wrong in zip(packs, results, strict=True):
         if wrong is None:
             continue
-        if wrong or doubted:
+        if wrong or (root, path.name) in damaged:
             store.doubt_pack(root, path.name)  # if it is intact now, it was repaired
         if wrong:
             yield Problem("corrupt", str(path), wrong, str(path))
-        elif reads is not None and read:
+        elif reads is not None:
             with suppress(FileNotFoundError):
                 reads.add(path, stat)
         advance(stat.st_size)

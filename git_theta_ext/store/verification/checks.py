@@ -57,7 +57,7 @@ class Checks(CacheDatabase):
         self._folder = folder
         self._usable = True
 
-    def begin(self, paths: Iterable[Path]) -> PackReads:
+    def begin(self, paths: Iterable[Path | str]) -> PackReads:
         """Return the packs that were read, and forget all versions if one of these packs is gone.
 
         Args:
@@ -126,7 +126,7 @@ class Checks(CacheDatabase):
 
         return self.read(look_up, {}) if self._usable else {}
 
-    def unread(self, paths: Iterable[Path]) -> int:
+    def unread(self, paths: Iterable[Path | str]) -> int:
         """Return how many packs have not been read in the last week."""
         least = int(time.time()) - READ_AGAIN_SECONDS
         rows: list[tuple[bytes]] = []
@@ -161,7 +161,7 @@ class PackReads:
         kept: Number of the packs that were not read again.
     """
 
-    def __init__(self, folder: Path, paths: Iterable[Path]) -> None:
+    def __init__(self, folder: Path, paths: Iterable[Path | str]) -> None:
         self.noted: Mapping[bytes, tuple[bytes, int]] = {}
         self.kept = 0
         self._prefix = os.fsencode(folder) + os.fsencode(os.sep)
@@ -169,10 +169,10 @@ class PackReads:
         self._fresh: dict[bytes, tuple[bytes, int]] = {}
         self.present = set(map(self._name, paths))
 
-    def _name(self, path: Path) -> bytes:
+    def _name(self, path: Path | str) -> bytes:
         return os.fsencode(path).removeprefix(self._prefix)
 
-    def unchanged(self, path: Path, stat: os.stat_result) -> bool:
+    def unchanged(self, path: Path | str, stat: os.stat_result) -> bool:
         """Return whether a pack was read in the last week, and its file has the same stat data as then."""
         name = self._name(path)
         seal, read = self.noted.get(name, (b"", 0))
@@ -191,7 +191,7 @@ class PackReads:
         if _seal(name, now) == _seal(name, stat) and max(now.st_ctime, now.st_mtime) < self._now - _RACY_SECONDS:
             self._fresh[name] = _seal(name, stat), int(self._now)
 
-    def same(self, paths: Iterable[Path]) -> bool:
+    def same(self, paths: Iterable[Path | str]) -> bool:
         """Return whether some packs are those that were here at the beginning."""
         return set(map(self._name, paths)) == self.present
 
