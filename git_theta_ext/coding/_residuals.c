@@ -53,12 +53,7 @@ typedef struct {
 
 #define EACH_BYTE 0x0101010101010101u
 
-/* Return whether any of eight bytes has a value. */
-static int any_byte(const uint8_t *bytes, uint8_t value) {
-    LOAD(uint64_t, word, bytes, 0);
-    word ^= EACH_BYTE * value;
-    return ((word - EACH_BYTE) & ~word & EACH_BYTE << 7) != 0;
-}
+#define LOW_BITS (0x7F * EACH_BYTE)
 
 /* Pack eight symbols, one in a byte, into so many bytes as a symbol has bits. */
 static inline uint64_t packed_word(uint64_t word, const int bits) {
@@ -87,6 +82,35 @@ static inline uint64_t unpacked_word(uint64_t word, const int bits) {
     word = (word | word << 16) & 0x0000FFFF0000FFFFu;
     word = (word | word << 8) & 0x00FF00FF00FF00FFu;
     return (word | word << 4) & 0x0F * EACH_BYTE;
+}
+
+/* Return a bit for each of up to 64 bytes that has a value, the first one in the lowest bit. */
+static inline uint64_t equal_bytes(const uint8_t *bytes, Py_ssize_t count, uint8_t value) {
+    uint64_t equal = 0;
+    if (count < 64) {
+        for (Py_ssize_t i = 0; i < count; i++)
+            equal |= (uint64_t)(bytes[i] == value) << i;
+        return equal;
+    }
+    for (int at = 0; at < 8; at++) {
+        LOAD(uint64_t, word, bytes, at);
+        word ^= EACH_BYTE * value;
+        word = ~(((word & LOW_BITS) + LOW_BITS) | word | LOW_BITS) >> 7; /* a one for each byte that is zero */
+        equal |= packed_word(word, 1) << 8 * at;
+    }
+    return equal;
+}
+
+/* Return the place of the lowest bit. */
+static inline int lowest(uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    int at = 0;
+    for (; !(bits & 1); bits >>= 1)
+        at++;
+    return at;
+#endif
 }
 
 static inline void pack_bits(uint8_t *restrict symbols, Py_ssize_t count, const int bits, uint8_t *restrict out) {
@@ -223,17 +247,14 @@ static void unpack_symbols(const uint8_t *packed, Py_ssize_t count, int bits, ui
             symbols[i] = (uint8_t)(value < top ? value : top); \
         } \
         out += pack_symbols(symbols, count, one->bits, out); \
-        for (Py_ssize_t i = 0; wide && beyond < excesses;) { \
-            Py_ssize_t end = count - i < 8 ? count : i + 8; \
-            i = end - i == 8 && !any_byte(symbols + i, (uint8_t)top) ? end : i; \
-            /* Without a branch: what is no excess is overwritten by the next one. */ \
-            for (; i < end && beyond < excesses; i++) { \
-                LOAD(uint##N##_t, value, missed, i); \
+        for (Py_ssize_t i = 0; wide && i < count; i += 64) { \
+            uint64_t equal = equal_bytes(symbols + i, count - i, (uint8_t)top); \
+            for (; equal && beyond < excesses; equal &= equal - 1, beyond++) { \
+                LOAD(uint##N##_t, value, missed, i + lowest(equal)); \
                 value = (uint##N##_t)(value >> shift); \
                 uint64_t excess = (uint64_t)(uint##N##_t)(value - top); \
                 for (int at = 0; at < wide; at++) \
                     out[at * excesses + beyond] = (uint8_t)(excess >> 8 * (wide - 1 - at)); \
-                beyond += symbols[i] == top; \
             } \
         } \
     } \
@@ -260,17 +281,14 @@ static void unpack_symbols(const uint8_t *packed, Py_ssize_t count, int bits, ui
         if (beyond != number) \
             return 0; \
         beyond = 0; \
-        for (Py_ssize_t i = 0; wide && beyond < number;) { \
-            Py_ssize_t end = count - i < 8 ? count : i + 8; \
-            i = end - i == 8 && !any_byte(symbols + i, top) ? end : i; \
-            for (; i < end && beyond < number; i++) { \
+        for (Py_ssize_t i = 0; wide && i < count; i += 64) { \
+            uint64_t equal = equal_bytes(symbols + i, count - i, top); \
+            for (; equal && beyond < number; equal &= equal - 1, beyond++) { \
                 uint64_t excess = 0; \
                 for (int at = 0; at < wide; at++) \
                     excess = excess << 8 | excesses[at][beyond]; \
-                int is_excess = symbols[i] == top; \
-                uint##N##_t value = (uint##N##_t)(symbols[i] + (is_excess ? excess : 0)); \
-                STORE(missed, i, value); \
-                beyond += is_excess; \
+                uint##N##_t value = (uint##N##_t)(top + excess); \
+                STORE(missed, i + lowest(equal), value); \
             } \
         } \
         for (int low = one->low - 1; low >= 0; low--) { \
