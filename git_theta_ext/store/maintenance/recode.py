@@ -44,8 +44,12 @@ _SMALLEST = 256
 _WORTH = 0.95
 
 _TOGETHER = 1 << 27
-"""Bytes of pushed tensors that are written together: a pack for each small version takes longer than encoding it. Their
+"""Bytes of tensors that are written together: a pack for each small version takes longer than encoding it. Their
 parents are read from where they were before."""
+
+_FILLED = 1 << 20
+"""Stored bytes from which on gc begins another pack. It can remove the packs of some versions and keep others, and has
+no reason to combine these."""
 
 
 @dataclass
@@ -109,7 +113,7 @@ class Recoder:
         self._encodings = encodings_with_bases()
         self._loose = store.index.loose(self._root)
         self._going = going
-        self._together = _TOGETHER if going else 0  # gc can remove the packs of some versions and keep others
+        self._filled = _TOGETHER if going else _FILLED
         locations = store.all_locations() if related is None else store.locations(related)
         self._graph = DeltaGraph(self._best_locations(locations))
         self._parents = Parents(self._graph, store.blob_at, depth, aggressive=aggressive, going=going)
@@ -132,8 +136,7 @@ class Recoder:
         """Recode tensors if that saves bytes.
 
         Args:
-            groups: Tensors that were created together, oldest first. Each group is written before the next, except
-                small ones of a push.
+            groups: Tensors that were created together, oldest first. Small groups are written together.
             advance: Called with the number of tensor bytes processed since the last call.
             done: Called with the digests of tensors that will not be recoded any more, in this thread.
 
@@ -144,7 +147,7 @@ class Recoder:
         with ExitStack() as running:
             executor: ThreadPoolExecutor | None = None
             accepted: list[StoragePlan] = []
-            nbytes = 0
+            nbytes = filled = 0
             for group in groups:
                 wanted = [candidate for candidate in group if self._may_move(candidate)]
                 self.result.examined += len(wanted)
@@ -163,9 +166,10 @@ class Recoder:
                 if moving:
                     accepted += fresh
                     nbytes += sum(plan.candidate.spec.nbytes for plan in fresh)
-                if accepted and nbytes >= self._together:
+                    filled += sum(plan.stored for plan in fresh)
+                if nbytes >= _TOGETHER or filled >= self._filled:
                     self._write(self._store, accepted, advance, done)
-                    accepted, nbytes = [], 0
+                    accepted, nbytes, filled = [], 0, 0
             if accepted:
                 self._write(self._store, accepted, advance, done)
         return self.result
