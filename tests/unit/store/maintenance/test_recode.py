@@ -12,6 +12,7 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.deltas.chains import depths, shallowest, smallest
 from git_theta_ext.store.deltas.encode import DeltaHint
+from git_theta_ext.store.maintenance import recode
 from git_theta_ext.store.maintenance.cheapest import Candidate
 from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
 from git_theta_ext.store.maintenance.recode import Recoder
@@ -297,6 +298,17 @@ def test_what_does_not_come_back_as_it_was_stops_recoding_and_is_removed(store, 
         Recoder(store, LIMIT).run(line(items))
     assert names(store) == before
     monkeypatch.undo()
+    assert intact(store, items)
+
+
+@pytest.mark.parametrize(("filled", "packs"), [(1 << 20, 1), (1, 7)])
+def test_versions_share_a_pack_until_it_is_filled(store, steps, monkeypatch, filled, packs):
+    monkeypatch.setattr(recode, "_FILLED", filled)
+    items = steps(8)
+    store.put(items)
+    before = names(store)
+    assert Recoder(store, LIMIT).run(line(items)).tensors == {"delta": 7}
+    assert len(names(store) - before) == packs
     assert intact(store, items)
 
 
