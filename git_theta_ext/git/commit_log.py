@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.entries import is_regular
 from git_theta_ext.git.process import error_of
+from git_theta_ext.git.revisions import unshallow_hint
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def read_log(repo: Repository, words: Sequence[str], *, trailer: str = "", cwd: 
             # Git prints little more than one error there, which fits a pipe.
             errors = process.stderr.read()
             if process.wait():
-                raise RepositoryError(error_of(errors, "log", process.returncode))
+                raise RepositoryError(error_of(errors, "log", process.returncode), hint=unshallow_hint(repo))
         finally:
             # If the caller stops early, git must not wait until the rest of its output is read.
             process.kill()

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import UsageError
+from git_theta_ext.errors import RepositoryError, UsageError
 from git_theta_ext.git.entries import TreeEntry
-from git_theta_ext.git.revisions import find_object, objects_of
+from git_theta_ext.git.revisions import find_object, objects_of, unshallow_hint
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
@@ -132,8 +132,12 @@ def changes(repo: Repository, compared: Compared, cwd: Path | None = None) -> Ch
     cached = ("--cached",) if compared.cached else ()
     separator = ("--",) if compared.separated else ()
     words = (*_QUICK, *_RAW, *cached, *compared.revisions, *separator, *compared.paths)
+    try:
+        output = repo.run(*words, cwd=cwd or Path.cwd())
+    except RepositoryError as error:
+        raise RepositoryError(error.message, hint=error.hint or unshallow_hint(repo)) from error
     files, unmerged = [], []
-    fields = iter(os.fsdecode(repo.run(*words, cwd=cwd or Path.cwd())).split("\0")[:-1])
+    fields = iter(os.fsdecode(output).split("\0")[:-1])
     for field in fields:
         if field.startswith("::"):
             raise UsageError("more than two versions are compared", hint="git theta diff HEAD^1 HEAD")

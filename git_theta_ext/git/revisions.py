@@ -33,12 +33,15 @@ def commit_id(repo: Repository, name: str) -> str:
     """
     oid = find_object(repo, f"{name}^{{commit}}")
     if oid is None:
-        shallow = (repo.common_dir / "shallow").exists()
-        hint = (
-            "git fetch --unshallow, as this clone lacks earlier commits" if shallow else "git branch --all, or git tag"
-        )
+        hint = unshallow_hint(repo) or "git branch --all, or git tag"
         raise RepositoryError(f"{name} is not a commit of this repository", hint=hint)
     return oid
+
+
+def unshallow_hint(repo: Repository) -> str | None:
+    """Return how to get the commits that a shallow clone lacks; None if no commits are missing."""
+    shallow = (repo.common_dir / "shallow").exists()
+    return "git fetch --unshallow, as this clone lacks earlier commits" if shallow else None
 
 
 def objects_of(repo: Repository, words: Sequence[str]) -> list[str]:

@@ -83,6 +83,9 @@ def test_shallow_clone(two: Repo, shared: Repo, tmp_path: Path) -> None:
     Repo(tmp_path).git("clone", "--quiet", "--depth=1", f"file://{shared.path}", "shallow")
     copy = Repo(tmp_path / "shallow")
     assert copy.problems(MODEL, model(2)) == []
+    for words in (("diff", "HEAD~1"), ("diff", "HEAD~1", "HEAD"), ("log", "HEAD~1")):
+        refused = copy.run("theta", *words, check=False)
+        assert (refused.returncode, "hint: git fetch --unshallow" in refused.stderr) == (3, True)
     copy.write_model(seed=3)
     copy.commit("three")
     copy.git("push", "--quiet", "origin", "main")
