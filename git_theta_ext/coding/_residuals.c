@@ -740,17 +740,19 @@ static const char *read_head(const Py_buffer *head, int width, residual *made) {
     if (!made->number || head->len != 1 + made->number * RECORD)
         return "a residual is truncated";
     from++;
+    int known = 1;
     for (int at = 0; at < made->number; at++, from += RECORD) {
         stripe *one = made->stripes + at;
         LOAD(uint32_t, excesses, from + 4, 0);
         *one = (stripe){.last = from[0], .low = from[1], .bits = from[2], .wide = from[3], .excesses = excesses};
-        int known = one->bits == 1 || one->bits == 2 || one->bits == 4 || one->bits == 8;
+        known &= one->bits == 1 || one->bits == 2 || one->bits == 4 || one->bits == 8;
+        known &= one->low < width && one->low + one->wide <= width;
         if (at && made->stripes[at - 1].last >= one->last)
             return "the stripes of a residual are not in order";
-        if (!known || one->low >= width || one->low + one->wide > width)
-            return "a residual has an unknown arrangement";
     }
-    return made->stripes[made->number - 1].last == VALUES - 1 ? NULL : "the stripes of a residual are not in order";
+    if (made->stripes[made->number - 1].last != VALUES - 1)
+        return "the stripes of a residual are not in order";
+    return known ? NULL : "a residual has an unknown arrangement";
 }
 
 /* Find the elements of each stripe; return what is wrong with the stripes, or NULL. */
