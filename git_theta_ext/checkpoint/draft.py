@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from blake3 import blake3
@@ -18,6 +19,7 @@ from blake3 import blake3
 from git_theta_ext.checkpoint.unfinished import can_rename
 from git_theta_ext.model.layout import Literal, Slice
 from git_theta_ext.util.files import write_at
+from git_theta_ext.util.system import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +62,7 @@ class Draft:
         self._waiting: dict[str, tuple[Parameter, Buffer]] = {}
         self._held = 0
         self._written: dict[str, Parameter] = {}
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._descriptor = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     @classmethod
     def begin(cls, path: Path, target: Path, layout: Layout) -> Self | None:
@@ -75,8 +77,7 @@ class Draft:
             return None
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            space = os.statvfs(path.parent)
-            if space.f_bavail * space.f_frsize >= _ROOM * layout.nbytes and can_rename(path.parent, target):
+            if disk_usage(path.parent).free >= _ROOM * layout.nbytes and can_rename(path.parent, target):
                 return cls(path, layout)
         return None
 

@@ -63,7 +63,7 @@ class Unfinished:
         with suppress(OSError):  # a read-only store
             clear_stale(root)
         if made is not None:
-            self.descriptor = os.open(made, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self.descriptor = open_file(made, os.O_RDWR | NOFOLLOW)
         elif NAMELESS and not named and os.path.isdir(_OPENED):  # noqa: PTH112 - no path to be handled
             with suppress(OSError):  # not every file system supports files without a name
                 self.descriptor = open_file(path.parent, os.O_RDWR | NAMELESS)
