@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     report(output, changes, "already installed", after=_NEXT)
     if changes and (environment := needed_environment()) is not None:
         output.note(
-            f"commands of git theta need {environment} to be active; pipx or uv tool puts them on PATH for all shells"
+            f"{environment} must be active in shells in which you type its commands, unless pipx or uv tool installs it"
         )
     return 0
 

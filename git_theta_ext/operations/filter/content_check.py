@@ -33,10 +33,10 @@ def refuse_shown_text(repo: Repository, path: str, data: Content) -> None:
         ManifestError: The content is such a text.
     """
     if bytes(data[: len(MARK)]) == MARK:
-        shown = repo.argument(path)
         raise ManifestError(
             f"{path}: git shows this text for a checkpoint, but it has no values, so parts of it cannot be staged",
-            hint=f"git theta add {shown} stages the file as a whole, git checkout -- {shown} writes it anew",
+            hint=f"git theta add {repo.argument(path)} stages the file as a whole, "
+            f"git checkout -- {repo.argument(path)} writes it anew",
         )
 
 

@@ -521,7 +521,7 @@ class TestInstall:
         monkeypatch.setattr("git_theta_ext.cli.commands.install.needed_environment", lambda: environment)
         at.git("theta", "uninstall", "--local")
         assert main(["install", "--local"]) == 0
-        assert ("need /venv to be active" in capsys.readouterr().err) == (environment is not None)
+        assert ("/venv must be active" in capsys.readouterr().err) == (environment is not None)
 
     def test_a_foreign_hook_gets_a_warning_with_the_line_to_add(self, at, capsys):
         at.git("theta", "uninstall", "--local")
