@@ -112,6 +112,15 @@ def test_a_missing_hook_and_missing_settings_are_problems(two: Repo) -> None:
     assert codes(two)["not_configured"] == doctor(two)[1]["settings"]["command"] == "git theta install"
 
 
+def test_without_models_it_is_no_problem_that_a_repository_is_not_set_up(repo: Repo) -> None:
+    repo.git("theta", "uninstall", "--local")
+    assert doctor(repo)[0] == 1
+    repo.write(b"", ".gitattributes")
+    code, found = doctor(repo)
+    assert (code, found["settings"]["state"], found["pre-push"]["state"]) == (0, "note", "note")
+    assert found["settings"]["command"] == "git theta install"
+
+
 def test_programs_of_a_desktop_need_the_directory_of_the_program(two: Repo) -> None:
     assert doctor(two)[1]["settings"]["state"] == "ok"
     two.git("config", "theta.path", "/nowhere")

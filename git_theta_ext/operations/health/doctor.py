@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.coding.kernels import compiled
 from git_theta_ext.errors import ThetaError
+from git_theta_ext.git.attribute_lines import patterns, read
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.hooks import HOOKS, git_version, hook_present
 from git_theta_ext.git.install import SETTINGS, configured, outdated
+from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.process import run_git
 from git_theta_ext.git.program import PROGRAM
 from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.health.finding import Finding
+from git_theta_ext.operations.history.status import untracked
 from git_theta_ext.operations.maintenance.raw_checkpoints import raw_blobs
 from git_theta_ext.operations.sync.remotes import fetch_address, open_remote, remotes_in_order
 from git_theta_ext.settings import PATH
@@ -24,9 +27,10 @@ from git_theta_ext.util.libraries import is_installed
 from git_theta_ext.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.health.finding import State
     from git_theta_ext.operations.workspace import Workspace
 
 _OLDEST_GIT = (2, 31)
@@ -88,22 +92,28 @@ def check_repository(workspace: Workspace, *, offline: bool) -> Iterator[Finding
         RepositoryError: Git cannot read the index.
     """
     repo = workspace.repo
-    yield _settings(repo)
+    files = {entry.path: entry.oid for entry in repo.entries(None) if entry.regular and not entry.stage}
+    tracked = theta_paths(repo.run, files)
+    # A repository without models loses nothing if it is not set up.
+    used = bool(tracked or untracked(repo) or patterns(read(worktree_of(repo) / ".gitattributes")))
+    yield _settings(repo, "problem" if used else "note")
     for hook in HOOKS:
         if hook_present(repo, hook):
             yield Finding(hook.event, f"{hook.event} hook", state="ok")
         else:
             text = f"{hook.without}: no {hook.event} hook calls git theta"
-            yield Finding(hook.event, text, "git theta install --local", "problem" if hook.needed else "note", "git")
-    yield from _files(repo)
+            state: State = "problem" if used and hook.needed else "note"
+            yield Finding(hook.event, text, "git theta install --local", state, "git")
+    yield from _files(repo, files, tracked)
     for name in () if offline else remotes_in_order(repo):
         yield _remote(workspace, name)
 
 
-def _settings(repo: Repository) -> Finding:
+def _settings(repo: Repository, state: State) -> Finding:
+    """Say whether git is configured; ``state`` is what it means if it is not."""
     if not configured(repo):
         text = "git is not configured to use git theta, and would store models itself"
-        return Finding("settings", text, "git theta install", "problem", "getting-started")
+        return Finding("settings", text, "git theta install", state, "getting-started")
     if old := outdated(repo):
         return Finding("settings", f"{old[0]} is not as this version sets it", "git theta install", topic="git")
     folder = repo.config.text(PATH.key)
@@ -113,9 +123,7 @@ def _settings(repo: Repository) -> Finding:
     return Finding("settings", f"{len(SETTINGS)} settings of git", state="ok")
 
 
-def _files(repo: Repository) -> Iterator[Finding]:
-    files = {entry.path: entry.oid for entry in repo.entries(None) if entry.regular and not entry.stage}
-    tracked = theta_paths(repo.run, files)
+def _files(repo: Repository, files: Mapping[str, str], tracked: Collection[str]) -> Iterator[Finding]:
     blobs = raw_blobs(repo, {files[path] for path in tracked})
     if raw := [path for path in tracked if files[path] in blobs]:
         paths = " ".join(map(repo.argument, raw[:3]))
