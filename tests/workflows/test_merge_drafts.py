@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
@@ -69,3 +70,13 @@ def test_a_draft_that_no_checkout_took_is_removed_by_the_next_merge(with_history
     (left / "draft").write_bytes(b"left")
     _merged(repo, tmp_path, "true")
     assert not left.exists()
+
+
+def test_a_clone_without_parameters_merges(with_history: WithHistory, shared: Repo, tmp_path: Path) -> None:
+    repo = with_history(_branches)
+    repo.git("push", "--quiet", "origin", "main", "side")
+    skipping = {**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"}
+    repo.git("clone", "--quiet", "--no-local", str(shared.path), str(tmp_path / "clone"), env=skipping)
+    clone = Repo(tmp_path / "clone")
+    clone.git("-c", "theta.merge.method=average", "merge", "--quiet", "--no-edit", "origin/side")
+    assert clone.problems(MODEL, _checkpoint(3.0)) == []

@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from git_theta_ext.errors import MissingError
 from git_theta_ext.git.answers import drop_answers
 from git_theta_ext.store.skeletons import read_skeleton
 
@@ -23,7 +24,7 @@ _WORTH = 1 << 24
 
 @contextmanager
 def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -> Iterator[Draft | None]:
-    """Give the draft of a checkpoint that is merged, if all its tensors are computed and its layout is known.
+    """Give the draft of a checkpoint that is merged, if this process computes all its tensors and has its layout.
 
     Args:
         workspace: The repository and its store.
@@ -32,14 +33,18 @@ def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -
         folder: Where to leave the draft; None to leave none.
     """
     size = sum(decision.value.spec.nbytes for decision in plan.decisions if decision.value is not None)
-    all_computed = all(decision.computed for decision in plan.decisions)
+    all_computed = workspace.settings.cluster is None and all(decision.computed for decision in plan.decisions)
     if folder is None or not all_computed or plan.layout.action != "take" or size < _WORTH:
+        yield None
+        return
+    try:
+        layout = read_skeleton(workspace.store, plan.layout.skeleton, parameters=len(plan.decisions), path=path)
+    except MissingError:  # a clone may download it for the checkout only
         yield None
         return
     from git_theta_ext.checkpoint.draft import Draft  # small merges start without it
 
     drop_answers(str(workspace.repo.git_dir))
-    layout = read_skeleton(workspace.store, plan.layout.skeleton, parameters=len(plan.decisions), path=path)
     draft = Draft.begin(folder / f"{os.getpid()}.part", workspace.repo.folder / path, layout)
     with draft or nullcontext():
         yield draft
