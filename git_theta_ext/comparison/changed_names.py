@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_theta_ext.comparison.renames import find_renames
 from git_theta_ext.model.manifest_lines import name_and_bytes
 from git_theta_ext.records import dataclass
 
@@ -70,7 +71,7 @@ def changed_names(files: Sequence[ChangedLines], chosen: Callable[[str], bool] |
         unchanged += file.unchanged
         old.update(_values(file.old))
         new.update(_values(file.new))
-    renamed = _renamed({name: old[name] for name in old.keys() - new.keys()}, new, old) if old and new else {}
+    renamed = find_renames(_without(old, new), _without(new, old)) if old and new else {}
     was = set(renamed.values())
     if chosen is not None:
         renamed = {name: former for name, former in renamed.items() if chosen(name) or chosen(former)}
@@ -103,12 +104,5 @@ def _values(lines: Iterable[bytes]) -> Iterable[tuple[str, _Value]]:
         yield name, (digest, nbytes)
 
 
-def _renamed(gone: Mapping[str, _Value], new: Mapping[str, _Value], old: Mapping[str, _Value]) -> dict[str, str]:
-    names: dict[bytes, list[str]] = {}
-    for name in sorted(gone):
-        names.setdefault(gone[name][0], []).append(name)
-    renamed = {}
-    for name, (digest, _) in new.items() if names else ():
-        if name not in old and (former := names.get(digest)):
-            renamed[name] = former.pop(0)
-    return renamed
+def _without(values: Mapping[str, _Value], others: Mapping[str, _Value]) -> dict[str, _Value]:
+    return {name: value for name, value in values.items() if name not in others}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from git_theta_ext.comparison.renames import find_renames
 from git_theta_ext.model.lora_names import loras
 from git_theta_ext.model.quantised_weights import quantised_weights
 from git_theta_ext.records import dataclass, field
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from git_theta_ext.comparison.lora_updates import LoraChange
     from git_theta_ext.model.conflicts import Conflict, LayoutConflict
     from git_theta_ext.model.manifest import Manifest, Parameter
-    from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.model.tensor import TensorSpec
     from git_theta_ext.model.units import Unit
 
 
@@ -168,11 +169,5 @@ def _spec(parameter: Parameter | None) -> TensorSpec | None:
 
 
 def _renames(removed: Mapping[str, Parameter], added: Mapping[str, Parameter]) -> dict[str, Rename]:
-    gone: dict[Digest, list[str]] = {}
-    for name, parameter in removed.items():
-        gone.setdefault(parameter.digest, []).append(name)
-    renames: dict[str, Rename] = {}
-    for name, parameter in added.items():
-        if names := gone.get(parameter.digest):
-            renames[name] = Rename(names.pop(0), parameter)
-    return renames
+    gone, new = ({name: (p.digest, p.spec.nbytes) for name, p in side.items()} for side in (removed, added))
+    return {name: Rename(former, added[name]) for name, former in find_renames(gone, new).items()}
