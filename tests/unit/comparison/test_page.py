@@ -32,11 +32,11 @@ def test_the_heat_map_shows_which_layers_changed_and_what_has_no_number():
     distances = {"layers.9.q": Distance(16, 4, 0.5, 1.0, 1.0), "layers.10.q": Distance(16, 1, math.nan, 1.0)}
     chart = blocks(old, new, distances)[0]
     assert isinstance(chart, Heatmap)
-    assert list(chart.columns) == [*map(str, range(11)), "-"]
-    assert [cell and cell.value for cell in chart.rows["layers.q"][:10]] == [*[0.0] * 9, 0.5]
-    assert math.isnan(chart.rows["layers.q"][10].value)
-    assert (chart.rows["layers.v"][10].value, chart.rows["layers.v"][10].text) == (None, "layers.10.v: modified")
-    assert chart.rows["head"][-1].text == "head: added"
+    assert list(chart.columns) == ["-", *map(str, range(11))]
+    assert [cell and cell.value for cell in chart.rows["layers.q"][1:11]] == [*[0.0] * 9, 0.5]
+    assert math.isnan(chart.rows["layers.q"][-1].value)
+    assert (chart.rows["layers.v"][-1].value, chart.rows["layers.v"][-1].text) == (None, "layers.10.v: modified")
+    assert chart.rows["head"][0].text == "head: added"
 
 
 def test_structure_comes_first_in_the_table_and_alarms_before_what_moved_most():
