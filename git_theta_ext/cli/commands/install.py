@@ -25,6 +25,9 @@ EXAMPLE = "git theta install"
 
 _NEXT = "next, in a repository: git theta track '*.safetensors'"
 
+_WIDEST = 60
+"""Characters of a value above which only the last command of a script is shown; ``--json`` has all of it."""
+
 SCOPES = {
     "global": "for the current user, in all repositories (default)",
     "local": "for this repository",
@@ -79,10 +82,15 @@ def report(output: Output, changes: Sequence[Change], nothing: str, after: str |
         after: A line to print after the changes.
     """
     done = [change for change in changes if change.what not in {"todo", "option"}]
-    lines = [f"{change.what} {change.where}{' = ' + change.value if change.value else ''}" for change in done]
+    lines = [f"{change.what} {change.where}{' = ' + _shown(change.value) if change.value else ''}" for change in done]
     if lines and after is not None:
         lines.append(after)
     output.result({"changes": [asdict(change) for change in changes]}, lines or [nothing])
     for change in changes:
         if change.note:
             output.warning(change.note, change.hint)
+
+
+def _shown(value: str) -> str:
+    _, separator, last = value.rpartition("; ")
+    return f"...; {last}" if separator and len(value) > _WIDEST else value

@@ -510,6 +510,16 @@ class TestInstall:
         assert run_json("install", "--local") == {"changes": []}
         assert {change["what"] for change in run_json("uninstall", "--local")["changes"]} == {"unset", "removed"}
 
+    def test_shows_the_last_command_of_each_script_and_other_values_as_they_are(self, at, run_json, capsys):
+        at.git("theta", "uninstall", "--local")
+        assert main(["install", "--local"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "set filter.theta.process (local) = ...; exec git-theta filter-process" in lines
+        assert "set filter.theta.required (local) = true" in lines
+        at.git("theta", "uninstall", "--local")
+        values = {change["where"]: change["value"] for change in run_json("install", "--local")["changes"]}
+        assert values["filter.theta.process (local)"] == at.git("config", "filter.theta.process")
+
     def test_ends_with_the_next_step_if_it_changed_anything(self, at, capsys):
         at.git("theta", "uninstall", "--local")
         for last in ("next, in a repository: git theta track '*.safetensors'", "already installed"):
