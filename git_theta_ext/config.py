@@ -217,6 +217,11 @@ class Config:
         return self.number(GC_AUTO)
 
     @property
+    def gc_worth(self) -> int:
+        """Stored bytes added since the last gc that are worth the time of the next, even if none starts by itself."""
+        return self.gc_auto or parse_int(GC_AUTO.default) or 0
+
+    @property
     def gc_grace(self) -> int:
         """``theta.gcGrace``: days for which unreachable tensors are kept."""
         return self.number(GC_GRACE)

@@ -51,13 +51,23 @@ def test_each_step_leads_to_the_next(repo: Repo) -> None:
     repo.write_model(seed=1)
     assert codes(repo) == {"untracked": f"git add {MODEL}"}
     repo.git("add", MODEL)
-    assert {"staged"} < codes(repo).keys()
+    assert codes(repo) == {"staged": "git commit"}
     repo.git("commit", "-qm", "model")
-    assert codes(repo) == {"uncollected": "git theta gc"}
-    repo.git("theta", "gc")
     assert "nothing to do" in repo.git("theta")
     repo.write_model(seed=2)
     assert codes(repo)["changed"] == f"git add {MODEL}"
+
+
+def test_a_collection_is_named_once_enough_was_added(repo: Repo) -> None:
+    repo.write_model(seed=1)
+    repo.commit("model")
+    assert codes(repo) == {}
+    repo.git("config", "theta.gcAuto", "0")  # none starts by itself: the bound is the default
+    assert codes(repo) == {}
+    repo.git("config", "theta.gcAuto", "1k")
+    assert codes(repo) == {"uncollected": "git theta gc"}
+    repo.git("theta", "gc")
+    assert codes(repo) == {}
 
 
 def test_a_pack_that_nothing_read_for_a_week_is_to_be_verified(two: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,8 @@ def _sharing(workspace: Workspace) -> Iterator[Finding]:
 
 def _store(workspace: Workspace, packs: Iterable[Path]) -> Iterator[Finding]:
     store = workspace.store
-    if loose := store.index.loose_bytes(str(store.root)):
+    loose = store.index.loose_bytes(str(store.root))
+    if loose >= workspace.settings.gc_worth:
         yield Finding(
             "uncollected", f"{human_bytes(loose)} not stored as deltas yet", "git theta gc", topic="maintenance"
         )
