@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from helpers import ATTENTION, EMBEDDING, MODEL, SPECS, Repo, model, safetensors, tensors
+from safetensors.numpy import save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,3 +245,19 @@ def test_checkout_brings_parameters_of_another_version_into_the_file(merged: Rep
     assert merged.read() == model(9)
     assert merged.run("theta", "checkout", f"side:{MODEL}", "nothing", check=False).returncode == 2
     assert merged.run("theta", "checkout", f"side:{MODEL}", check=False).returncode == 2
+
+
+def test_log_names_only_rules_that_match_a_parameter_of_the_file(repo: Repo) -> None:
+    rules = b"rules: [{match: head, method: theirs}, {match: 'encoder.**', method: slerp}]"
+    repo.write(b"version: 1\n" + rules, ".thetamerge")
+    repo.write(save({"head": np.ones(4, np.float32)}), "other.safetensors")
+    repo.write_model()
+    repo.commit("first")
+    repo.git("checkout", "-q", "-b", "side")
+    repo.write_model(changed={ATTENTION[0]: 2})
+    repo.commit("side")
+    repo.git("checkout", "-q", "main")
+    repo.write_model(changed={ATTENTION[0]: 3})
+    repo.commit("main")
+    repo.git("merge", "-q", "side", "-m", "both")
+    assert "by average, slerp\n" in repo.git("theta", "log", "-1")

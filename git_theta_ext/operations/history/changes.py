@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.comparison.changed_names import changed_names
 from git_theta_ext.comparison.changed_pieces import by_tensor
 from git_theta_ext.errors import ManifestError, ThetaError
+from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.git.path_attributes import model_names
 from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines, name_of
 from git_theta_ext.model.shards import models_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.commit_log import Commit, CommittedFile
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.record import Record
+    from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.model.manifest_lines import ChangedLines
     from git_theta_ext.model.model_index import ModelIndex
     from git_theta_ext.operations.workspace import Workspace
@@ -60,7 +62,7 @@ class CommitChanges:
     Attributes:
         commit: The commit.
         models: Sorted by path.
-        records: How it merged checkpoints, if it is a merge that says so.
+        records: How it merged checkpoints, if it is a merge that says so; with the rules that match something.
     """
 
     commit: Commit
@@ -193,7 +195,10 @@ def _named_lines(file: CommittedFile, texts: Mapping[str, bytes], indexes: Seque
 
 
 def _records(repo: Repository, commit: Commit) -> Iterator[Record]:
-    """Yield how a merge merged checkpoints; what cannot be read, or belongs to another merge, is left out."""
+    """Yield how a merge merged checkpoints; what cannot be read, or belongs to another merge, is left out.
+
+    Rules that match no parameter of a checkpoint, but those of others in the repository, are left out as well.
+    """
     from git_theta_ext.git.remembering import RememberingRepository  # few histories have one
     from git_theta_ext.operations.merge.record_text import MergedCommits, read_record
 
@@ -204,4 +209,15 @@ def _records(repo: Repository, commit: Commit) -> Iterator[Record]:
                 record = read_record(parents, text)
                 merged, actual = set(record.commits), set(commit.parents)
                 if merged <= actual or actual <= merged:
-                    yield record
+                    yield replace(record, rules=_matching(remembering, record))
+
+
+def _matching(repo: Repository, record: Record) -> Rules:
+    """Return the rules of a record without those that match nothing; all if the sides are directories of files."""
+    rules = record.rules
+    oids = [oid for oid in (record.base, *record.sides) if oid is not None] if rules.rules else []
+    manifests = read_manifests(repo, dict.fromkeys(oids, record.path)).values()
+    if not manifests:
+        return rules
+    idle = rules.idle({name for manifest in manifests for name in manifest.parameters})
+    return replace(rules, rules=tuple(rule for rule in rules.rules if rule not in idle))
