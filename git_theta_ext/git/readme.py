@@ -15,7 +15,8 @@ _SECTION = f"""{_MARK}
 ## Get the models
 
 The models in this repository are versioned with git theta. In a clone without it, they are small text files that
-begin with `git-theta manifest`. To get the models, install git theta and let it write them:
+begin with `git-theta manifest`. To get the models, install git theta, from a package index or a directory that has
+its wheel, and let it write them:
 
 ```sh
 pip install git-theta-ext

@@ -24,6 +24,13 @@ GITHUB, GITLAB, GITHUB_CHECK, GITLAB_CHECK = (
 )
 
 
+def test_pages_that_install_the_package_say_where_its_wheel_comes_from() -> None:
+    pages = [page for page in PAGE.parent.rglob("*.md") if "pip install git-theta-ext\n" in page.read_text()]
+    assert {"ci.md", "guard.md", "getting-started.md"} <= {page.name for page in pages}
+    linked = [page.name for page in pages if "getting-started.md#the-package)" in page.read_text()]
+    assert linked == [page.name for page in pages if page.name != "getting-started.md"]
+
+
 def of_github() -> tuple[list[str], str]:
     steps: list[dict[str, Any]] = GITHUB["jobs"]["test"]["steps"]
     return [step["run"] for step in steps if "run" in step], steps[1]["with"]["path"]
