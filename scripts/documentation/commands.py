@@ -24,6 +24,9 @@ FILES, REVISIONS, VERSIONS, REMOTES = "files", "revisions", "versions", "remotes
 COMMON = ("--help", "--json", "--quiet")
 """Options of every command."""
 
+_WIDTH = 80
+"""Characters of a line of a usage."""
+
 _COUNTS = {None: "one", 0: "one", "?": "optional", "*": "any", "+": "some"}
 _BY_METAVAR = {
     "CHECKPOINT": FILES,
@@ -204,10 +207,20 @@ def _value(argument: Argument) -> str:
     return {"one": name, "optional": f"[{name}]", "any": f"[{name} ...]", "some": f"{name} ..."}[argument.count]
 
 
-def usage(command: Command) -> str:
-    """Return a command line with all arguments, but for those that every command takes."""
+def usage(command: Command) -> Iterator[str]:
+    """Yield the lines of a command with all arguments, but for those that every command takes.
+
+    A line has at most 80 characters, unless it is one argument with its alternatives.
+    """
     words = []
     for alternatives in synopsis(command):
         inner = " | ".join(word[1:-1] if len(alternatives) > 1 else word for word in alternatives)
         words.append(f"[{inner}]" if len(alternatives) > 1 else inner)
-    return " ".join(["git theta", command.name, *words])
+    line = f"git theta {command.name}"
+    indent = " " * len(line)
+    for word in words:
+        if len(line) + len(word) >= _WIDTH and line != indent:
+            yield line
+            line = indent
+        line += f" {word}"
+    yield line

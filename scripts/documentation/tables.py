@@ -77,7 +77,7 @@ def _section(command: Command) -> Iterator[str]:
     yield ""
     yield f"{command.summary}."
     yield from (line for paragraph in command.details for line in ("", paragraph))
-    yield from ("", "```sh", usage(command), "```", "")
+    yield from ("", "```sh", *usage(command), "```", "")
     arguments = [*command.positionals, *command.options]
     if arguments:
         yield from _table(["argument", "meaning"], [[_cell(argument), argument.help] for argument in arguments])

@@ -200,11 +200,18 @@ def test_git_help_shows_an_overview_and_man_the_page_of_a_command(tmp_path, monk
 
 
 def test_a_usage_line_shows_what_is_optional_and_what_excludes_each_other():
-    lines = {command.name: usage(command) for command in commands()}
+    lines = {command.name: " ".join(" ".join(usage(command)).split()) for command in commands()}
     assert lines["export"] == "git theta export [--force] [--to FORMAT] [--param GLOB] ... REV:PATH FILE"
     modes = "[--plan | --replay | --report | --try WORDS | --search FILE]"
     assert lines["merge"].startswith(f"git theta merge {modes} [--html FILE] [-X NAME=VALUE] ...")
     assert lines["compress"].startswith("git theta compress --compeft --density K [--alpha A] --output FILE OLD NEW")
+
+
+def test_a_long_usage_is_broken_between_arguments_into_lines_of_a_terminal():
+    first, *rest = usage(next(command for command in commands() if command.name == "log"))
+    assert first.startswith("git theta log [--max-count N] ")
+    assert all(line.startswith(" " * len("git theta log ") + "[--") for line in rest)
+    assert all(60 < len(line) <= 80 for line in (first, *rest[:-1]))
 
 
 @pytest.mark.parametrize(
