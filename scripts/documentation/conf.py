@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
-from documentation.site_pages import notebook_page, with_units
+from documentation.site_pages import notebook_page, unbroken, with_unbroken_cells
 from git_theta_ext import interfaces
 from git_theta_ext.version import __version__
 
@@ -12,6 +13,8 @@ project = "git theta"
 release = version = __version__
 html_title = f"git theta {release}"
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -28,6 +31,8 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+_AS_WRITTEN = (nodes.literal, nodes.FixedTextElement, nodes.raw, nodes.title, nodes.comment)
+
 for name in interfaces.__all__:  # autodoc lists only names that are loaded
     getattr(interfaces, name)
 
@@ -35,9 +40,17 @@ for name in interfaces.__all__:  # autodoc lists only names that are loaded
 def prepare(app: Sphinx, name: str, source: list[str]) -> None:
     """Replace the source of a page before it is parsed."""
     path = Path(app.env.doc2path(name))
-    source[0] = with_units(notebook_page(source[0], path.name) if path.suffix == ".ipynb" else source[0])
+    source[0] = with_unbroken_cells(notebook_page(source[0], path.name) if path.suffix == ".ipynb" else source[0])
+
+
+def keep_together(_app: Sphinx, page: nodes.document) -> None:
+    """Keep units and names on one line, but not in code, which readers copy, or in titles, which are searched."""
+    for text in list(page.findall(nodes.Text)):
+        if isinstance(text.parent, nodes.TextElement) and not isinstance(text.parent, _AS_WRITTEN):
+            text.parent.replace(text, nodes.Text(unbroken(text.astext())))
 
 
 def setup(app: Sphinx) -> None:
-    """Register the event, as Sphinx asks for."""
+    """Register the events, as Sphinx asks for."""
     app.connect("source-read", prepare)
+    app.connect("doctree-read", keep_together)

@@ -1,4 +1,4 @@
-"""Prepare the sources of the site: a notebook becomes a page, and units in tables stay on the line of their numbers."""
+"""Prepare the pages of the site: a notebook becomes a page, and lines do not end before a unit or within a name."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNIT = re.compile(r"(?<=\d) (?=(?:[kMG]i?B|bits?|min|ms|µs|s|%)\b|%)")
+_NAME = re.compile(r"\b(git-)(?=lfs\b|theta\b)|\b(hf-)(?=xet\b)|\b(SHA-)(?=\d)")
 _INNER_SPACE = re.compile(r"(?<=\S) (?=\S)")
+_PANDAS_TABLE, _SITE_TABLE = '<table border="1" class="dataframe">', '<table class="docutils">'
 _LONGEST_NAME = 16
 """Characters; a shorter first cell of a row is not broken into lines."""
 
 
-def with_units(text: str) -> str:
-    """Return a page in which no line of a table ends between a number and its unit, or within a short first cell."""
-    lines = text.splitlines(keepends=True)
-    return "".join(_unbroken(line) if line.startswith("|") else line for line in lines)
+def unbroken(text: str) -> str:
+    """Return text of which no line ends between a number and its unit, or within a name such as git-lfs."""
+    return _NAME.sub("\\g<0>\N{WORD JOINER}", _UNIT.sub("\N{NO-BREAK SPACE}", text))
 
 
-def _unbroken(row: str) -> str:
+def with_unbroken_cells(page: str) -> str:
+    """Return a page in whose tables no line ends within a short first cell."""
+    lines = page.splitlines(keepends=True)
+    return "".join(_with_unbroken_cell(line) if line.startswith("|") else line for line in lines)
+
+
+def _with_unbroken_cell(row: str) -> str:
     before, first, *rest = row.split("|")
     if len(first.strip()) <= _LONGEST_NAME and "`" not in first:
         first = _INNER_SPACE.sub("\N{NO-BREAK SPACE}", first)
-    parts = "|".join([before, first, *rest]).split("`")  # those with an odd number are code
-    return "`".join(part if number % 2 else _UNIT.sub("\N{NO-BREAK SPACE}", part) for number, part in enumerate(parts))
+    return "|".join([before, first, *rest])
 
 
 def notebook_page(text: str, name: str) -> str:
@@ -53,7 +59,8 @@ def _parts(cell: dict[str, Any]) -> Iterator[str]:
         yield _block("text", "".join(map(_joined, (output["text"] for output in streams))))
     for data in (output["data"] for output in cell["outputs"] if "data" in output):
         if "text/html" in data:
-            yield _block("{raw} html", _joined(data["text/html"]))
+            table = _joined(data["text/html"]).replace(_PANDAS_TABLE, _SITE_TABLE)
+            yield _block("{raw} html", f'<div class="table-wrapper docutils container">\n{table}\n</div>')
         else:
             yield _block("text", _joined(data["text/plain"]))
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 
-from documentation.site_pages import notebook_page, with_units
+from documentation.site_pages import notebook_page, unbroken, with_unbroken_cells
 
-GAP = "\N{NO-BREAK SPACE}"
+GAP, JOINER = "\N{NO-BREAK SPACE}", "\N{WORD JOINER}"
 
 
-def test_a_number_in_a_table_stays_beside_its_unit_but_not_in_code_or_text() -> None:
-    page = "takes 5 MB\n| git theta | 5 MB, 3.1 s | `--size 5 MB` | 10 % |\n"
-    assert with_units(page) == f"takes 5 MB\n| git{GAP}theta | 5{GAP}MB, 3.1{GAP}s | `--size 5 MB` | 10{GAP}% |\n"
-    assert with_units("|---|---|\n") == "|---|---|\n"
+def test_no_line_ends_between_a_number_and_its_unit_or_within_a_name() -> None:
+    assert unbroken("5 MB, 3.1 s of 10 % in 2 steps") == f"5{GAP}MB, 3.1{GAP}s of 10{GAP}% in 2 steps"
+    names = f"git-{JOINER}lfs, git-{JOINER}theta, hf-{JOINER}xet, SHA-{JOINER}256, git-annex, a well-known one"
+    assert unbroken(names.replace(JOINER, "")) == names
+
+
+def test_no_line_of_a_table_ends_within_a_short_first_cell() -> None:
+    page = "git theta\n| git theta | two words |\n| `git theta` | |\n|---|---|\n"
+    assert with_unbroken_cells(page) == page.replace("| git theta", f"| git{GAP}theta", 1)
 
 
 def test_a_notebook_is_a_page_with_its_outputs() -> None:
@@ -28,7 +33,7 @@ def test_a_notebook_is_a_page_with_its_outputs() -> None:
         {
             "cell_type": "code",
             "source": "y",
-            "outputs": [{"output_type": "display_data", "data": {"text/html": "<b>"}}],
+            "outputs": [{"output_type": "display_data", "data": {"text/html": '<table border="1" class="dataframe">'}}],
         },
     ]
     page = notebook_page(json.dumps({"cells": cells}), "one.ipynb")
@@ -37,4 +42,5 @@ def test_a_notebook_is_a_page_with_its_outputs() -> None:
     )
     assert "````python\n1 + 1\n````\n\n````text\na\nb\n````" in page
     assert "````text\n2\n````" in page
-    assert "````{raw} html\n<b>\n````" in page
+    table = '<div class="table-wrapper docutils container">\n<table class="docutils">\n</div>'
+    assert f"````{{raw}} html\n{table}\n````" in page
