@@ -136,18 +136,20 @@ def test_rules_that_make_no_sense_stop_the_merge_with_words(branches: Repo, rule
 
 def test_what_is_computed_and_the_memory_it_needs_is_reported_before(branches: Repo) -> None:
     done = branches.run("-c", "theta.merge.device=cpu", "-c", "theta.merge.method=ties", "merge", "--quiet", "side")
-    first, second = (line for line in done.stderr.splitlines() if line.startswith("git-theta: model.safetensors: "))
-    message = r"merging 1 parameter \(.* kB to read\) by ties on cpu, at most .* MB of memory"
-    assert re.fullmatch(f"git-theta: model.safetensors: {message}", first)
-    assert "1 merged by ties" in second
+    path = "git-theta: model.safetensors: "
+    work, costs, done_by = (line.removeprefix(path) for line in done.stderr.splitlines() if line.startswith(path))
+    assert work == "merging 1 parameter by ties on cpu"
+    assert re.fullmatch(r".* kB to read, at most .* MB of memory", costs)
+    assert len(path + costs) <= 80
+    assert "1 merged by ties" in done_by
     branches.git("reset", "--quiet", "--hard", "HEAD~1")
     words = ("-X", "method=ties", "side")
     plan = branches.git("-c", "theta.merge.device=cpu", "theta", "merge", "--plan", *words)
-    assert first.partition(": merging ")[2] == plan.partition("  merging ")[2].splitlines()[0]
+    assert f"  {work}\n  {costs}\n" in plan
     found = json.loads(branches.git("-c", "theta.merge.device=cpu", "theta", "merge", "--json", "--plan", *words))
     ((name, memory),) = (device.values() for device in found["plans"][0]["devices"])
     assert name == "cpu"
-    assert f"at most {human_bytes(memory)} of memory" in first
+    assert f"at most {human_bytes(memory)} of memory" in costs
 
 
 def test_nothing_is_reported_of_memory_where_nothing_is_computed(branches: Repo) -> None:

@@ -273,7 +273,7 @@ def test_plan_foresees_the_outcome_of_every_state(
         preview = plan_merge(workspace, branches, words)[MODEL]
         outcome = trials.make(trials.plan(words)).models[MODEL].outcome
     if not words and preview.budget is not None:  # the same values to read, device and memory
-        assert announcement(preview.budget) in printed
+        assert all(line in printed for line in announcement(preview.budget))
     foreseen = {row.name: row for row in preview.plan.decisions}
     conflicts = {conflict.name: conflict.reason.text for conflict in outcome.manifest.conflicts}
     unforeseen = {name: text for name, text in conflicts.items() if foreseen[name].action != "conflict"}

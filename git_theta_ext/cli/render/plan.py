@@ -48,7 +48,7 @@ def lines(path: str, preview: MergePreview) -> Iterator[str]:
     count = f"{plural(len(plan.decisions), 'parameter')} of {len(plan.sides)} sides"
     yield f"{path}: {count}, {len(unchanged)} unchanged"
     if preview.budget is not None:
-        yield f"  {announcement(preview.budget)}"
+        yield from (f"  {line}" for line in announcement(preview.budget))
     for heading, decisions in sorted(groups.items()):
         yield f"  {heading}: {plural(len(decisions), 'parameter')}"
         yield from _rows(decisions, plan.units)

@@ -38,8 +38,8 @@ def bytes_to_compute(plan: Plan) -> int:
     return sum(d.value.spec.nbytes for d in plan.decisions if d.computed and d.value is not None)
 
 
-def announcement(budget: Budget, cluster: str | None = None) -> str:
-    """Describe in one line what a merge computes, and the memory that it takes.
+def announcement(budget: Budget, cluster: str | None = None) -> tuple[str, str]:
+    """Describe what a merge computes in one line, and in another what it reads and the memory that it takes.
 
     Args:
         budget: The estimate.
@@ -47,15 +47,14 @@ def announcement(budget: Budget, cluster: str | None = None) -> str:
     """
     names = list(dict.fromkeys(name for name, _ in budget.peaks))
     most = human_bytes(max((nbytes for _, nbytes in budget.peaks), default=0))
-    text = f"merging {plural(budget.parameters, 'parameter')} ({human_bytes(budget.reads)} to read)"
-    text += f" by {listed(budget.methods)}"
+    work = f"merging {plural(budget.parameters, 'parameter')} by {listed(budget.methods)}"
+    costs = f"{human_bytes(budget.reads)} to read, at most {most} of memory"
     if cluster is not None:
-        return f"{text} in jobs on {cluster}, at most {most} of memory for each"
-    text += f" on {listed(names)}, at most {most} of memory"
-    text += " on each" if len(names) > 1 else ""
-    return text + (
-        f"; {len(budget.spilled)} on cpu, because they need more memory than the GPUs have" if budget.spilled else ""
-    )
+        return f"{work} in jobs on {cluster}", f"{costs} for each"
+    costs += " on each" if len(names) > 1 else ""
+    if budget.spilled:
+        costs += f"; {len(budget.spilled)} on cpu, because they need more memory than the GPUs have"
+    return f"{work} on {listed(names)}", costs
 
 
 def execute(  # noqa: PLR0913 - named, and the last three have defaults
@@ -96,7 +95,8 @@ def execute(  # noqa: PLR0913 - named, and the last three have defaults
     journal = Journal(inputs.journal, kept=not store.is_holding)
 
     def announce(budget: Budget) -> None:
-        workspace.reporter.note(f"{paths[0]}: {announcement(budget, workspace.settings.cluster)}")
+        for line in announcement(budget, workspace.settings.cluster):
+            workspace.reporter.note(f"{paths[0]}: {line}")
 
     with ExitStack() as stack:
 
