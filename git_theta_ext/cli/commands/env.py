@@ -33,7 +33,8 @@ EXAMPLE = "git theta env --json > report.json"
 _SECRET_KEY = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
 _EXTRA = re.compile(r"""extra == ["']([\w-]+)["']""")
 _OPTIONAL = ("merge", "cloud")
-_URL_SECRET = re.compile(r"(?<=://)[^/\s]+(?=@)|(?<=[?&])[^\s#]+")
+_URL_USER = re.compile(r"(?<=://)[^/\s]+(?=@)")
+_URL_QUERY = re.compile(r"(://[^\s?#]*\?)[^\s#]+")
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def masked(key: str, value: str) -> str:
     """Mask what may be a secret: values of keys that sound like one; users, passwords and queries in URLs."""
     if _SECRET_KEY.search(key.rpartition(".")[2]):
         return "***"
-    return _URL_SECRET.sub("***", value)
+    return _URL_QUERY.sub(r"\1***", _URL_USER.sub("***", value))
 
 
 def _text(name: str, value: object) -> object:

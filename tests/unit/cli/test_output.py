@@ -99,6 +99,11 @@ def test_one_is_not_many():
         ("remote.o.url", "https://me:p@ss@host/x", "https://***@host/x"),
         ("theta.remote.o.secretkey", "abc", "***"),
         ("remote.o.url", "../plain", "../plain"),
+        (
+            "filter.theta.process",
+            'git-theta || { echo >&2 "error"; exit 1; }',
+            'git-theta || { echo >&2 "error"; exit 1; }',
+        ),
         ("branch.keyboard.merge", "refs/heads/keyboard", "refs/heads/keyboard"),
     ],
 )
