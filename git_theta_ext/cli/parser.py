@@ -27,6 +27,17 @@ class RevisionsAndPaths(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Fills paragraphs, but for those with an indented line, such as an example."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        from textwrap import fill
+
+        paragraphs = text.strip().split("\n\n")
+        filled = (part if "\n " in part else fill(part, width, break_on_hyphens=False) for part in paragraphs)
+        return super()._fill_text("\n\n".join(filled), width, indent)
+
+
 class Parser(argparse.ArgumentParser):
     """Reports mistakes as ``UsageError``, with a similar option as a hint."""
 
@@ -65,7 +76,7 @@ def parser_of(name: str, command: Command) -> Parser:
         prog=f"git theta {name}",
         description=command.__doc__,
         epilog=f"example:\n  {command.EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     command.register(parser)

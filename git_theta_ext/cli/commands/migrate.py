@@ -6,12 +6,12 @@ interrupted migration continues when the command runs again.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.opening import in_workspace
 from git_theta_ext.cli.output import add_options
+from git_theta_ext.cli.parser import Formatter
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import UsageError
 from git_theta_ext.operations.migrate.attributes import Tracked
@@ -23,6 +23,7 @@ from git_theta_ext.operations.migrate.run import Scope
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from git_theta_ext.cli.output import Output
@@ -91,7 +92,7 @@ def _action(
         help=summary,
         description=description,
         epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
 

@@ -10,6 +10,7 @@ import pytest
 from git_theta_ext import __version__
 from git_theta_ext.cli.discovery import GROUPS, command_names, descriptions, internal_names, load
 from git_theta_ext.cli.main import main
+from git_theta_ext.cli.parser import parser_of
 
 
 def test_the_overview_lists_every_command_and_an_example(capsys):
@@ -23,6 +24,13 @@ def test_the_overview_fits_the_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["-h"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_the_paragraphs_of_a_help_fit_the_terminal(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, *paragraphs = parser_of(name, load(name)).format_help().partition("\nexample:")[0].split("\n\n")
+    assert max(len(line) for paragraph in paragraphs for line in paragraph.splitlines()) <= 80
 
 
 def test_the_overview_says_what_the_modules_say_and_imports_none_of_them():
