@@ -28,7 +28,7 @@ _CODES: dict[Style, str] = {"bold": "1", "red": "31", "green": "32", "yellow": "
 
 
 class _Styled(str):
-    """A fixed text, which may hold terminal sequences."""
+    """A text that is printed as it is, as it may hold terminal sequences."""
 
     __slots__ = ()
 
@@ -114,6 +114,11 @@ class Output:
     def styled(self, text: str, style: Style) -> str:
         """Colour a fixed text if colour is wanted. It is printed as it is, unlike names from files."""
         return _Styled(f"\x1b[{_CODES[style]}m{text}\x1b[m" if self.color else text)
+
+
+def rendered(line: str) -> str:
+    """Return a line that is printed as it is: names in it are printable, and it may hold terminal sequences."""
+    return _Styled(line)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -34,7 +34,7 @@ def render_stat(change: ModelChange, screen: Screen) -> str:
         shown = paint(sign, bar) if screen.colour else bar
         name = safe(shorten(label, widths[0]))
         lines.append(f" {name:<{widths[0]}} | {count:>{widths[1]}} {moved:<{widths[2]}} {shown}")
-    return "\n".join([*lines, f" {summary(change.diff)}", ""])
+    return "\n".join([*lines, f" {summary(change.diff, width=max(0, screen.width - 1))}", ""])
 
 
 def _size(group: GroupChange) -> float:

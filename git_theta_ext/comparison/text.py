@@ -23,6 +23,7 @@ MOST_LINES = 40
 
 _MOST_CONFLICTS = 8
 _LEAST_LABEL = 24
+_LEAST_MODULE = 12
 _WORDS = {"+": "added", "-": "removed", "~": "modified", ">": "renamed"}
 _COLOURS = {"+": "32", "-": "31", "~": "33", ">": "36", "!": "35", "@": "1"}
 
@@ -39,7 +40,7 @@ def render(change: ModelChange, screen: Screen, *, full: bool = False) -> str:
         At most ``MOST_LINES`` lines, plus the notes; each ends with a newline.
     """
     diff = change.diff
-    lines = [("@", f"diff --theta {printable(change.headline)}"), ("", summary(diff))]
+    lines = [("@", f"diff --theta {printable(change.headline)}"), ("", summary(diff, width=screen.width))]
     if diff.old_format != diff.new_format and diff.old_format and diff.new_format:
         lines.append(("~", f"format {diff.old_format} -> {diff.new_format}"))
     lines += _files(diff)
@@ -59,12 +60,13 @@ def paint(sign: str, text: str) -> str:
     return f"\x1b[{_COLOURS[sign]}m{text}\x1b[m" if sign else text
 
 
-def summary(diff: Diff, quoted: Callable[[str], str] = str) -> str:
+def summary(diff: Diff, quoted: Callable[[str], str] = str, width: int = 0) -> str:
     """Count the changes in a line.
 
     Args:
         diff: The changes.
         quoted: Writes the name of a module.
+        width: Characters of the line; 0 for no limit. The name of a module is shortened if there are more.
     """
     size = human_bytes(diff.total_bytes)
     if is_opaque(diff):
@@ -84,8 +86,11 @@ def summary(diff: Diff, quoted: Callable[[str], str] = str) -> str:
     parts = [f"{count} {_WORDS[sign]}" for sign, count in counts.items() if count]
     parts.append(f"{len(diff.unchanged)} unchanged")
     module = common_module([*diff.removed, *diff.added, *diff.renamed, *diff.modified], diff.unchanged)
-    where = f", all in {quoted(module)}" if module else ""
-    return f"{', '.join(parts)}; {human_bytes(diff.fresh_bytes)} of {size} differ{where}"
+    text = f"{', '.join(parts)}; {human_bytes(diff.fresh_bytes)} of {size} differ"
+    if not module:
+        return text
+    text += ", all in "
+    return text + quoted(shorten(module, max(_LEAST_MODULE, width - len(text))) if width else module)
 
 
 def _files(diff: Diff) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.opening import in_workspace
-from git_theta_ext.cli.output import add_options
+from git_theta_ext.cli.output import add_options, rendered
 from git_theta_ext.comparison.schema import to_json
 from git_theta_ext.comparison.screen import Screen
 from git_theta_ext.comparison.text import render
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 GROUP = "daily"
 EXAMPLE = "git theta status models/"
 
+_INDENT = "  "
 _LISTS = (
     ("conflicted", "In conflict after a merge (git theta resolve PATH):"),
     (
@@ -185,9 +186,10 @@ class _Listing:
             yield "nothing changed and nothing is pending"
 
     def _model(self, model: ChangedModel) -> Iterator[str]:
-        screen = Screen(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0, self.output.color)
+        width = shutil.get_terminal_size().columns - len(_INDENT) if sys.stdout.isatty() else 0
+        screen = Screen(width, self.output.color)
         for change in model.changes:
-            yield from ("  " + line for line in render(self._named(change), screen).splitlines())
+            yield from (rendered(_INDENT + line) for line in render(self._named(change), screen).splitlines())
         for change in model.files if self.files and model.whole is not None else ():
             summary = render(self._named(change), Screen()).splitlines()[1]
             yield f"    {printable(self.repo.relative(change.path))}: {summary}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.group import labels
+from git_theta_ext.comparison.words import shorten
 from git_theta_ext.operations.history.words import SHORT, describe_merge, describe_model
 from git_theta_ext.util.text import printable_line
 
@@ -12,13 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from git_theta_ext.comparison.changed_names import ChangedNames
-    from git_theta_ext.comparison.changes import ModelChange
+    from git_theta_ext.comparison.changes import GroupChange, ModelChange
     from git_theta_ext.comparison.screen import Screen
     from git_theta_ext.git.commit_log import Commit
     from git_theta_ext.operations.history.changes import ChangedModel, CommitChanges
 
 _MOST_LABELS = 2
 _MOST_GROUPS = 8
+_LEAST_NAME = 10
+"""Characters of a parameter's name that are shown, however narrow the terminal is."""
+
 _YELLOW = "33"
 
 
@@ -49,7 +53,7 @@ def details(
     for model in changes.models:
         yield cut(f"    {describe_model(model)}", screen.width)
         if measured is not None and model.names.modified:
-            yield from (cut(f"      {line}", screen.width) for line in _distances(measured(model)))
+            yield from (cut(f"      {line}", screen.width) for line in _distances(measured(model), screen.width - 6))
         elif patterns := _patterns(model.names):
             yield cut(f"      {patterns}", screen.width)
 
@@ -61,14 +65,20 @@ def _patterns(names: ChangedNames) -> str:
     return "" if patterns == ("**",) else ", ".join(patterns)
 
 
-def _distances(change: ModelChange) -> Iterator[str]:
-    groups = change.groups(_MOST_GROUPS)
-    width = max((len(group.label) for group in groups), default=0)
-    for group in groups:
-        relative = None if group.distance is None else group.distance.relative
-        number = "" if relative is None else f"rel. change {relative:.1e}"
-        yield f"{group.label:{width}}  {len(group.changes):4} {group.kind.value}  {number}".rstrip()
+def _distances(change: ModelChange, room: int) -> Iterator[str]:
+    """Yield a line for each group; its name is shortened rather than the numbers, if there is a limit above 0."""
+    rows = [(group.label, _numbers(group)) for group in change.groups(_MOST_GROUPS)]
+    width = max((len(label) for label, _ in rows), default=0)
+    if room > 0:
+        width = min(width, max(_LEAST_NAME, room - max((len(numbers) for _, numbers in rows), default=0)))
+    yield from (f"{shorten(label, width):{width}}{numbers}" for label, numbers in rows)
     yield from change.notes
+
+
+def _numbers(group: GroupChange) -> str:
+    relative = None if group.distance is None else group.distance.relative
+    number = "" if relative is None else f"  rel. change {relative:.1e}"
+    return f"  {len(group.changes):4} {group.kind.value}{number}"
 
 
 def cut(text: str, width: int) -> str:
