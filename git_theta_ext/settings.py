@@ -57,7 +57,7 @@ FETCH_INCLUDE = Setting(
     "theta.fetch.include",
     "glob",
     "",
-    "Checkpoints whose parameters a checkout fetches; can be set several times. `*` also matches `/`. By default all.",
+    "Checkpoints whose parameters a checkout fetches; can be set several times. `*` also matches `/`. By default, all.",
 )
 FETCH_EXCLUDE = Setting(
     "theta.fetch.exclude",

@@ -87,8 +87,9 @@ class MergeContract:
         options: The options by name. They are checked before the merge and passed in ``Piece.options``.
         weighted: Whether the method takes a weight for each branch, from ``Piece.weights``. Otherwise weights are an
             error.
-        negative_weights: Whether weights may be negative: the method adds weighted changes, and divides by no weights.
-        branches: The minimum and maximum number of branches. A parameter that more or fewer changed is a conflict.
+        negative_weights: Whether weights may be negative. Set it only if the method never divides by weights.
+        branches: The minimum and maximum number of branches. A parameter that more or fewer branches changed is a
+            conflict.
         trims: Whether the method needs ``Piece.trims``. The task vectors are read once more for it. The method must
             have the options ``density``, ``scope`` and ``ties``.
         stochastic: Whether the method draws random numbers, from ``Piece.keys``. It must have the option ``seed``.
@@ -102,7 +103,7 @@ class MergeContract:
             empty if they can. Plans show it, and the method raises it as a ``MergeError``.
         exact: Whether the result has the same bits on every device and with any number of threads. The default
             promises it, so set it to False for matrix products, decompositions and sums in an order that the library
-            chooses. If a replay of the merge has another result, it then names the method as a possible reason.
+            chooses. If a replay of the merge then has another result, it names the method as a possible reason.
         scratch: The memory that a call allocates besides inputs and result, from the shape of the piece and the number
             of branches, in numbers of the type of the piece: in a float32 piece a float64 counts as two. The default
             is enough for elementwise arithmetic. Merges are scheduled by it: too little may exhaust the memory, too
