@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.webpage.blocks import Point, Scatter
 
-_LEFT, _TOP, _RIGHT, _BOTTOM = 70.0, 8.0, 590.0, 188.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = 100.0, 8.0, 590.0, 188.0
 _MARGIN = 18
 _EDGE = 0.04
 """The share of an axis that is empty at each end, so that no point lies on the frame."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import singledispatch
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _SHORT = 12
 """Length of a cell that is not broken at its hyphens, such as a date."""
+_DOT = re.compile(r"(?<=[^\W\d])\.|\.(?=[^\W\d])")
 
 _FILTER = Markup(
     '<p class="filter" hidden><label>Filter by name <input id="filter" type="search" autocomplete="off" '
@@ -108,8 +110,14 @@ def _row(table: Table, number: int, row: Sequence[str], shown: Sequence[int]) ->
         share = table.shares.get((number, column))
         bar = [] if share is None else [element("meter", value=share, aria_hidden="true")]
         whole = {"class_": "whole"} if column and "-" in text and len(text) <= _SHORT else {}
-        cells.append(element("td", *bar, escaped(text), **whole))
+        content = _breakable(text) if table.named and not column else escaped(text)
+        cells.append(element("td", *bar, content, **whole))
     return element("tr", *cells)
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that a narrow screen breaks after dots, but not within a number."""
+    return Markup(_DOT.sub(".<wbr>", escaped(name)))
 
 
 def _resource(name: str) -> str:

@@ -61,6 +61,12 @@ def test_dates_are_not_broken_and_names_are():
     assert "<td>a subject that is long - and so on</td>" in page
 
 
+def test_names_of_parameters_are_broken_after_dots_and_not_within_numbers():
+    row = ("layers.0.attn.weight & density=0.5", "a.b")
+    page = render(Page("Diff", [], [Section("m", [], [Table("Parameters", ("name", "kind"), [row], {})])]))
+    assert "<td>layers.<wbr>0.<wbr>attn.<wbr>weight &amp; density=0.5</td><td>a.b</td>" in page
+
+
 def test_a_page_of_a_thousand_parameters_is_smaller_than_a_megabyte():
     names = [
         f"model.language_model.layers.{layer}.{module}.base_layer.weight"
