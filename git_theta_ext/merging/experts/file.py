@@ -168,7 +168,7 @@ def _prompts(file: YamlFile, node: yaml.Node, key: str) -> tuple[Prompt, ...]:
         elif isinstance(value, str) and value:
             prompts.append(value)
         else:
-            raise file.error(entry, f"{key!r} must list texts, or lists of the numbers of tokens")
+            raise file.error(entry, f"{key!r} must list texts, or lists of token ids")
     return tuple(prompts)
 
 

@@ -30,7 +30,7 @@ _TOKENIZER = "tokenizer.json"
 
 
 def with_tokens(repo: Repository, base: SourceModel, mixture: Mixture) -> Mixture:
-    """Return a mixture whose prompts are numbers of tokens, as the tokenizer of the base model encodes them.
+    """Return a mixture whose prompts are token ids, as the tokenizer of the base model encodes them.
 
     Raises:
         LibraryError: A prompt is a text, and the library that reads tokenizers is not installed.
@@ -86,9 +86,7 @@ def _encoder(repo: Repository, base: SourceModel) -> Callable[[str], tuple[int, 
     """Return a function from a text to the numbers of its tokens, with those that the tokenizer always adds."""
     path = next((path for path in base.directory.files if posixpath.basename(path) == _TOKENIZER), None)
     if path is None:
-        raise MergeError(
-            f"{base.name} has no {_TOKENIZER}: write prompts as lists of the numbers of tokens", hint=_HINT
-        )
+        raise MergeError(f"{base.name} has no {_TOKENIZER}: write prompts as lists of token ids", hint=_HINT)
     oid = base.directory.files[path]
     info = object_infos(repo, [oid]).get(oid)
     if info is None or info.nbytes > MAX_TOKENIZER:

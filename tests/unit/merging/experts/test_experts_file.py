@@ -94,9 +94,9 @@ def test_other_names_of_models_replace_them_everywhere():
         (f"{RANDOM}shared_experts: []\n", "unknown key 'shared_experts'"),
         (PROMPTS.replace("positive_prompts: [write], ", ""), "expert 2 has no positive_prompts"),
         (PROMPTS.replace("[add, [1, 2]]", "[write]").replace(", negative_prompts: [[3]]", ""), "the same prompts"),
-        (PROMPTS.replace("[1, 2]", "[1, -2]"), "must list texts, or lists of the numbers of tokens"),
-        (PROMPTS.replace("[1, 2]", "[]"), "must list texts, or lists of the numbers of tokens"),
-        (PROMPTS.replace("add, [1, 2]", "''"), "must list texts, or lists of the numbers of tokens"),
+        (PROMPTS.replace("[1, 2]", "[1, -2]"), "must list texts, or lists of token ids"),
+        (PROMPTS.replace("[1, 2]", "[]"), "must list texts, or lists of token ids"),
+        (PROMPTS.replace("add, [1, 2]", "''"), "must list texts, or lists of token ids"),
     ],
 )
 def test_what_is_wrong_is_an_error_that_says_where(text, message):
