@@ -40,6 +40,14 @@ def test_log_shortens_names_and_no_numbers(changed: Repo) -> None:
     assert max(len(COLOUR.sub("", line)) for line in lines) <= 60
 
 
+def test_show_has_columns_that_are_no_wider_than_their_content(changed: Repo) -> None:
+    lines = lines_of(changed, f"git theta show HEAD:{MODEL}")
+    assert max(map(len, lines)) <= 80
+    rows = [match for line in lines if (match := re.search(r"\](?P<gap> +)[0-9a-f]{16}$", line))]
+    assert len({match.start("gap") + len(match["gap"]) for match in rows}) == 1
+    assert min(len(match["gap"]) for match in rows) == 2
+
+
 @pytest.mark.parametrize("option", ["", "--stat"])
 def test_diff_shortens_the_module_that_holds_all_changes(changed: Repo, option: str) -> None:
     (line,) = (line for line in lines_of(changed, f"git theta diff {option}") if " all in " in line)

@@ -249,10 +249,11 @@ def parameter_lines(manifest: Manifest, others: Mapping[str, Other] = _NONE) -> 
     """Yield a line for each parameter: name, element type, shape, digest, and the quantised weight it is a part of."""
     rows = _rows(manifest, others)
     width = max((len(name) for name, _ in rows), default=0)
+    specs = max((len(str(row.spec)) for _, row in rows), default=0)
     homes = one_row(units_in(manifest))
     for name, row in rows:
         unit = f"  {homes[name].label}" if name in homes else ""
-        yield f"  {name:{width}}  {row.spec!s:20}  {_place(row)}{unit}"
+        yield f"  {name:{width}}  {row.spec!s:{specs}}  {_place(row)}{unit}"
 
 
 def _place(row: Parameter | Other) -> str:
