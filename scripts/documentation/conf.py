@@ -1,11 +1,12 @@
 """Settings of the documentation site, which scripts/docs-site builds with Sphinx."""
 
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from documentation.site_pages import notebook_page, unbroken, with_unbroken_cells
+from documentation.site_pages import notebook_page, unbroken, with_short_words, with_unbroken_cells
 from git_theta_ext import interfaces
 from git_theta_ext.version import __version__
 
@@ -15,6 +16,7 @@ html_title = f"git theta {release}"
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+highlight_language = "text"  # of blocks that name none
 html_copy_source = False
 html_show_copyright = False
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -50,7 +52,16 @@ def keep_together(_app: Sphinx, page: nodes.document) -> None:
             text.parent.replace(text, nodes.Text(unbroken(text.astext())))
 
 
+def mark_short_words(
+    _app: Sphinx, _name: str, _template: str, context: dict[str, Any], _page: nodes.document | None
+) -> None:
+    """Mark the words of code that the style sheet keeps on one line."""
+    if "body" in context:
+        context["body"] = with_short_words(context["body"])
+
+
 def setup(app: Sphinx) -> None:
     """Register the events, as Sphinx asks for."""
     app.connect("source-read", prepare)
     app.connect("doctree-read", keep_together)
+    app.connect("html-page-context", mark_short_words)

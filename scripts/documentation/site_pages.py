@@ -13,6 +13,7 @@ _UNIT = re.compile(r"(?<=\d) (?=(?:[kMG]i?B|bits?|min|ms|µs|s|%)\b|%)")
 _NAME = re.compile(r"\b(git-)(?=lfs\b|theta\b)|\b(hf-)(?=xet\b)|\b(SHA-)(?=\d)")
 _INNER_SPACE = re.compile(r"(?<=\S) (?=\S)")
 _PANDAS_TABLE, _SITE_TABLE = '<table border="1" class="dataframe">', '<table class="docutils">'
+_SHORT_WORD = re.compile(r'<span class="pre">(?=[^<]{1,30}</span>)')
 _LONGEST_NAME = 16
 """Characters; a shorter first cell of a row is not broken into lines."""
 
@@ -20,6 +21,11 @@ _LONGEST_NAME = 16
 def unbroken(text: str) -> str:
     """Return text of which no line ends between a number and its unit, or within a name such as git-lfs."""
     return _NAME.sub("\\g<0>\N{WORD JOINER}", _UNIT.sub("\N{NO-BREAK SPACE}", text))
+
+
+def with_short_words(body: str) -> str:
+    """Return the HTML of a page whose words of code have the class ``short`` if they fit into a line of any screen."""
+    return _SHORT_WORD.sub('<span class="pre short">', body)
 
 
 def with_unbroken_cells(page: str) -> str:

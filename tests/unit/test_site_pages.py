@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from documentation.site_pages import notebook_page, unbroken, with_unbroken_cells
+from documentation.site_pages import notebook_page, unbroken, with_short_words, with_unbroken_cells
 
 GAP, JOINER = "\N{NO-BREAK SPACE}", "\N{WORD JOINER}"
 
@@ -13,6 +13,11 @@ def test_no_line_ends_between_a_number_and_its_unit_or_within_a_name() -> None:
     assert unbroken("5 MB, 3.1 s of 10 % in 2 steps") == f"5{GAP}MB, 3.1{GAP}s of 10{GAP}% in 2 steps"
     names = f"git-{JOINER}lfs, git-{JOINER}theta, hf-{JOINER}xet, SHA-{JOINER}256, git-annex, a well-known one"
     assert unbroken(names.replace(JOINER, "")) == names
+
+
+def test_words_of_code_that_fit_into_a_line_are_marked() -> None:
+    option, path = ('<code><span class="pre">' + text + "</span></code>" for text in ("--dtype", "a/" * 30))
+    assert with_short_words(option + path) == option.replace("pre", "pre short") + path
 
 
 def test_no_line_of_a_table_ends_within_a_short_first_cell() -> None:
