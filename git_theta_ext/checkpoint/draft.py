@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from shutil import disk_usage
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from blake3 import blake3
@@ -75,6 +74,8 @@ class Draft:
         """
         if layout.packings or not all(isinstance(part, Literal | Slice) for part in layout.segments):
             return None
+        from shutil import disk_usage  # checkouts of small files start without it
+
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             if disk_usage(path.parent).free >= _ROOM * layout.nbytes and can_rename(path.parent, target):
