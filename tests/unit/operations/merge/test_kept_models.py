@@ -51,6 +51,6 @@ def test_a_model_with_which_the_merge_of_git_does_not_end_is_not_kept(tmp_path):
 
 def test_git_is_not_asked_about_a_model_that_the_driver_merged(tmp_path):
     """The repository has nothing that could ask git."""
-    warn_of_models(SimpleNamespace(repo=kept(tmp_path)), SHARDS, merges=True)
+    warn_of_models(SimpleNamespace(repo=kept(tmp_path)), SHARDS, "merge", merges=True)
     with pytest.raises(AttributeError):
-        warn_of_models(SimpleNamespace(repo=kept(tmp_path)), dict([*SHARDS.items()][:1]), merges=True)
+        warn_of_models(SimpleNamespace(repo=kept(tmp_path)), dict([*SHARDS.items()][:1]), "merge", merges=True)
