@@ -42,13 +42,20 @@ class Parser(argparse.ArgumentParser):
     """Reports mistakes as ``UsageError``, with a similar option as a hint."""
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse arguments.
+        """Parse arguments. Options may stand anywhere among the others, as in commands of git.
 
-        A command that takes ``RevisionsAndPaths`` gets what follows ``--`` as ``paths``, or None if there is no ``--``,
-        and its options may stand anywhere before.
+        A command that takes ``RevisionsAndPaths`` gets what follows ``--`` as ``paths``, or None if there is no ``--``.
+        Other commands with ``--`` take options only before their first other argument.
         """
+        for action in self._actions:
+            if isinstance(parsers := action.choices, dict) and words and words[0] in parsers:
+                args: argparse.Namespace = parsers[words[0]].parse(words[1:])
+                setattr(args, action.dest, words[0])
+                return args
         if not any(isinstance(action, RevisionsAndPaths) for action in self._actions):
-            return self.parse_args(words)
+            # argparse drops a -- that comes first, and refuses to do it for commands that have actions.
+            in_order = "--" in words or self._subparsers is not None
+            return self.parse_args(words) if in_order else self.parse_intermixed_args(words)
         end = words.index("--") if "--" in words else len(words)
         args = self.parse_intermixed_args(words[:end])
         args.paths = list(words[end + 1 :]) if "--" in words else None

@@ -8,11 +8,11 @@ checks only that git itself stores no checkpoint, as a hook or a CI job does; ne
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -81,11 +81,13 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--remote", metavar="REMOTE", nargs="?", const="", help="check a remote instead; default: the one git push uses"
     )
     parser.add_argument(
-        "--raw",
+        "--raw", action="store_true", help="check only that git stores no checkpoint itself, in the index or in commits"
+    )
+    parser.add_argument(
+        "revisions",
         metavar="REV",
         nargs="*",
-        help="check only that git stores no checkpoint itself, in commits or in each commit of a range such as A..B; "
-        "default: in the index",
+        help="with --raw: a commit, or a range such as A..B, of which each commit is checked; default: the index",
     )
     add_options(parser)
 
@@ -95,15 +97,18 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run and not args.repair:
         raise UsageError("--dry-run needs --repair: a check changes nothing", hint="git theta fsck --repair --dry-run")
     output = output_of(args)
-    if args.raw is not None:
+    if args.raw:
         if args.full or args.repair or args.remote is not None:
             raise UsageError("--raw reads no tensors: it takes no other option", hint="git theta fsck --raw")
-        return _raw(output, Repository.discover(), args.raw)
+        return _raw(output, Repository.discover(), args.revisions)
+    if args.revisions:
+        command = shlex.join(["git", "theta", "fsck", "--raw", *args.revisions])
+        raise UsageError("fsck checks all versions: only --raw takes commits", hint=command)
     if args.remote is not None:
         if args.repair:
             raise UsageError(
                 "--repair and --remote cannot be used together",
-                hint=" ".join(["git theta push --all", *([quote(args.remote)] if args.remote else [])]),
+                hint=" ".join(["git theta push --all", *([shlex.quote(args.remote)] if args.remote else [])]),
             )
         from git_theta_ext.cli.commands._fsck_remote import check
 

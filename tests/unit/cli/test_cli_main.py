@@ -92,6 +92,28 @@ def test_unknown_things_get_a_hint(arguments, message, hint, capsys):
     assert f"hint: {hint}\n" in shown
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(f"{name} a {{}} b" for name in ("add", "checkout", "du", "fetch", "lock", "log", "pull", "resolve", "show")),
+        *(f"{name} a {{}} b" for name in ("mergetool", "status", "track", "unlock", "untrack")),
+        "fsck --raw {} A..B HEAD",
+        "fsck A..B --raw {} HEAD",
+        "migrate import a {} b --include c",
+    ],
+)
+def test_options_may_stand_anywhere_among_the_other_arguments(words):
+    name, *rest = words.split()
+    parser = parser_of(name, load(name))
+    mixed = parser.parse([word.format("--json") for word in rest])
+    assert mixed == parser.parse([word for word in rest if word != "{}"] + ["--json"])
+
+
+def test_what_follows_two_dashes_is_no_option():
+    parser = parser_of("add", load("add"))
+    assert parser.parse(["--json", "--", "-a", "--json"]).paths == ["-a", "--json"]
+
+
 def test_a_command_of_another_name_is_the_same(capsys):
     shown = {}
     for name in ("fetch", "prefetch"):

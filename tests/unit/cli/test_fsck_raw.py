@@ -125,3 +125,8 @@ def test_a_commit_that_does_not_exist_is_an_error(at) -> None:
 @pytest.mark.parametrize("option", ["--full", "--repair", "--remote"])
 def test_it_takes_no_other_option(at, option) -> None:
     assert main(["fsck", "--raw", "HEAD", option]) == 2
+
+
+def test_commits_need_the_option_and_the_hint_has_it(at, capsys) -> None:
+    assert main(["fsck", "HEAD~1..HEAD", "a b"]) == 2
+    assert "hint: git theta fsck --raw 'HEAD~1..HEAD' 'a b'\n" in capsys.readouterr().err
