@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, UsageError
-from git_theta_ext.git.commit_attributes import theta_paths_at
+from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.commit_attributes import by_attributes, theta_paths_at
+from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.git.objects import local_blobs, manifest_blobs, object_infos
 from git_theta_ext.git.partial import is_partial
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.tensor import Digest
-from git_theta_ext.records import dataclass
+from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from git_theta_ext.git.objects import ObjectInfo
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.transfer.remote_index import HeldDigests
+
+_REFS = 1000
+"""Refs whose commits git lists at once: its command has a limited length."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Outgoing:
         raw: Size in bytes of each file that git sends as it is although its path has ``filter=theta``, by path.
         conflicted: Paths of the manifests with merge conflicts that git sends.
         skeletons: The skeletons that these manifests name; all other digests are of tensors.
+        replaced: As ``raw``, of the files that the last commits have no more, by ``COMMIT:PATH``. Commits that a remote
+            has are left out: these cannot be mended.
     """
 
     sizes: Mapping[Digest, int]
@@ -48,6 +55,7 @@ class Outgoing:
     raw: Mapping[str, int]
     conflicted: tuple[str, ...]
     skeletons: AbstractSet[Digest] = frozenset()
+    replaced: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def digests(self) -> AbstractSet[Digest]:
@@ -133,6 +141,7 @@ def outgoing(
             raise broken[min(bad)]
         conflicted = {oid: label for oid, label in conflicted.items() if oid in sent}
         raw = {path: oid for path, oid in raw.items() if oid in sent}
+    replaced = _replaced(repo, updates, others.keys() - {oid for files in trees.values() for oid in files.values()})
     held = frozenset[Digest]() if there is None else there.among(sizes)
     return Outgoing(
         sizes,
@@ -140,6 +149,7 @@ def outgoing(
         {path: blobs[oid].nbytes for path, oid in raw.items()},
         tuple(sorted(conflicted.values())),
         skeletons,
+        {where: blobs[oid].nbytes for where, oid in replaced.items()},
     )
 
 
@@ -190,6 +200,23 @@ def _raw(repo: Repository, trees: Mapping[str, Mapping[str, str]], others: Mappi
         suspects = [path for path, oid in files.items() if oid in others and path not in raw]
         raw.update({path: files[path] for path in theta_paths_at(repo, tip, suspects)})
     return raw
+
+
+def _replaced(repo: Repository, updates: Sequence[RefUpdate], others: AbstractSet[str]) -> dict[str, str]:
+    """Return which files with ``filter=theta`` are some other blobs in commits that no remote has."""
+    tips, files = tips_of(updates), dict[str, dict[str, str]]()
+    there = object_infos(repo, {update.remote_oid for update in updates if update.remote_oid.strip("0")})
+    words = ("--reverse", "--no-renames", "--not", "--remotes", *there, "--not")
+    # Other repositories have none: the time would be lost.
+    for first in range(0, len(tips) if others and repo.theta_dir.is_dir() else 0, _REFS):
+        for commit in read_log(repo, (*words, *tips[first : first + _REFS], "--"), cwd=repo.folder):
+            new = {file.path: file.new for file in commit.files if file.new in others}
+            files |= {commit.oid: new} if new else {}
+    found: dict[str, str] = {}
+    for run, commits in by_attributes(repo, files):
+        tracked = theta_paths(run, {path for oid in commits for path in files[oid]}, cached=True)
+        found |= {f"{oid[:12]}:{path}": new for oid in commits for path, new in files[oid].items() if path in tracked}
+    return found
 
 
 def _parse(data: bytes, label: str) -> Manifest:

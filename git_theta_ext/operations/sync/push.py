@@ -260,6 +260,12 @@ def _refuse_raw(repo: Repository, needed: Outgoing) -> None:
             f"{path} is tracked by git theta, but a pushed commit contains the file itself ({nbytes} bytes)",
             hint=f"git theta install && git theta add {repo.argument(path)} && git commit --amend",
         )
+    for where, nbytes in needed.replaced.items():
+        raise RepositoryError(
+            f"{where} is tracked by git theta, but git stores the file itself ({nbytes} bytes), and would send it "
+            "although a later commit replaced or removed it",
+            hint=f"git theta migrate import --include {quote(where.partition(':')[2])}",
+        )
 
 
 def _recode(workspace: Workspace, going: Going) -> None:

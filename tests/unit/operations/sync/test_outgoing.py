@@ -153,6 +153,27 @@ def test_a_raw_checkpoint_that_the_tip_mended_is_fine(place):
     assert place.found(place.new(tip)).raw == {}
 
 
+def test_a_raw_checkpoint_that_a_later_commit_replaced_is_found_until_a_remote_has_it(place):
+    place.commit(b"*.pt filter=theta\n", ".gitattributes")
+    there = place.commit(b"older numbers")
+    (place.path / "notes").write_bytes(b"not a checkpoint")
+    raw = place.commit(b"raw numbers")
+    place.commit(b"other notes", "notes")
+    place.git("rm", "-q", "m.pt")
+    place.git("commit", "-qm", "gone")
+    tip = place.commit(manifest("a").to_bytes())
+    (place.path / ".git/theta").mkdir()
+    assert place.found(place.new(tip, there)).replaced == {f"{raw[:12]}:m.pt": 11}
+    assert place.found(place.new(tip)).replaced == {f"{there[:12]}:m.pt": 13, f"{raw[:12]}:m.pt": 11}
+    place.git("init", "--quiet", "--bare", "../x")
+    push = Push(Workspace.discover(Reports(), place.path), "origin", "../x", (place.new(tip),))
+    with pytest.raises(RepositoryError, match=f"{there[:12]}:m.pt is tracked") as caught:
+        push.run(strict=True)
+    assert caught.value.hint == "git theta migrate import --include m.pt"
+    place.git("update-ref", "refs/remotes/other/main", raw)
+    assert place.found(place.new(tip)).replaced == {}
+
+
 def test_links_and_empty_files_are_no_raw_checkpoints(place):
     place.commit(b"*.pt filter=theta\n", ".gitattributes")
     place.commit(b"", "empty.pt")
