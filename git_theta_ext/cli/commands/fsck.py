@@ -119,10 +119,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _raw(output: Output, repo: Repository, revs: Sequence[str]) -> int:
-    problems = check_raw(repo, revs)
-    lines = [_line(problem, {}) for problem in problems]
-    output.result({"problems": [asdict(problem) for problem in problems]}, lines or ["git stores no checkpoint itself"])
-    return CorruptError.exit_code if problems else 0
+    report = check_raw(repo, revs)
+    lines = [_line(problem, {}) for problem in report.problems]
+    data = {"problems": [asdict(problem) for problem in report.problems], "command": report.command}
+    output.result(data, lines or ["git stores no checkpoint itself"])
+    if report.command:
+        output.warning("commits keep such a file after another commit removes it", report.command)
+    return CorruptError.exit_code if report.problems else 0
 
 
 def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:

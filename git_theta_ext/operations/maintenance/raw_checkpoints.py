@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.words import human_bytes
@@ -52,7 +52,20 @@ class _File:
     historical: bool = False
 
 
-def check_raw(repo: Repository, revs: Sequence[str]) -> list[Problem]:
+@dataclass(frozen=True)
+class RawReport:
+    """What a check found.
+
+    Attributes:
+        problems: One for each file.
+        command: Takes the files out of the commits, if some are in commits that a new one does not mend; else empty.
+    """
+
+    problems: list[Problem]
+    command: str
+
+
+def check_raw(repo: Repository, revs: Sequence[str]) -> RawReport:
     """Report the checkpoints of commits, or of the index, that git stores itself. Needs no tensor and no remote.
 
     These are the tracked files that are not manifests (kind ``raw``), and files of 1 MiB or more that no pattern tracks
@@ -79,8 +92,14 @@ def check_raw(repo: Repository, revs: Sequence[str]) -> list[Problem]:
     problems = _problems(repo, repo.run, groups.pop(None, []))
     paths = {rev: [file.path for file in those] for rev, those in groups.items() if rev is not None}
     for run, same in by_attributes(repo, paths):
-        problems += _problems(repo, run, [file for rev in same for file in groups[rev]])
-    return problems
+        problems |= _problems(repo, run, [file for rev in same for file in groups[rev]])
+    historical = [file.path for file in problems if file.historical]
+    return RawReport(list(problems.values()), import_command(historical) if historical else "")
+
+
+def import_command(paths: Iterable[str]) -> str:
+    """Return the command that takes files out of the commits of a branch, which can be done only once."""
+    return shlex.join(["git", "theta", "migrate", "import", *(f"--include={path}" for path in dict.fromkeys(paths))])
 
 
 def raw_blobs(repo: Repository, oids: Iterable[str]) -> set[str]:
@@ -103,22 +122,26 @@ def _changed(repo: Repository, revs: str) -> Iterator[_File]:
                 yield _File(commit.oid, file.path, file.new, f"{commit.oid[:12]}:{file.path}", historical=True)
 
 
-def _problems(repo: Repository, run: RunGit, files: Sequence[_File]) -> list[Problem]:
+def _problems(repo: Repository, run: RunGit, files: Sequence[_File]) -> dict[_File, Problem]:
     """Check files that have attributes in the index with which ``run`` runs git."""
     tracked = theta_paths(run, dict.fromkeys(file.path for file in files), cached=True)
     raw = raw_blobs(repo, {file.oid for file in files if file.path in tracked})
-    problems = [Problem("raw", file.label, _raw(file)) for file in files if file.path in tracked and file.oid in raw]
+    problems = {
+        file: Problem("raw", file.label, _STORED if file.historical else RAW)
+        for file in files
+        if file.path in tracked and file.oid in raw
+    }
     named = [file for file in files if file.path not in tracked and pattern_of(file.path) is not None]
     infos = object_infos(repo, {file.oid for file in named})
     named = [file for file in named if file.oid in infos and infos[file.oid].nbytes >= _SMALLEST]
     free = set(paths_without_filter(run, dict.fromkeys(file.path for file in named), cached=True))
     named = [file for file in named if file.path in free]
     formats = _formats(repo, {file.oid for file in named})
-    return problems + [
-        Problem("untracked", file.label, _untracked(repo, file, name, infos[file.oid].nbytes))
+    return problems | {
+        file: Problem("untracked", file.label, _untracked(repo, file, name, infos[file.oid].nbytes))
         for file in named
         if (name := formats[file.oid]) != "opaque"
-    ]
+    }
 
 
 def _formats(repo: Repository, oids: Iterable[str]) -> Mapping[str, str]:
@@ -134,16 +157,8 @@ def _formats(repo: Repository, oids: Iterable[str]) -> Mapping[str, str]:
     return formats
 
 
-def _raw(file: _File) -> str:
-    return f"{_STORED}; {_rewrite(file)}" if file.historical else RAW
-
-
 def _untracked(repo: Repository, file: _File, name: str, nbytes: int) -> str:
-    command = f"{repo.git_at_top} theta track {quote(file.path)} && git theta add {repo.argument(file.path)}"
     what = f"no pattern tracks this {name} file of {human_bytes(nbytes)}"
-    return f"{what}; {_rewrite(file) if file.historical else command}"
-
-
-def _rewrite(file: _File) -> str:
-    pattern = quote(file.path)
-    return f"git theta migrate import --include {pattern} takes it out of the commits"
+    path = shlex.quote(file.path)
+    command = f"{repo.git_at_top} theta track {path} && git theta add {repo.argument(file.path)}"
+    return what if file.historical else f"{what}; {command}"

@@ -22,6 +22,8 @@ MAX_ATTRIBUTES = 1 << 24
 _THETA = ("filter=theta", "diff=theta", "merge=theta", "-text")
 _LFS = ("filter=lfs", "diff=lfs", "merge=lfs", "-text")
 _NONE = ("!filter", "!diff", "!merge", "!text")
+_NAMES = frozenset(state.lstrip("!") for state in _NONE)
+_LITERAL = re.compile(r"[^/*?\[\]\\]*$")
 _MACRO = re.compile(r"^[ \t]*\[attr\]([-\w.]+)[ \t]+(.*)$", re.MULTILINE)
 
 
@@ -42,7 +44,8 @@ def to_theta(text: str, tracked: Tracked, folder: str = "", macros: Collection[s
     """Return a ``.gitattributes`` in which the tracked paths have our filter, and other paths keep theirs.
 
     Our lines come last, as the last line that matches a path counts. A file in a folder below the top overrides that
-    of the top, so it gets the same lines if it sets filters itself.
+    of the top, so it gets the same lines if it sets filters itself. Patterns that have our filter already are left, so
+    that commits without anything to convert stay the same.
 
     Args:
         text: The file's text.
@@ -52,8 +55,9 @@ def to_theta(text: str, tracked: Tracked, folder: str = "", macros: Collection[s
     """
     if folder and not any(rule and _sets_filter(rule, macros) for _, rule in rules(text)):
         return text
-    include = [below for pattern in tracked.include for below in relative(pattern, folder)]
     exclude = [below for pattern in tracked.exclude for below in relative(pattern, folder)]
+    include = [below for pattern in tracked.include for below in relative(pattern, folder)]
+    include = [pattern for pattern in include if exclude or not _is_ours(text, pattern, macros)]
     if not include:
         return text
     lines: list[str] = []
@@ -127,6 +131,25 @@ def _below(parts: Sequence[str], folders: Sequence[str]) -> Iterator[Sequence[st
         yield from _below(parts, folders[1:])
     elif fnmatchcase(folders[0], parts[0]):
         yield from _below(parts[1:], folders[1:])
+
+
+def _is_ours(text: str, pattern: str, macros: Collection[str]) -> bool:
+    """Return whether all paths of a pattern have our attributes, by a line for it or for all files of its ending."""
+    ending = _ending(pattern)
+    for _, rule in reversed(list(rules(text))):
+        if rule is None or not (ending.endswith(other := _ending(rule.pattern)) or other.endswith(ending)):
+            continue
+        if set(_THETA).issubset(rule.states):
+            if rule.pattern in {pattern, f"*{other}"} and ending.endswith(other):
+                return True
+        elif any(state in macros or state.lstrip("-!").partition("=")[0] in _NAMES for state in rule.states):
+            return False
+    return False
+
+
+def _ending(pattern: str) -> str:
+    """Return the characters that each matching path ends with."""
+    return str(_LITERAL.findall(pattern)[0])
 
 
 def _sets_filter(rule: Rule, macros: Collection[str]) -> bool:

@@ -48,7 +48,8 @@ def check_history(repo: Repository) -> None:
     """
     if _refs(repo, BACKUP):
         raise RepositoryError(
-            f"{BACKUP} has the history from before a migration; remove it when you no longer need it",
+            f"{BACKUP} keeps the history from before the last migration, and another one would replace it; "
+            "check that the new history is right, then remove the old one",
             hint="git for-each-ref --format='delete %(refname)' refs/original | git update-ref --stdin",
         )
     if replaced := _refs(repo, "refs/replace/"):

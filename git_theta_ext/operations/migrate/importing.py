@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import MissingError
-from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.temporary_index import temporary_index
+from git_theta_ext.git.commit_attributes import theta_paths_at
 from git_theta_ext.operations.migrate.attribute_blobs import AttributeBlobs
 from git_theta_ext.operations.migrate.attributes import Tracked, macros_of, to_theta
 from git_theta_ext.operations.migrate.conversion import Converter, Sources, checked, classify
@@ -81,8 +80,7 @@ def unfiltered(repo: Repository, commit: str, manifests: Container[str]) -> list
         manifests: Blobs of manifests.
     """
     paths = [entry.path for entry in repo.entries(commit) if entry.oid in manifests]
-    with temporary_index(repo, commit) as run:
-        return sorted(set(paths).difference(theta_paths(run, paths, cached=True)))
+    return sorted(set(paths).difference(theta_paths_at(repo, commit, paths)))
 
 
 @dataclass

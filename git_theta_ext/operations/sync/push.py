@@ -19,6 +19,7 @@ from git_theta_ext.errors import (
     ThetaError,
 )
 from git_theta_ext.git.objects import named_digests
+from git_theta_ext.operations.maintenance.raw_checkpoints import import_command
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, reachable, tips_of
 from git_theta_ext.operations.sync.push_locks import LockCheck
 from git_theta_ext.operations.sync.push_survey import survey
@@ -264,7 +265,7 @@ def _refuse_raw(repo: Repository, needed: Outgoing) -> None:
         raise RepositoryError(
             f"{where} is tracked by git theta, but git stores the file itself ({nbytes} bytes), and would send it "
             "although a later commit replaced or removed it",
-            hint=f"git theta migrate import --include {quote(where.partition(':')[2])}",
+            hint=import_command(other.partition(":")[2] for other in needed.replaced),
         )
 
 

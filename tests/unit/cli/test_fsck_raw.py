@@ -81,9 +81,22 @@ def test_a_range_shows_each_commit_that_adds_a_checkpoint_even_if_a_later_one_de
     assert kinds(run_json("fsck", "--raw", "HEAD^..HEAD")) == []
     capsys.readouterr()
     assert main(["fsck", "--raw", "HEAD~3..HEAD"]) == 6
-    first, second = (line.partition("; git ")[2] for line in capsys.readouterr().out.splitlines())
-    at.git(*shlex.split(first.partition(" takes ")[0]), *shlex.split(second.partition(" takes ")[0])[3:])
+    hint = capsys.readouterr().err.splitlines()[-1].partition("hint: git ")[2]
+    at.git(*shlex.split(hint))
     assert kinds(run_json("fsck", "--raw", "HEAD~3..HEAD")) == []
+
+
+def test_the_command_leaves_commits_without_such_a_file_as_they_are(at, run_json) -> None:
+    before = at.git("rev-parse", "HEAD")
+    at.write_model(seed=5)
+    at.git(*WITHOUT_FILTER, "add", "model.safetensors")
+    at.git("commit", "--quiet", "-m", "raw")
+    at.git("theta", "add", "model.safetensors")
+    at.git("commit", "--quiet", "-m", "clean")
+    at.git(*shlex.split(run_json("fsck", "--raw", "HEAD~2..HEAD", code=6)["command"])[1:])
+    assert at.git("rev-parse", "HEAD~2") == before
+    found = run_json("fsck", "--raw", "HEAD~2..HEAD")
+    assert found == {"problems": [], "command": ""}
 
 
 def test_each_commit_of_a_range_has_its_own_attributes(at, run_json) -> None:

@@ -24,13 +24,35 @@ MODELS = Tracked(["*.safetensors"])
         (f"*.safetensors {LFS} lockable\r\n", f"*.safetensors lockable\r\n*.safetensors {OURS}\r\n"),
         (f'"*.safetensors" {LFS}\n', f"*.safetensors {OURS}\n"),
         (f"[attr]lfs {LFS}\n*.safetensors lfs\n", f"[attr]lfs {LFS}\n*.safetensors lfs\n*.safetensors {OURS}\n"),
-        (f"*.safetensors {OURS}\n*.txt text\n", f"*.txt text\n*.safetensors {OURS}\n"),
+        (f"*.safetensors {OURS}\n* text\n", f"* text\n*.safetensors {OURS}\n"),
         ("*.safetensors filter=other\n", f"*.safetensors {OURS}\n"),
     ],
 )
 def test_our_line_comes_last(before: str, after: str) -> None:
     assert to_theta(before, MODELS) == after
     assert to_theta(after, MODELS) == after
+
+
+@pytest.mark.parametrize(
+    "after", ["", "*.txt text\n", "*.safetensors.index*.json merge=theta\n", f"a/*.safetensors {OURS}"]
+)
+@pytest.mark.parametrize("pattern", ["*.safetensors", "m.safetensors", "a/*.safetensors", "/a/m.safetensors"])
+def test_what_is_ours_already_stays_as_it_is(pattern: str, after: str) -> None:
+    text = f"*.bin filter=lfs\n*.safetensors {OURS}\n{after}"
+    assert to_theta(text, Tracked([pattern])) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"*.safetensors {OURS}\nm.* -filter\n",
+        "*.safetensors filter=theta\n",
+        f"a.safetensors {OURS}\n",
+        f"m?safetensors {OURS}\n",
+    ],
+)
+def test_a_pattern_that_another_line_may_override_gets_its_line(text: str) -> None:
+    assert to_theta(text, Tracked(["m.safetensors"])) == f"{text}m.safetensors {OURS}\n"
 
 
 def test_an_excluded_pattern_keeps_what_it_had() -> None:

@@ -169,7 +169,7 @@ def test_a_raw_checkpoint_that_a_later_commit_replaced_is_found_until_a_remote_h
     push = Push(Workspace.discover(Reports(), place.path), "origin", "../x", (place.new(tip),))
     with pytest.raises(RepositoryError, match=f"{there[:12]}:m.pt is tracked") as caught:
         push.run(strict=True)
-    assert caught.value.hint == "git theta migrate import --include m.pt"
+    assert caught.value.hint == "git theta migrate import --include=m.pt"
     place.git("update-ref", "refs/remotes/other/main", raw)
     assert place.found(place.new(tip)).replaced == {}
 
