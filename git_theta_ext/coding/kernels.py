@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-_VERSIONS = {"_factors": 1, "_huffman": 1, "_kernels": 3, "_merges": 3, "_residuals": 3}
+_VERSIONS = {"_factors": 1, "_huffman": 1, "_kernels": 3, "_merges": 3, "_residuals": 3, "_sha256": 1}
 """Of the functions in the C sources. An editable install keeps what was built before a source changed."""
 _WIDE = 4
 _BYTES = 256
 
 
 def load_compiled(name: str) -> Any:
-    """Return a compiled module, or None if it is not installed, or was built from another version of the source."""
+    """Return a compiled module, or None if it is not installed, was built from another source, or cannot run here."""
     try:
         module = import_module(f"git_theta_ext.coding.{name}")
     except ImportError:
@@ -35,6 +35,8 @@ residuals = load_compiled("_residuals")
 """What residual.py, stripe_plan.py and stripes.py do, with three calls in place of a hundred of numpy."""
 huffman = load_compiled("_huffman")
 """Frames of zstd in half the time that zstd takes; see ``planes.code_symbols``."""
+sha256 = load_compiled("_sha256")
+"""SHA-256 of two messages in the time that one takes; None also if the processor has no instructions for SHA-256."""
 
 
 def split_exponents(data: memoryview, width: int) -> list[Buffer]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.store.packs.format import write_header
-from git_theta_ext.store.packs.writer import ENTRY_BYTES, SMALLEST_LIMIT, divided, finish_pack, pack_path
+from git_theta_ext.store.packs.writer import ENTRY_BYTES, SMALLEST_LIMIT, divided, finish_packs, pack_path
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.util.files import reporting_os_errors, sync_directories
 
@@ -84,7 +84,7 @@ def _join(store: Store, names: Sequence[str], *, loose: bool) -> str:
                 entries,
                 [(store.pack_path(name), header.nbytes) for name, header in zip(names, headers, strict=True)],
             )
-            made, _, directories = finish_pack(store.root, path, entries)
+            ((made, _, directories),) = finish_packs(store.root, [(path, entries)])
         finally:
             path.unlink(missing_ok=True)
         if made != intended:

@@ -10,10 +10,12 @@ from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.model.tensor import Digest
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.registry import find_encoding
+from git_theta_ext.store.packs.copied import copy_entries
+from git_theta_ext.store.packs.file_names import names_of
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
 from git_theta_ext.store.packs.hashed_writes import HashedWrites
 from git_theta_ext.store.temporary import clear_stale, temporary
-from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
+from git_theta_ext.util.files import reporting_os_errors, sync_directories, sync_file
 from git_theta_ext.util.threads import batched_map, pool
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ ENTRY_BYTES = 1 << 10
 UNNAMED = Digest("0" * 64)
 """The digest of a blob whose tensor was not read yet."""
 
-_FINISHERS = 4
+_FINISHERS, _NAMED_TOGETHER = 4, 2
+"""Threads that finish packs, and the packs that one of them finishes together."""
 
 _BUFFER = 1 << 18
 """Bytes of small chunks that are written to a pack at once; larger pieces are written without copying them."""
@@ -180,7 +183,8 @@ class PackWriter:
         """
         jobs = ((blob, number) for pack in packs for blob in pack for number in range(chunk_count(blob.spec)))
         coded = batched_map(self._executor, _encode, jobs, self._window, _job_bytes)
-        finishing: list[Callable[[], Finished]] = []
+        finishing: list[Callable[[], list[Finished]]] = []
+        written: list[tuple[Path, tuple[Entry, ...]]] = []
         made: list[Path] = []
         seen: set[Digest] = set()
         # Finished packs are flushed in other threads, so that encoding continues, unless starting these takes longer.
@@ -197,11 +201,15 @@ class PackWriter:
                     if len(kept) < len(entries):
                         whole, path = path, temporary(self._root)
                         made.append(path)
-                        entries = _copy(whole, kept, path)
+                        entries = copy_entries(whole, kept, path)
                         whole.unlink()
                     if entries:
-                        finishing.append(_begin(finisher, partial(finish_pack, self._root, path, entries)))
-                done = [result() for result in finishing]
+                        written.append((path, entries))
+                    if len(written) == _NAMED_TOGETHER:
+                        finishing.append(_begin(finisher, partial(finish_packs, self._root, written)))
+                        written = []
+                finishing.append(_begin(finisher, partial(finish_packs, self._root, written)))
+                done = [finished for result in finishing for finished in result()]
                 # All at once: one flush of the journal covers all directories.
                 sync_directories({directory for _, _, directories in done for directory in directories})
                 return [(name, entries) for name, entries, _ in done]
@@ -259,33 +267,19 @@ def _stream(
     return tuple(entries)
 
 
-def _copy(source: Path, entries: Sequence[Entry], target: Path) -> tuple[Entry, ...]:
-    """Write a pack of some entries of another one, and return them as they are there."""
-    head = len(write_header(entries))
-    placed: list[Entry] = []
-    with source.open("rb") as old, target.open("xb") as file:
-        file.seek(head)
-        for entry in entries:
-            placed.append(entry._replace(offset=file.tell()))
-            old.seek(entry.offset)
-            for size in entry.chunks:
-                file.write(old.read(size))
-        file.seek(0)
-        file.write(write_header(placed))
-    return tuple(placed)
-
-
-def _begin(executor: ThreadPoolExecutor | None, finish: Callable[[], Finished]) -> Callable[[], Finished]:
-    """Begin to finish a pack, or finish it without an executor, and return a function that returns the result."""
+def _begin(executor: ThreadPoolExecutor | None, finish: Callable[[], list[Finished]]) -> Callable[[], list[Finished]]:
+    """Begin to finish packs, or finish them without an executor, and return a function that returns the result."""
     if executor is not None:
         return executor.submit(finish).result
     finished = finish()
     return lambda: finished
 
 
-def finish_pack(root: Path, path: Path, entries: tuple[Entry, ...]) -> Finished:
-    """Make a written pack durable and give it its name, which is returned with the directories to sync."""
-    name = sha256_of(path)
-    sync_file(path)
-    path.chmod(path.stat().st_mode & 0o444)
-    return name, entries, place_pack(root, path, name)
+def finish_packs(root: Path, written: Sequence[tuple[Path, tuple[Entry, ...]]]) -> list[Finished]:
+    """Make written packs durable and give them their names, which are returned with the directories to sync."""
+    finished: list[Finished] = []
+    for (path, entries), name in zip(written, names_of([path for path, _ in written]), strict=True):
+        sync_file(path)
+        path.chmod(path.stat().st_mode & 0o444)
+        finished.append((name, entries, place_pack(root, path, name)))
+    return finished

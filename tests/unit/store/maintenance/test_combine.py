@@ -97,7 +97,7 @@ def test_whatever_goes_wrong_the_packs_stay(store, committed, fault, monkeypatch
         def full(*_):
             raise StoreError("the disk is full")
 
-        monkeypatch.setattr(combine, "finish_pack", full)
+        monkeypatch.setattr(combine, "finish_packs", full)
     left = pack_files(store)
     made = combined(store, before)
     if fault == "gone":
