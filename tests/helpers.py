@@ -335,16 +335,23 @@ def copy_repository(source: Path, target: Path) -> Repo:
     return Repo(target)
 
 
-def fork(repo: Repo) -> None:
-    """Make the history of the fixture ``forked``."""
-    repo.write_model(seed=1)
+def fork(repo: Repo, path: str = MODEL, versions: Sequence[bytes] = ()) -> None:
+    """Make the history of the fixture ``forked``: a commit, tagged ``base``, after which ``side`` and ``main`` part.
+
+    Args:
+        repo: The repository, with ``main`` checked out.
+        path: The file.
+        versions: Its content in the base, on ``side`` and on ``main``; by default the small model.
+    """
+    base, side, main = versions or (model(1), model(1, {ATTENTION[1]: 3}), model(1, {ATTENTION[0]: 2}))
+    repo.write(base, path)
     repo.commit("base")
     repo.git("tag", "base")
     repo.switch("-b", "side")
-    repo.write_model(seed=1, changed={ATTENTION[1]: 3})
+    repo.write(side, path)
     repo.commit("side")
     repo.switch("main")
-    repo.write_model(seed=1, changed={ATTENTION[0]: 2})
+    repo.write(main, path)
     repo.commit("main")
 
 

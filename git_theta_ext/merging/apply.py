@@ -10,6 +10,7 @@ from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.outcome import Computed, outcome_of
 from git_theta_ext.merging.planning.layouts import with_facts_decided, written
 from git_theta_ext.merging.planning.plan import UNREAD
+from git_theta_ext.merging.planning.whole_layouts import with_whole_layouts
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.model.conflicts import LayoutConflict
 from git_theta_ext.model.manifest import Skeleton
@@ -57,7 +58,7 @@ def apply(
         PluginError: A method or the format is not installed, or a method violates its contract.
         StoreError: The store cannot be written.
     """
-    plan = with_facts_decided(plan, store)
+    plan = with_facts_decided(with_whole_layouts(plan, store), store)
     computed = compute(plan, store, start, advance, leave)
     return outcome_of(plan, computed, partial(lay_out, plan, store))
 

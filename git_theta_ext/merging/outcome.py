@@ -13,6 +13,7 @@ from git_theta_ext.util.text import shortlist
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.conflicts import LayoutConflict
     from git_theta_ext.model.manifest import Parameter, Skeleton
@@ -122,7 +123,7 @@ def outcome_of(
     return Outcome(manifest, taken, computed_by, all_notes, computed.resumed, tuple(sorted(computed.failed)))
 
 
-def is_structural(conflicts: Iterable[Conflict]) -> bool:
+def is_structural(conflicts: Iterable[Conflict | Decision]) -> bool:
     """Return whether some conflicts decide which parameters the file will have, or of which shapes and types."""
     return any(len({_spec(side) for side in conflict.sides}) > 1 for conflict in conflicts)
 

@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from helpers import ATTENTION, MODEL, Repo, WithHistory, model
+from helpers import ATTENTION, MODEL, Repo, WithHistory, fork, model
 
 IDS = "position_ids"
 SHOWING = [
@@ -32,14 +32,7 @@ STAGING = [
 
 
 def _undecided(repo: Repo) -> None:
-    repo.write_model(seed=1)
-    repo.commit("base")
-    repo.switch("-b", "side")
-    repo.write_model(seed=1, changed={IDS: 3, ATTENTION[1]: 3})
-    repo.commit("side")
-    repo.switch("main")
-    repo.write_model(seed=1, changed={IDS: 2, ATTENTION[0]: 2})
-    repo.commit("main")
+    fork(repo, versions=(model(1), model(1, {IDS: 3, ATTENTION[1]: 3}), model(1, {IDS: 2, ATTENTION[0]: 2})))
     assert repo.run("merge", "side", check=False).returncode == 1
 
 

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from helpers import fork
 
 if TYPE_CHECKING:
     from helpers import Repo, WithHistory
 
 PATH = "training.npz"
+THEIRS, OURS = 2, 3
+"""Seeds."""
 
 
-def _checkpoint(seed: int, *, trained: bool) -> bytes:
+def _checkpoint(seed: int, *, trained: bool = True) -> bytes:
     noise = np.random.default_rng(seed)
     state = {f"state.{n}.average": noise.normal(size=8) for n in range(24)} if trained else {}
     state |= {f"state.{n}.step": np.array([5.0]) for n in range(24)} if trained else {}
@@ -23,36 +26,64 @@ def _checkpoint(seed: int, *, trained: bool) -> bytes:
     return file.getvalue()
 
 
-def _parted(repo: Repo) -> None:
+def _forked(repo: Repo) -> None:
     repo.git("theta", "track", "*.npz")
-    repo.write(_checkpoint(1, trained=True), PATH)
-    repo.commit("base")
-    repo.switch("-b", "side")
-    repo.write(_checkpoint(2, trained=True), PATH)
-    repo.commit("side")
-    repo.switch("main")
-    repo.write(_checkpoint(3, trained=False), PATH)
-    repo.commit("main")
-    assert repo.run("merge", "side", check=False).returncode == 1
+    fork(repo, PATH, (_checkpoint(1), _checkpoint(THEIRS), _checkpoint(OURS, trained=False)))
 
 
 @pytest.fixture
-def parted(with_history: WithHistory) -> Repo:
-    """Return a repository in which a merge stopped: ``main`` lost the state of the optimizer, ``side`` changed it."""
-    return with_history(_parted)
+def forked(with_history: WithHistory) -> Repo:
+    """Return a repository in which ``main`` lost the state of the optimizer, and ``side`` changed most of it."""
+    return with_history(_forked)
 
 
-def test_conflicts_whose_names_differ_only_in_numbers_share_a_line_if_there_are_many(parted: Repo) -> None:
-    shown = parted.run("theta", "resolve", check=False).stdout
+def _contents(data: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(data)) as file:
+        return dict(file)
+
+
+def test_conflicts_whose_names_differ_only_in_numbers_share_a_line_if_there_are_many(forked: Repo) -> None:
+    assert forked.run("merge", "side", check=False).returncode == 1
+    shown = forked.run("theta", "resolve", check=False).stdout
     assert "  state.{0-23}.average, 24 parameters  (deleted by ours, changed by theirs)\n" in shown
+    assert (
+        "  state.{0-23}.step, 24 parameters  (deleted by ours, but npz files have the parameters of one side)\n"
+        in shown
+    )
 
 
-def test_if_no_file_can_hold_what_a_side_leaves_the_message_says_why_and_what_to_do(parted: Repo) -> None:
-    done = parted.run("theta", "resolve", "--method", "theirs", check=False)
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_the_state_of_one_side_is_taken_whole_with_merged_weights(forked: Repo, side: str) -> None:
+    assert forked.run("merge", "side", check=False).returncode == 1
+    forked.git("theta", "resolve", "--method", side)
+    _check(forked, side)
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_a_rule_takes_the_state_of_one_side_whole(forked: Repo, side: str) -> None:
+    forked.write(f"version: 1\nrules:\n- match: state.**\n  method: {side}\n".encode(), ".thetamerge")
+    forked.commit("rules")
+    forked.git("merge", "--quiet", "side")
+    _check(forked, side)
+
+
+def _check(repo: Repo, side: str) -> None:
+    ours, theirs = (_contents(_checkpoint(seed, trained=seed == THEIRS)) for seed in (OURS, THEIRS))
+    merged = _contents(repo.read(PATH))
+    wanted = {"ours": ours, "theirs": theirs}[side]
+    np.testing.assert_array_equal(merged.pop("weight"), (ours["weight"] + theirs["weight"]) / 2)
+    assert merged.keys() == wanted.keys() - {"weight"}
+    assert all((merged[name] == wanted[name]).all() for name in merged)
+
+
+def test_if_no_file_can_hold_what_is_taken_the_message_says_why_and_what_to_do(forked: Repo) -> None:
+    assert forked.run("merge", "side", check=False).returncode == 1
+    assert forked.run("theta", "resolve", "-m", "theirs", "-p", "state.*.average", check=False).returncode == 1
+    done = forked.run("theta", "resolve", "--method", "ours", check=False)
     assert done.returncode != 0
-    assert "its layout needs state.0.step, state.1.step, state.10.step and 21 more" in done.stderr
+    assert "its layout has no place for state.0.average, state.1.average, state.10.average and 21 more" in done.stderr
     assert "git checkout --ours PATH && git add PATH" in done.stderr
-    parted.git("checkout", "--theirs", PATH)
-    parted.git("add", PATH)
-    parted.git("commit", "--quiet", "--no-edit")
-    assert parted.git("rev-parse", f"HEAD:{PATH}") == parted.git("rev-parse", f"side:{PATH}")
+    forked.git("checkout", "--theirs", PATH)
+    forked.git("add", PATH)
+    forked.git("commit", "--quiet", "--no-edit")
+    assert forked.git("rev-parse", f"HEAD:{PATH}") == forked.git("rev-parse", f"side:{PATH}")

@@ -18,6 +18,7 @@ from git_theta_ext.merging.execution.tasks import digests_of, read_here, tasks_o
 from git_theta_ext.merging.planning.adapter_meaning import with_one_meaning
 from git_theta_ext.merging.planning.adapters import has_scaled_pairs
 from git_theta_ext.merging.planning.layouts import with_facts_decided
+from git_theta_ext.merging.planning.whole_layouts import with_whole_layouts
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import CONFIG, MOST_CONFIG_BYTES
 from git_theta_ext.operations.merge.adapter_scales import AdapterFiles, with_adapter_scales
@@ -145,7 +146,7 @@ def gather_preview(
     """
     with suppress(ThetaError):  # the plan can be shown without the skeletons
         plan = _scaled(workspace, plan, path, commits, adapters)
-        plan = with_facts_decided(plan, workspace.store)
+        plan = with_facts_decided(with_whole_layouts(plan, workspace.store), workspace.store)
     beside = _statistics_beside(workspace.repo, plan, [path], commits)
     if needs_statistics(plan):
         plan = with_absent_statistics(plan, beside)

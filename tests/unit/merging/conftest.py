@@ -77,4 +77,5 @@ class Composer:
 @pytest.fixture
 def composing(monkeypatch):
     """Make every format one that can lay out any parameters."""
-    monkeypatch.setattr("git_theta_ext.merging.apply.find_format", lambda _: Composer())
+    for module in ("apply", "planning.whole_layouts"):
+        monkeypatch.setattr(f"git_theta_ext.merging.{module}.find_format", lambda _: Composer())
