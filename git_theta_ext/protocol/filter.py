@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from git_theta_ext.errors import ProtocolError
 from git_theta_ext.protocol.pktline import FLUSH, Decoder, PayloadPart, encode_content, encode_list
@@ -61,8 +61,7 @@ class Request:
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """Bytes of the content, valid only until the buffer that they were received into is reused."""
 
     data: memoryview
@@ -120,9 +119,15 @@ class Connection:
         if not memoryview(data).nbytes:
             return [self._end()]
         events: list[Event] = []
+        within = _State.CONTENT  # to look it up takes longer than to compare with it
         for packet in self._decoder.feed(data):
-            if self._state is _State.CONTENT:
-                events += self._content(packet)
+            if self._state is within:
+                if isinstance(packet, PayloadPart):
+                    if packet.data:
+                        events.append(Content(packet.data))
+                else:
+                    self._state = _State.REPLY
+                    events.append(EndOfContent())
             elif self._state not in _LISTS:
                 raise ProtocolError("git sent data before it received the response")
             elif isinstance(packet, PayloadPart):
@@ -163,12 +168,6 @@ class Connection:
             raise ProtocolError("git closed the connection within a message")
         self._state = _State.CLOSED
         return EndOfInput()
-
-    def _content(self, packet: object) -> list[Event]:
-        if isinstance(packet, PayloadPart):
-            return [Content(packet.data)] if packet.data else []
-        self._state = _State.REPLY
-        return [EndOfContent()]
 
     def _collect(self, part: PayloadPart) -> None:
         # An empty line takes memory too.

@@ -7,7 +7,8 @@ protocols that are not used here.
 from __future__ import annotations
 
 import binascii
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from git_theta_ext.errors import ProtocolError
 from git_theta_ext.records import dataclass
@@ -26,9 +27,8 @@ FLUSH: Final = b"0000"
 _HEADER = 4
 
 
-@dataclass(frozen=True, slots=True)
-class PayloadPart:
-    """A payload, or the part of it that was received.
+class PayloadPart(NamedTuple):
+    """A payload, or the part of it that was received. It is a tuple, because a checkpoint comes in very many of them.
 
     Attributes:
         data: A view of the buffer that was passed to the decoder.
@@ -78,8 +78,8 @@ class Decoder:
         packets: list[PayloadPart | Flush] = []
         while at < end:
             if self._left:
-                stop = min(at + self._left, end)
-                self._left -= stop - at
+                stop = at + self._left
+                self._left = max(stop - end, 0)
                 packets.append(PayloadPart(view[at:stop], not self._left))
                 at = stop
                 continue
@@ -126,6 +126,7 @@ def encode_content(data: Buffer) -> bytes:
     return b"".join(parts)
 
 
+@lru_cache(16)  # nearly all packets of a file have the same
 def _payload_length(header: bytes) -> int:
     try:
         length = int.from_bytes(binascii.unhexlify(header), "big")

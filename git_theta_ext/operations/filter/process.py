@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from shlex import quote
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, to_theta_error
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from git_theta_ext.protocol.filter import Event
     from git_theta_ext.util.reporter import Reporter
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 _BUFFER = 1 << 18  # mostly content that is dropped: a smaller buffer stays in the cache
@@ -101,16 +102,16 @@ class FilterProcess:
                 self._handle(event)
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, Welcome):
+        if isinstance(event, Content):  # first, as nearly all events are
+            if (handler := self._handler) is not None:
+                self._attempt(handler.content, event.data)
+        elif isinstance(event, Welcome):
             self._send(self._connection.send_welcome())
         elif isinstance(event, Capabilities):
             self._send(self._connection.send_capabilities())
         elif isinstance(event, Request):
             self._request, self._failed = event, False
-            self._handler = self._attempt(lambda: self._begin(event))
-        elif isinstance(event, Content):
-            if (handler := self._handler) is not None:
-                self._attempt(lambda: handler.content(event.data))
+            self._handler = self._attempt(self._begin, event)
         elif isinstance(event, EndOfContent):
             self._answer()
 
@@ -152,12 +153,12 @@ class FilterProcess:
         if is_manifest(content):
             self._wanted[path] = Wanted(content, time.time_ns())
 
-    def _attempt(self, work: Callable[[], Result]) -> Result | None:
-        """Do a part of a request; if it fails, report the error and ignore the rest of the request."""
+    def _attempt(self, work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result | None:
+        """Call ``work`` for a part of a request; if it fails, report the error and ignore the rest of the request."""
         if self._failed:
             return None
         try:
-            return work()
+            return work(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - git continues with other paths
             self._failed = True
             self._report(to_theta_error(error), self._request.pathname if self._request else "")
