@@ -139,10 +139,5 @@ def name_of(line: bytes) -> str:
     return name_and_bytes(line[: -_DIGEST - 1])[0]
 
 
-def digest_of(line: bytes) -> bytes:
-    """Return the digest of a parameter, from its line."""
-    return line[-_DIGEST:]
-
-
 def _name(line: bytes) -> bytes:
     return line.partition(b"\t")[0]

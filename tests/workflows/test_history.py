@@ -197,6 +197,24 @@ def test_blame_follows_parameters_through_names_shards_and_files(repo: Repo) -> 
     assert f"(was {names[0]})" in repo.git("theta", "blame", "--param", "new.*", "run")
 
 
+def test_blame_takes_equal_numbers_for_renamed_only_if_the_names_agree(repo: Repo) -> None:
+    def write(values: dict[str, float]) -> None:
+        repo.write(
+            safetensors({name: ("F32", (4,), np.full(4, x, "<f4").tobytes()) for name, x in values.items()} | steps)
+        )
+
+    steps = {f"state.{n}.step": ("F32", (), np.float32(n).tobytes()) for n in range(3)}
+    write({"layers.0.norm.bias": 0, "layers.1.norm.bias": 0})
+    repo.commit("first")
+    del steps["state.2.step"]
+    steps["state.1.step"] = ("F32", (), np.float32(2).tobytes())
+    write({"blocks.1.norm.bias": 0, "blocks.0.norm.bias": 0})
+    repo.commit("second")
+    assert _blame(repo, MODEL)["state.1.step"] == "second"
+    found = json.loads(repo.git("theta", "blame", "--json", "--param", "blocks.*.norm.bias", MODEL))["parameters"]
+    assert [each["name_there"] for each in found] == ["layers.0.norm.bias", "layers.1.norm.bias"]
+
+
 def test_drift_measures_versions_from_the_first_commit_on(repo: Repo) -> None:
     start = tensors()
     repo.write_model()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from git_theta_ext.comparison.renames import find_renames
 from git_theta_ext.git.commit_log import read_log
 from git_theta_ext.git.entries import tree_entry
 from git_theta_ext.git.objects import manifest_blobs, object_infos
-from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines, digest_of, name_of
+from git_theta_ext.model.manifest_lines import ManifestLines, changed_lines, name_and_bytes, name_of
 from git_theta_ext.operations.history.manifests import with_manifests
 from git_theta_ext.records import dataclass, field
 
@@ -194,13 +195,24 @@ def _gone(compared: Mapping[str, ChangedLines]) -> list[tuple[str, bytes]]:
 
 
 def _take_renamed(here: Wanted, gone: Sequence[tuple[str, bytes]], passed: Wanted) -> None:
-    """Move what has a value that is gone to the file and the name that had it: best to the same name."""
-    by_digest: dict[bytes, list[tuple[str, bytes]]] = {}
-    for path, line in gone:
-        by_digest.setdefault(digest_of(line), []).append((path, line))
-    for lines in here.values() if by_digest else ():
-        for line in list(lines):
-            if sources := by_digest.get(digest_of(line)):
-                same = next((source for source in sources if source[1] == line), sources[0])
-                sources.remove(same)
-                passed.setdefault(same[0], {})[same[1]] = lines.pop(line)
+    """Move what has a value that is gone to the file and the name that had it."""
+    former, current = _by_value(gone), _by_value((path, line) for path, lines in here.items() for line in lines)
+    for value in filter(former.__contains__, current):
+        moved = {name: name for name in current[value] if name in former[value]}
+        left = [
+            dict.fromkeys((n for n in names[value] if n not in moved), (value, value[1])) for names in (former, current)
+        ]
+        for name, was in (moved | find_renames(*left)).items():
+            # Several files may have the same value by the same name.
+            for (path, line), (source, whose) in zip(current[value][name], former[value][was], strict=False):
+                passed.setdefault(source, {})[whose] = here[path].pop(line)
+
+
+def _by_value(lines: Iterable[tuple[str, bytes]]) -> dict[tuple[bytes, int], dict[str, list[tuple[str, bytes]]]]:
+    """Return path and line of parameters by digest and size in bytes, and by name."""
+    found: dict[tuple[bytes, int], dict[str, list[tuple[str, bytes]]]] = {}
+    for path, line in lines:
+        columns, _, digest = line.rpartition(b"\t")
+        name, nbytes = name_and_bytes(columns)
+        found.setdefault((digest, nbytes), {}).setdefault(name, []).append((path, line))
+    return found
