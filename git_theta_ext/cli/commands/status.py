@@ -28,7 +28,8 @@ from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.filter.written_files import finish_written_files
 from git_theta_ext.operations.history.model_changes import Models
-from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, unpushed, untracked
+from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, untracked
+from git_theta_ext.operations.history.unpushed import unpushed
 from git_theta_ext.operations.sync.path_filter import fetch_filter
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.text import printable

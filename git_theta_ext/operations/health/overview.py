@@ -25,7 +25,8 @@ from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.operations.health.finding import Finding
-from git_theta_ext.operations.history.status import unpushed, untracked
+from git_theta_ext.operations.history.status import untracked
+from git_theta_ext.operations.history.unpushed import unpushed
 from git_theta_ext.operations.maintenance.raw_checkpoints import raw_blobs
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.verification.checks import READ_AGAIN_SECONDS, Checks

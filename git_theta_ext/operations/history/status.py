@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import stat as stat_module
-from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.checkpoint.clean import describe
 from git_theta_ext.checkpoint.stat_cache import StatCache
-from git_theta_ext.errors import RepositoryError, ThetaError
+from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.pathspecs import worktree_of
-from git_theta_ext.git.revisions import branch_of, head_of
+from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.records import dataclass
@@ -111,69 +110,6 @@ def untracked(repo: Repository) -> list[str]:
     text = repo.run("ls-files", "--others", "--exclude-standard", "-z").decode(errors="surrogateescape")
     top = worktree_of(repo)
     return [path for path in theta_paths(repo.run, text.split("\0")[:-1]) if not (top / path).is_symlink()]
-
-
-@dataclass(frozen=True)
-class NotPushed:
-    """The data of the current branch's history that its remote lacks, as far as is known locally.
-
-    Attributes:
-        remote: Name of the remote that the branch is pushed to.
-        versions: Number of manifests with tensors or skeletons that it lacks.
-        tensors: Number of tensors and skeletons that it lacks.
-        nowhere: Number of those that no other remote has.
-    """
-
-    remote: str
-    versions: int = 0
-    tensors: int = 0
-    nowhere: int = 0
-
-
-def unpushed(workspace: Workspace) -> NotPushed | None:
-    """Return what the remote that the current branch is pushed to lacks; None if there is no remote or no commit.
-
-    The result is as of the last push or fetch: no remote is contacted.
-
-    Raises:
-        RepositoryError: Git cannot walk the history.
-        ManifestError: A manifest is broken.
-    """
-    repo = workspace.repo
-    head, remote = head_of(repo), push_remote(repo)
-    if head is None or remote is None:
-        return None
-    # Without a remote, the status is shown without these.
-    from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing
-    from git_theta_ext.operations.sync.push_refs import boundary, tracked
-    from git_theta_ext.operations.sync.remotes import fetch_address, push_addresses, remote_url
-    from git_theta_ext.store.deltas.chains import ancestors
-    from git_theta_ext.transfer.complete import read_complete, write_complete
-    from git_theta_ext.transfer.remote_index import HeldDigests, known_index
-
-    updates = [RefUpdate("HEAD", head, "HEAD", "0" * len(head))]
-    try:
-        url = remote_url(workspace, remote, push_addresses(repo, remote)[0])
-    except ThetaError:  # a push reports it
-        history = outgoing(repo, remote, updates, tracked(repo, remote))
-        return NotPushed(remote, history.manifests, len(history.digests), len(history.digests))
-    complete = read_complete(repo.theta_dir, url, boundary(repo))
-    if head in complete.tips:
-        return NotPushed(remote)
-    index = known_index(repo.theta_dir, url)
-    history = outgoing(repo, remote, updates, complete.tips, HeldDigests(index))
-    chosen = index.chosen(history.digests)
-    lacking = history.digests - chosen.keys()
-    if not lacking:
-        packs = {chosen[digest].pack for digest in ancestors(history.digests, chosen)}
-        write_complete(repo.theta_dir, url, complete.plus([head], packs))
-        return NotPushed(remote)
-    nowhere = set(lacking)
-    for name in repo.config.git_remotes:
-        with suppress(ThetaError):
-            url = remote_url(workspace, name, fetch_address(repo, name))
-            nowhere -= known_index(repo.theta_dir, url).held(nowhere)
-    return NotPushed(remote, history.manifests, len(lacking), len(nowhere))
 
 
 def push_remote(repo: Repository) -> str | None:

@@ -201,8 +201,9 @@ class TestStatus:
         assert found["filter_configured"] is True
         assert found["not_pushed"] is None
 
-    def test_a_manifest_that_is_everywhere_is_parsed_once(self, two, run_json, monkeypatch):
+    def test_a_manifest_that_is_everywhere_is_parsed_once_and_older_ones_not_at_all(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
+        two.git("remote", "add", "origin", "../remote.git")
         parsed = []
         parse = Manifest.parse
 
@@ -211,7 +212,8 @@ class TestStatus:
             return parse(data)
 
         monkeypatch.setattr(Manifest, "parse", counting)
-        assert run_json("status")["not_staged"] == []
+        found = run_json("status")
+        assert (found["not_staged"], found["not_pushed"]["versions"]) == ([], 2)
         assert len(parsed) == 1
 
     def test_tells_parameters_of_index_and_work_tree_apart(self, two, run_json, monkeypatch):
