@@ -26,6 +26,9 @@ _DELAY = 1.0
 _INTERVAL = 10.0
 """Seconds between two lines."""
 
+_LEAST = 1e-3
+"""Seconds over which a rate is taken at least, of work that began right before a line."""
+
 _REDRAW = 0.05
 _LINES_OF_RATE = 3
 """The rate is that of the last lines, so that it follows the connection and yet does not jump."""
@@ -40,6 +43,7 @@ class Display:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._works: list[_Work] = []
+        self._ticker = _Ticker(self._lock, self._works)
 
     @contextmanager
     def progress(
@@ -59,7 +63,7 @@ class Display:
         """
         view: _Bar | _Lines = _Bar(counted=counted)
         if not _on_terminal():
-            view = _Lines(lambda words: say(prefix + words), self._lock, counted=counted)
+            view = _Lines(lambda words: say(prefix + words), self._ticker, counted=counted)
         work = _Work(printable(label), total, view, self._lock, self._works)
         with self._lock:
             if self._works:
@@ -71,7 +75,6 @@ class Display:
             with self._lock:
                 self._works.remove(work)
                 work.hide()
-            view.close()
 
 
 class _Work:
@@ -104,6 +107,9 @@ class _Work:
     def hide(self) -> None:
         self._view.hide(self)
 
+    def tick(self) -> None:
+        self._view.tick(self)
+
 
 class _Bar:
     """Starts the real bar, and imports rich, only after the delay."""
@@ -127,7 +133,7 @@ class _Bar:
             self._shown[0].stop()
             self._shown = None
 
-    def close(self) -> None:
+    def tick(self, work: _Work) -> None:
         pass
 
     def _draw(self, work: _Work) -> None:
@@ -156,39 +162,57 @@ class _Bar:
         return bar, task
 
 
-class _Lines:
-    """Prints a line every ten seconds, from a thread, so that a connection that stalls shows too."""
+class _Ticker:
+    """Lets work print a line every ten seconds, from a thread, so that a connection that stalls shows too.
 
-    def __init__(self, say: Callable[[str], None], lock: threading.RLock, *, counted: bool) -> None:
-        self._say = say
+    To start a thread and to wait for its end takes longer than most works. So there is one for all of them, which ends
+    at its next tick without work.
+    """
+
+    def __init__(self, lock: threading.RLock, works: list[_Work]) -> None:
         self._lock = lock
-        self._counted = counted
-        self._ended = threading.Event()
+        self._works = works
         self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Tick if this does not tick already; the caller has the lock."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_INTERVAL)
+            with self._lock:
+                if not self._works:
+                    self._thread = None
+                    return
+                for work in self._works:
+                    work.tick()
+
+
+class _Lines:
+    """Prints a line at each tick, while it is visible."""
+
+    def __init__(self, say: Callable[[str], None], ticker: _Ticker, *, counted: bool) -> None:
+        self._say = say
+        self._ticker = ticker
+        self._counted = counted
         self._samples = deque([(time.monotonic(), 0)], _LINES_OF_RATE + 1)
         self._visible = False
 
-    def show(self, work: _Work) -> None:
+    def show(self, _: _Work) -> None:
         self._visible = True
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-            self._thread.start()
+        self._ticker.start()
 
     def hide(self, _: _Work) -> None:
         self._visible = False
 
-    def close(self) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self, work: _Work) -> None:
-        while not self._ended.wait(_INTERVAL):
-            with self._lock:
-                self._samples.append((time.monotonic(), work.done))
-                if self._visible:
-                    (begun, before), (now, after) = self._samples[0], self._samples[-1]
-                    self._say(line(work.label, after, work.total, (after - before) / (now - begun), self._counted))
+    def tick(self, work: _Work) -> None:
+        self._samples.append((time.monotonic(), work.done))
+        if self._visible:
+            (begun, before), (now, after) = self._samples[0], self._samples[-1]
+            self._say(line(work.label, after, work.total, (after - before) / max(now - begun, _LEAST), self._counted))
 
 
 def _on_terminal() -> bool:
