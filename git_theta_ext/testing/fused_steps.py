@@ -29,15 +29,15 @@ def merged_by_steps(method: MergeMethod, piece: Piece) -> tuple[bytes, int, int]
     assert fused is not None
     steps, room = fused(piece.options), bytearray(piece.branches[0].nbytes)
     values = [*([] if steps.combine == MEAN else [piece.base]), *piece.branches]
-    election = merge_elements(
-        values,
+    (election,) = merge_elements(
+        [values],
         [kind] * len(values),
-        room,
+        [room],
         kind,
         combine=steps.combine,
         weights=piece.weights,
         trims=[trim.bits for trim in piece.trims],
-        keys=piece.keys,
+        keys=[piece.keys],
         start=piece.start,
         kept=steps.kept,
         scale=steps.scale,

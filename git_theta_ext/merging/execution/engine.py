@@ -18,7 +18,7 @@ from git_theta_ext.merging.execution.pairs import contracts_of, merged_pairs
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.scheduler import DeviceScheduler
 from git_theta_ext.merging.execution.stream import run
-from git_theta_ext.merging.execution.tasks import is_available, is_small_matrix, single_tasks
+from git_theta_ext.merging.execution.tasks import is_available, is_small_matrix, members_of, single_tasks
 from git_theta_ext.merging.execution.work import MergedTensor, SignElection
 from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
@@ -125,9 +125,9 @@ class Engine:
         with one_core(small=shared):  # jobs share the cores
             self._take(self._run(self._store, scheduler, large, SignElection()), computed)
         with one_thread():  # pieces are merged in parallel
-            self._take(
-                self._run(self._store, scheduler, [task for task in plain if task.streams], SignElection()), computed
-            )
+            streamed = [task for task in plain if task.streams]
+            store = self._store if self._distributed else held(self._store, members_of(streamed))
+            self._take(self._run(store, scheduler, streamed, SignElection()), computed)
             together = [task for task in available if scope_of(task.choice) != "tensor"]
             self._take(self._elect(scheduler, plan, scopes(together)), computed)
             apart = [task for task in available if scope_of(task.choice) == "tensor"]
@@ -234,7 +234,7 @@ class Engine:
     ) -> Generator[MergedTensor, None, list[MergedTensor]]:
         """Merge tasks whose values a store has, except those that an earlier run merged.
 
-        Returns what it yields, without the data.
+        Returns the votes and ties of what it yields.
         """
         tasks = self._draft.in_file_order(tasks) if self._draft and not election.ordered else tasks
         remaining, merged_tensors = [], []
@@ -252,8 +252,8 @@ class Engine:
             yield merged_tensors[-1]
             self._advance(task.spec.nbytes)
         for merged in self._merged(store, scheduler, remaining, election, identities):
-            yield replace(merged, identity=identities[merged.task.name])
-            merged_tensors.append(replace(merged, data=None))
+            yield replace(merged, identity=identities[merged.task.name]) if kept else merged
+            merged_tensors.append(MergedTensor(merged.task, None, votes=merged.votes, ties=merged.ties))
         return merged_tensors
 
     def _merged(

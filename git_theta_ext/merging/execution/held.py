@@ -9,7 +9,7 @@ from git_theta_ext.store.holding import HoldingStore
 from git_theta_ext.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.store.tensor_store import TensorStore
@@ -22,6 +22,21 @@ def held_bytes(values: Iterable[Parameter]) -> int:
     """Return the bytes that holding some values takes."""
     nbytes = sum({value.digest: value.spec.nbytes for value in values}.values())
     return nbytes if nbytes <= SMALL else 0
+
+
+def in_memory(store: TensorStore, groups: Sequence[Sequence[Parameter]]) -> list[list[memoryview]]:
+    """Return the bytes of each value of some groups that a store has in memory; nothing if they are not there or large.
+
+    Args:
+        store: Holds the values.
+        groups: The values.
+    """
+    members = [member for group in groups for member in group]
+    if not isinstance(store, MemoryStore) or sum([member.spec.nbytes for member in members]) > SMALL:
+        return []
+    if store.touch_and_find_missing([member.digest for member in members]):
+        return []
+    return [[store.read(member.digest, member.spec) for member in group] for group in groups]
 
 
 def held(store: TensorStore, values: Iterable[Parameter]) -> TensorStore:

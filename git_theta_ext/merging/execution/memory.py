@@ -8,7 +8,7 @@ except for an allowance.
 from __future__ import annotations
 
 from itertools import chain, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.merging.devices import cuda
 from git_theta_ext.merging.devices.cpu import Cpu
@@ -17,6 +17,7 @@ from git_theta_ext.merging.devices.methods import have_matrices
 from git_theta_ext.merging.execution.held import held_bytes
 from git_theta_ext.merging.execution.pairs import contracts_of, inputs_of, pair_bytes, together_bytes
 from git_theta_ext.merging.execution.stream import results_bytes
+from git_theta_ext.merging.execution.tasks import members_of
 from git_theta_ext.merging.execution.work import block_elements, gathered_bytes, piece_bytes, rows_bytes
 from git_theta_ext.merging.thresholds.scopes import (
     changed_specs,
@@ -33,7 +34,7 @@ from git_theta_ext.store.read_ahead import largest_piece, reading_bytes
 from git_theta_ext.util.threads import largest_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from git_theta_ext.interfaces import MergeContract
     from git_theta_ext.merging.execution.tasks import Task
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.model.tensor import TensorSpec
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class DeviceMemory:
         """Return whether it merges by the task's method, and has enough memory."""
         return self.takes([task.method.contract]) and self.holds(task)
 
+    def tasks(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return the tasks that it may merge."""
+        unlimited = self.free is None and not self.matrices_only
+        return list(tasks) if unlimited else [task for task in tasks if self.may_merge(task)]
+
     def pairs(self, pairs: Iterable[PairDecision]) -> list[PairDecision]:
         """Return the LoRAs that it merges."""
         return [pair for pair in pairs if self.takes(contracts_of([pair]))]
@@ -127,15 +135,13 @@ def budget(
         devices: The devices that share the work.
         spare: The device that merges tensors that are too large for the others, or that the others do not take.
     """
-    held = [
-        (device, [task for task in tasks if device.may_merge(task)], device.pairs(plan.pairs)) for device in devices
-    ]
-    rest = [task for task in tasks if not any(device.may_merge(task) for device in devices)]
+    held = [(device, device.tasks(tasks), device.pairs(plan.pairs)) for device in devices]
+    merged = {task.name for _, some, _ in held for task in some}
+    rest = [task for task in tasks if task.name not in merged]
     spilled = [task for task in rest if any(device.takes([task.method.contract]) for device in devices)]
     rest_of_pairs = [pair for pair in plan.pairs if not any(device.pairs([pair]) for device in devices)]
     held += [(spare, rest, rest_of_pairs)] if spare is not None and (rest or rest_of_pairs) else []
-    members = [member for task in tasks for member in task.members]
-    members += [member for pair in plan.pairs for member in inputs_of(plan.sides, pair)]
+    members = members_of(tasks) + [member for pair in plan.pairs for member in inputs_of(plan.sides, pair)]
     methods = {task.choice.method for task in tasks} | {pair.choice.method for pair in plan.pairs}
     return Budget(
         sum(len(task.names) for task in tasks) + sum(len(pair.members) for pair in plan.pairs),
@@ -150,14 +156,14 @@ def need(device: DeviceMemory, task: Task) -> int:
     """Return the bytes that merging one task takes on a device."""
     if not task.streams:
         return rows_bytes(task) + (0 if device.host else cuda.LIBRARY_BYTES)
-    return largest_sum(device.lanes, [_piece(device, task)])
+    return largest_sum(device.lanes, _pieces(device, [task]))
 
 
 def merging_job_bytes(tasks: Sequence[Task], threads: int) -> int:
     """Return the most bytes that a job takes that merges tensors."""
     device = DeviceMemory.of(CPU, threads)
     streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))
-    merging = largest_sum(device.lanes, (_piece(device, task) for task in streamed))
+    merging = largest_sum(device.lanes, _pieces(device, streamed))
     merging += results_bytes([task.spec.nbytes for task in streamed])
     alone = max(map(rows_bytes, whole), default=0) + max(map(gathered_bytes, whole), default=0)
     reading = _reading(device, ([*_specs(task), task.spec] for task in streamed))
@@ -168,7 +174,7 @@ def merging_job_bytes(tasks: Sequence[Task], threads: int) -> int:
 def counting_job_bytes(changes: Sequence[Changed], threads: int, bins: int) -> int:
     """Return the most bytes that a job takes that counts the magnitudes of changes, in some bins of each side."""
     device, scopes = DeviceMemory.of(CPU, threads), max(1, bins)
-    counting = largest_sum(device.lanes, (_counting(device, change, scopes) for change in changes))
+    counting = largest_sum(device.lanes, _countings(device, changes, scopes))
     histograms = [histogram_bytes(change, scopes) for change in changes]
     return counting + sum(histograms[:1]) * 2 + _reading(device, map(changed_specs, changes), histograms)
 
@@ -176,11 +182,13 @@ def counting_job_bytes(changes: Sequence[Changed], threads: int, bins: int) -> i
 def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequence[PairDecision]) -> int:
     """Return the most bytes that are in a device's memory at once; the phases of a merge follow each other."""
     streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))
-    changes = [change for scope in scopes(tasks) for change in counted_for(plan, scope) if change[1]]
-    merging = largest_sum(device.lanes, (_piece(device, task) for task in streamed))
-    counted = counted_together(scopes(tasks))
+    plain = [task for task in streamed if not task.method.contract.trims]
+    trimmed = scopes(tasks)
+    changes = [change for scope in trimmed for change in counted_for(plan, scope) if change[1]]
+    merging = largest_sum(device.lanes, _pieces(device, streamed))
+    counted = counted_together(trimmed)
     together = max(map(len, counted), default=1)
-    counting = largest_sum(device.lanes, (_counting(device, change, together) for change in changes))
+    counting = largest_sum(device.lanes, _countings(device, changes, together))
     alone = [rows_bytes(task) for task in whole] + [pair_bytes(plan.sides, pair) for pair in pairs]
     if not device.host:
         elementwise = all(task.method.contract.granularity == "element" for task in tasks) and not pairs
@@ -193,7 +201,8 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
     counting += _reading(device, map(changed_specs, changes), [histogram_bytes(change, together) for change in changes])
     counting += windows_bytes(changes, len(plan.sides))
     everything = [list(chain.from_iterable(some)) for some in counted]
-    in_memory = max((held_bytes(values_of_scope(plan, some)) for some in everything), default=0)
+    values = [*(values_of_scope(plan, some) for some in everything), members_of(plain)]
+    in_memory = max(map(held_bytes, values))
     gathered = max((gathered_bytes(task) for task in whole), default=0)
     results = [task.spec for task in tasks] + [spec for pair in pairs for spec in pair.specs.values()]
     stored = waiting_bytes([spec.nbytes for spec in results])
@@ -201,16 +210,28 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
     return max(merging + reading, counting, max(alone, default=0) + gathered + reading) + stored + in_memory
 
 
-def _piece(device: DeviceMemory, task: Task) -> tuple[int, int]:
-    """Return the bytes that merging a piece of a task that streams takes, and the number of pieces."""
-    elements, count = largest_piece(task.spec, device.span)
-    return piece_bytes(task, block_elements(task, elements, Cpu.block) if device.host else elements), count
+def _pieces(device: DeviceMemory, tasks: Iterable[Task]) -> Iterator[tuple[int, int]]:
+    """Yield the bytes that merging a piece of tasks that stream takes, and the number of such pieces."""
+    specs = ((task, (id(task.choice), task.spec, *_specs(task))) for task in tasks)
+    for task, times in _alike(specs):
+        elements, count = largest_piece(task.spec, device.span)
+        block = block_elements(task, elements, Cpu.block) if device.host else elements
+        yield piece_bytes(task, block), count * times
 
 
-def _counting(device: DeviceMemory, change: Changed, scopes: int) -> tuple[int, int]:
-    """Return the bytes that counting a piece takes, and the number of pieces."""
-    elements, count = largest_piece(change[0].spec, device.span)
-    return counting_bytes(change, elements, scopes), count
+def _countings(device: DeviceMemory, changes: Iterable[Changed], scopes: int) -> Iterator[tuple[int, int]]:
+    """Yield the bytes that counting a piece of changes takes, and the number of such pieces."""
+    for change, times in _alike((change, tuple(changed_specs(change))) for change in changes):
+        elements, count = largest_piece(change[0].spec, device.span)
+        yield counting_bytes(change, elements, scopes), count * times
+
+
+def _alike(items: Iterable[tuple[Item, Hashable]]) -> Iterable[tuple[Item, int]]:
+    """Return one of the items that have the same key, and their number: a model has few shapes of many tensors."""
+    counted: dict[Hashable, tuple[Item, int]] = {}
+    for item, key in items:
+        counted[key] = (item, counted.get(key, (item, 0))[1] + 1)
+    return counted.values()
 
 
 def _reading(device: DeviceMemory, groups: Iterable[Sequence[TensorSpec]], results: Iterable[int] = repeat(0)) -> int:

@@ -77,6 +77,8 @@ class DeviceScheduler:
         """
         if together:
             return [(self.devices[self._allowed(tasks)[0]], list(tasks))] if tasks else []
+        if len(self.devices) == 1:
+            return [(self.devices[0], list(tasks))] if tasks else []
         sizes = [sum(member.spec.nbytes for member in task.members) for task in tasks]
         return self._devices(shares(tasks, sizes, [self._allowed([task]) for task in tasks]))
 
@@ -94,6 +96,8 @@ class DeviceScheduler:
             size: Returns the size of one in bytes.
             contracts: Those of the methods that it is for.
         """
+        if len(self.devices) == 1:
+            return [(self.devices[0], list(items))] if items else []
         allowed = range(self._used) if self._memories[0].takes(contracts) else range(self._used, self._used + 1)
         return self._devices(shares(items, list(map(size, items)), [allowed] * len(items)))
 

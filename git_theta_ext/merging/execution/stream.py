@@ -9,6 +9,7 @@ from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.cuda import failure_of, give_back_memory
 from git_theta_ext.merging.devices.device import CPU
+from git_theta_ext.merging.execution.fused import merged_in_memory
 from git_theta_ext.merging.execution.work import MergedTensor, TensorMerge
 from git_theta_ext.records import replace
 
@@ -55,7 +56,9 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
     advance: Callable[[int], None],
     threads: int = 0,
 ) -> Generator[MergedTensor, None, None]:
-    """Compute tasks in order; a task that cannot be read or merged gives a result with the reason.
+    """Compute tasks; a task that cannot be read or merged gives a result with the reason.
+
+    Small tensors in memory are merged together, and come first. The others are merged in order.
 
     Args:
         store: Holds the values.
@@ -69,6 +72,23 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
         PluginError: A method violates its contract.
         StoreError: The store cannot be read.
     """
+    done = set()
+    if device.fused and not election.ordered:
+        for task, data, part in merged_in_memory(store, tasks, election):
+            done.add(task.name)
+            yield MergedTensor(task, data, "", part.votes, part.ties, election.majority)
+            advance(task.spec.nbytes)
+    yield from _in_order(store, device, [task for task in tasks if task.name not in done], election, advance, threads)
+
+
+def _in_order(  # noqa: PLR0913, PLR0917 - as run
+    store: TensorStore,
+    device: Device,
+    tasks: Sequence[Task],
+    election: SignElection,
+    advance: Callable[[int], None],
+    threads: int,
+) -> Generator[MergedTensor, None, None]:
     remaining = list(tasks)
     while remaining:
         trims, reason, moved = list(election.trims), "", ""
@@ -88,7 +108,7 @@ def run(  # noqa: PLR0913, PLR0917 - all that a merge has
         if moved:
             give_back_memory()
             election.trims = trims
-            for merged in run(store, Cpu(), [remaining.pop(0)], election, advance, threads):
+            for merged in _in_order(store, Cpu(), [remaining.pop(0)], election, advance, threads):
                 yield replace(merged, moved=moved)
         elif remaining:
             failed = remaining.pop(0)

@@ -101,9 +101,9 @@ class Task:
     @cached_property
     def streams(self) -> bool:
         """Whether it is merged as it is read, with only a piece of each input in memory."""
-        sizes = {(member.spec.elements, chunk_elements(member.spec)) for member in self.members}
-        alike = sizes == {(self.spec.elements, chunk_elements(self.spec))}
-        return self.method.contract.granularity == "element" and alike
+        spec, others = self.spec, [member.spec for member in self.members if member.spec is not self.spec]
+        sizes = {(other.elements, chunk_elements(other)) for other in others}
+        return self.method.contract.granularity == "element" and sizes <= {(spec.elements, chunk_elements(spec))}
 
     @property
     def rows(self) -> int:
@@ -237,9 +237,14 @@ def _task(decision: Decision, statistics: Statistics) -> Task:
     return Task((decision.name,), decision.choice, base, branches, decision.changed_by, names, merged.spec, sidecars)
 
 
+def members_of(tasks: Iterable[Task]) -> list[Parameter]:
+    """Return all tensors that some tasks read."""
+    return [member for task in tasks for member in task.members]
+
+
 def digests_of(tasks: Iterable[Task]) -> set[Digest]:
     """Return the digests of all tensors that some tasks read."""
-    return {member.digest for task in tasks for member in task.members}
+    return {member.digest for member in members_of(tasks)}
 
 
 def is_available(task: Task, missing: Collection[Digest], computed: Computed) -> bool:

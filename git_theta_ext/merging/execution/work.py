@@ -222,7 +222,8 @@ class TensorMerge:
         if not self._device.fused or self._election.ordered:
             return None
         inputs = PieceInputs(self._election.trims_of(self._task), self._majority)
-        return merge_by_kernel(self._task, chunks, inputs, start, self._room(start, count))
+        (merged,) = merge_by_kernel([self._task], [chunks], inputs, start, [self._room(start, count)])
+        return merged
 
     def _room(self, start: int, count: int) -> memoryview:
         """Return the memory of some elements of the result."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.coding.merge_kernels import count_differences, knows
+from git_theta_ext.merging.execution.held import in_memory
 from git_theta_ext.merging.thresholds.scopes import changed_specs
 from git_theta_ext.util.streaming import HALF_BITS
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.counted import Changed
     from git_theta_ext.merging.thresholds.search import Bins, Counted
     from git_theta_ext.merging.thresholds.windows import Windows
+    from git_theta_ext.store.tensor_store import TensorStore
 
 
 class Histograms:
@@ -32,20 +35,40 @@ class Histograms:
         self._windows = windows
         self._sums: dict[tuple[int, bool], NDArray[np.int64]] = {}
 
-    def add(self, group: Changed, chunks: Sequence[memoryview]) -> bool:
-        """Count a piece, and return True, unless arrays have to count it.
+    def add(self, group: Changed, pieces: Sequence[Sequence[memoryview]]) -> list[bool]:
+        """Count pieces, and return for each of them True, unless arrays have to count it.
 
         These are pieces of other element types or with values that are not finite, and those for several bins.
+
+        Args:
+            group: The change that they are pieces of, or one of several of the same sides and element types.
+            pieces: The bytes of each piece in the base and in the changed values.
         """
         dtypes, numbers = [spec.dtype for spec in changed_specs(group)], list(group[1])
         if not knows(dtypes) or any(len(self._bins[number]) > 1 for number in numbers):
-            return False
+            return [False] * len(pieces)
         rooms = [self._rooms(number, alone=len(numbers) == 1) for number in numbers]
-        if count_differences(chunks, dtypes, *zip(*rooms, strict=True)):
-            return True
-        if self._windows is not None:
+        counted = count_differences(pieces, dtypes, *zip(*rooms, strict=True))
+        if self._windows is not None and not all(counted):
             self._windows.complete = False
-        return False
+        return counted
+
+    def add_held(self, store: TensorStore, groups: Sequence[Changed]) -> list[Changed]:
+        """Count small changes whose values a store has in memory, and return the others.
+
+        A call for each tensor takes longer than to count a tensor of a few kilobytes.
+        """
+        values = in_memory(store, [[base, *values.values()] for base, values in groups])
+        if not values:
+            return list(groups)
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for index, group in enumerate(groups):
+            names = tuple([spec.dtype.name for spec in changed_specs(group)])
+            alike.setdefault((*group[1], names), []).append(index)
+        counted: set[int] = set()
+        for some in alike.values():
+            counted.update(compress(some, self.add(groups[some[0]], [values[index] for index in some])))
+        return [group for index, group in enumerate(groups) if index not in counted]
 
     def _rooms(self, number: int, *, alone: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
         """Return where a side is counted by upper halves, where by all bits, and the bits of the first of these."""

@@ -222,18 +222,19 @@ def count_changes(  # noqa: PLR0913 - all but one named
     histograms = Histograms(bins, windows)
 
     def count(piece: DecodedPiece) -> list[NDArray[np.int64]] | _Uncounted | None:
-        if device.fused and histograms.add(groups[piece.group], piece.chunks):
+        if device.fused and all(histograms.add(rest[piece.group], [piece.chunks])):
             return None
         try:
-            return counted(device, groups[piece.group], piece.chunks)
+            return counted(device, rest[piece.group], piece.chunks)
         except RuntimeError as error:
             if device.name == CPU or not failure_of(device.name, error):
                 raise
-        return counted(Cpu(), groups[piece.group], piece.chunks)  # to the same counts
+        return counted(Cpu(), rest[piece.group], piece.chunks)  # to the same counts
 
-    pairs = [[base, *values.values()] for base, values in groups]
+    rest = histograms.add_held(store, groups) if device.fused else groups
+    pairs = [[base, *values.values()] for base, values in rest]
     read = read_parameters(store, pairs, count, verify=not second_pass, span=device.span, threads=threads)
-    yield from _together(read, groups, _Waiting(bins))
+    yield from _together(read, rest, _Waiting(bins))
     yield from histograms.counts()
 
 

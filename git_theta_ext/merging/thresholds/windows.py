@@ -123,7 +123,7 @@ def guess_windows(
                 continue
             kinds, none = [member.spec.dtype for member in (base, *values.values())], np.zeros((2, 0), np.int64)
             uppers, some = [upper[side] for side in values], len(values)
-            if not count_differences(piece.chunks, kinds, uppers, [none] * some, [0] * some):
+            if not all(count_differences([piece.chunks], kinds, uppers, [none] * some, [0] * some)):
                 return None
             for (side, value), chunk in zip(values.items(), piece.chunks[1:], strict=True):
                 sampled[side] += chunk.nbytes * 8 // value.spec.dtype.bits

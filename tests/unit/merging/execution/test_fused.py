@@ -120,10 +120,11 @@ def test_every_number_is_rounded_alike(kind):
 
 
 @needs_compiled
-@pytest.mark.parametrize("change", ["short", "kinds", "trims", "keys", "none", "many", "text"])
+@pytest.mark.parametrize("change", ["short", "kinds", "trims", "keys", "none", "tensors", "room", "many", "text"])
 def test_buffers_of_wrong_sizes_are_refused(change):
     chunks: tuple = (bytes(8),) * 3
-    kinds, trims, keys, weights = bytes(3), bytes(8), bytes(16), bytes(16)
+    kinds, trims, keys, weights, rooms = bytes(3), bytes(8), bytes(16), bytes(16), (bytearray(8),)
+    assert compiled.merge(chunks, kinds, rooms, 0, 1, weights, trims, keys, 0, 0.5, 1.0, 1.0, 1) == [(0, 0)]
     if change == "short":
         chunks = (bytes(8), bytes(6), bytes(8))
     elif change == "kinds":
@@ -134,9 +135,13 @@ def test_buffers_of_wrong_sizes_are_refused(change):
         keys = bytes(8)
     elif change == "none":
         chunks, kinds, weights = (), b"", b""
+    elif change == "tensors":
+        rooms, keys = (bytearray(8),) * 2, bytes(32)
+    elif change == "room":
+        rooms = (bytes(8),)
     elif change == "many":
         chunks, kinds, weights, trims, keys = (bytes(8),) * 70, bytes(70), bytes(8 * 69), b"", b""
     else:
         chunks = (bytes(8), "text", bytes(8))
-    with pytest.raises((ValueError, TypeError)):
-        compiled.merge(chunks, kinds, bytearray(8), 0, 1, weights, trims, keys, 0, 0.5, 1.0, 1.0, 1)
+    with pytest.raises((ValueError, TypeError, BufferError)):
+        compiled.merge(chunks, kinds, rooms, 0, 1, weights, trims, keys, 0, 0.5, 1.0, 1.0, 1)
