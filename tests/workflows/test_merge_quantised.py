@@ -66,7 +66,7 @@ def test_a_unit_has_one_row_wherever_it_is_shown(quantised: Repo) -> None:
     plan = quantised.run("theta", "merge", "--plan", "side", check=False).stdout
     assert "layers.1.up_proj  gptq, 4 bits  changed by ours" in plan
     assert "layers.2.up_proj  gptq, 4 bits or hqq, U8  changed by theirs" in plan
-    assert "layers.0.up_proj  gptq, 4 bits  part of a quantised weight that ours and theirs changed" in plan
+    assert "layers.0.up_proj\n      gptq, 4 bits  part of a quantised weight that ours and theirs changed" in plan
     (planned,) = json.loads(quantised.run("theta", "merge", "--plan", "--json", "side", check=False).stdout)["plans"]
     assert [unit["name"] for unit in planned["units"]] == [f"layers.{n}.up_proj" for n in range(4)]
     assert {row["unit"] for row in planned["parameters"]} == {f"layers.{n}.up_proj" for n in range(4)}

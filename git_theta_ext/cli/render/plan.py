@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.comparison.fitting import fitted
 from git_theta_ext.comparison.group import Item, by_unit, fold
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.merging.planning.plan import conflicts
@@ -59,11 +60,11 @@ def _rows(decisions: Sequence[Decision], units: Sequence[Unit]) -> Iterator[str]
     reads = {decision.name: _reads(decision) for decision in decisions}
     items = [Item(d.state, d.name, str(_spec(d) or "")) for d in decisions]
     rows = fold(by_unit(items, units, _joint_state), _MOST_ROWS)
-    width = max(len(row.label) for row in rows)
+    cells = []
     for row in rows:
         read = sum(reads[name] for item in row.items for name in item.names)
-        size = f", {human_bytes(read)} to read" if read else ""
-        yield f"{' ' * _INDENT}{row.label:{width}}  {row.spec}  {row.items[0].sign}{size}"
+        cells.append([row.label, row.spec, row.items[0].sign + (f", {human_bytes(read)} to read" if read else "")])
+    yield from fitted(cells, indent=_INDENT)
 
 
 def _joint_state(states: Sequence[str]) -> str:

@@ -22,8 +22,9 @@ from itertools import combinations
 from operator import add
 from typing import TYPE_CHECKING, Any
 
+from git_theta_ext.comparison.fitting import fitted
 from git_theta_ext.comparison.group import Item, by_unit, fold
-from git_theta_ext.comparison.words import aligned, percent, plural
+from git_theta_ext.comparison.words import percent, plural
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def text(about: Mapping[str, Any], groups: Sequence[Group]) -> Iterator[str]:
     """Write a report for a terminal."""
     yield headline(about, groups)
     if groups:
-        yield from aligned([COLUMNS, *(cells(group) for group in groups)])
+        # What cannot be measured has a text instead of figures.
+        yield from fitted([cells(group)[: None if group.measures else 3] for group in groups], COLUMNS)
 
 
 def headline(about: Mapping[str, Any], groups: Sequence[Group]) -> str:

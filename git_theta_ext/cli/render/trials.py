@@ -13,7 +13,8 @@ from collections import Counter
 from shlex import join
 from typing import TYPE_CHECKING, Any
 
-from git_theta_ext.comparison.words import aligned, human_bytes
+from git_theta_ext.comparison.fitting import fitted
+from git_theta_ext.comparison.words import human_bytes
 from git_theta_ext.model.conflicts import side_names
 
 if TYPE_CHECKING:
@@ -48,9 +49,11 @@ def lines(trials: Sequence[ComparedTrial], revisions: Sequence[str]) -> Iterator
     """Describe trials as a table, and the command that makes the merge."""
     count = max(len(compared.cosines) for compared in trials)
     names = side_names(count) if count else ()
-    yield f"change: of all changed parameters, from the common ancestor; {', '.join(names)}: cosine with that change"
+    yield "change: of all changed parameters, from the common ancestor"
+    if names:
+        yield f"{names[0]}{' to ' if count > 2 else ', '}{names[-1]}: cosine with that change"  # noqa: PLR2004 - all
     heading = ("try", "merged", "taken", "conflicts", "change", *names, "stored", "time")
-    yield from aligned([heading, *(_cells(compared, count) for compared in trials)])
+    yield from fitted([_cells(compared, count) for compared in trials], heading)
     for compared in trials:
         yield from (f"  {' '.join(compared.trial.words)}: {warning}" for warning in compared.trial.warnings)
     words = [word for one in trials[0].trial.words for word in ("-X", one)]

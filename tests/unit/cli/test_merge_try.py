@@ -41,7 +41,8 @@ def test_table_ends_with_the_command_that_merges(at, capsys):
     assert main(["merge", "-X", "sides=all", "--try", "method=ties density=0.5", "--try", "", "side"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1].endswith("git merge -s theta -X sides=all -X method=ties -X density=0.5 side")
-    assert [line.split()[0] for line in printed[1:-1]] == ["try", "sides=all", "sides=all"]
+    assert [line.split()[0] for line in printed[2:-1]] == ["merged", "sides=all", "2", "sides=all", "2"]
+    assert max(map(len, printed[:-1])) <= 80
 
 
 def test_exit_code_is_1_if_all_have_conflicts(at, run_json):
