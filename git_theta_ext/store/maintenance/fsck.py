@@ -13,11 +13,11 @@ from git_theta_ext.errors import CorruptError, MissingError, ThetaError
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import filtered, flattened, pack_ids, usable
+from git_theta_ext.store.packs.file_names import names_of
 from git_theta_ext.store.packs.reader import read_pack_header, wrong_tensor
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.store.verification.examine import UNREADABLE, WORTH, lacks_plugin
-from git_theta_ext.util.files import sha256_of
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
@@ -110,28 +110,25 @@ def _hashed(packs: Sequence[tuple[Path, Path, int]], workers: Workers | None) ->
     """Yield what is wrong with each pack, given by root, path and size."""
     sizes = [size for _, _, size in packs]
     if workers is None or sum(sizes) < WORTH:
-        return map(_wrong_or_gone, packs)
+        return chain.from_iterable(_wrong_packs(packs[at : at + 2]) for at in range(0, len(packs), 2))
     jobs = (Job(partial(_wrong_packs, part), _HASHING) for part in divided(packs, sizes))
     return chain.from_iterable(workers.gather(jobs))
 
 
 def _wrong_packs(packs: Sequence[tuple[Path, Path, int]]) -> list[str | None]:
-    return [_wrong_or_gone(pack) for pack in packs]
-
-
-def _wrong_or_gone(pack: tuple[Path, Path, int]) -> str | None:
-    """Return what is wrong with a pack; empty if nothing is, None if the pack is gone."""
+    """Return what is wrong with each pack; empty if nothing is, None if the pack is gone."""
     try:
-        return _wrong_pack(*pack)
+        names = names_of([path for _, path, _ in packs])
+        return [_wrong_pack(*pack, name) for pack, name in zip(packs, names, strict=True)]
     except FileNotFoundError:
-        return None
+        return [None] if not packs[1:] else [wrong for pack in packs for wrong in _wrong_packs([pack])]
 
 
-def _wrong_pack(root: Path, path: Path, size: int) -> str:
+def _wrong_pack(root: Path, path: Path, size: int, name: str) -> str:
     if path != pack_path(root, path.name):
         return "a pack of this name does not belong there"
-    if (actual := sha256_of(path)) != path.name:
-        return f"its SHA-256 is {actual}"
+    if name != path.name:
+        return f"its SHA-256 is {name}"
     try:
         if read_pack_header(path).pack_bytes != size:
             return f"its size of {size} bytes differs from the size in its header"

@@ -16,6 +16,7 @@ from git_theta_ext.store.maintenance.fsck import (
     stored_specs,
     users,
 )
+from git_theta_ext.store.packs.file_names import names_of
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.skeletons import read_skeleton
@@ -78,6 +79,20 @@ def flipped(data, at, bit=0):
 
 def found(store):
     return [(problem.kind, problem.where, problem.pack) for problem in check_packs(store)]
+
+
+def test_a_pack_that_is_recoded_during_the_check_is_no_problem(store, manifest, monkeypatch):
+    packs = [(root, entry) for root, entry in store.pack_entries()]
+    assert len(packs) > 1
+    gone, damaged = (store.pack_path(entry.name) for _, entry in packs[:2])
+    damage(damaged, flipped(damaged.read_bytes(), -1 % damaged.stat().st_size))
+
+    def names(paths):
+        gone.unlink(missing_ok=True)
+        return names_of(paths)
+
+    monkeypatch.setattr(fsck, "names_of", names)
+    assert [problem.pack for problem in check_packs(store)] == [str(damaged)]
 
 
 def test_a_flipped_bit_anywhere_in_a_pack_is_named(store, make):

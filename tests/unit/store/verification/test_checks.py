@@ -37,13 +37,13 @@ def packs(store):
 def hashed(monkeypatch):
     """Return a list of the packs that are read."""
     seen = []
-    real = fsck.sha256_of
+    real = fsck.names_of
 
-    def sha256_of(path):
-        seen.append(path)
-        return real(path)
+    def names_of(paths):
+        seen.extend(paths)
+        return real(paths)
 
-    monkeypatch.setattr(fsck, "sha256_of", sha256_of)
+    monkeypatch.setattr(fsck, "names_of", names_of)
     return seen
 
 
