@@ -90,10 +90,14 @@ class DeviceMemory:
         """Return whether it merges by the task's method, and has enough memory."""
         return self.takes([task.method.contract]) and self.holds(task)
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether it may merge every task."""
+        return self.free is None and not self.matrices_only
+
     def tasks(self, tasks: Sequence[Task]) -> list[Task]:
         """Return the tasks that it may merge."""
-        unlimited = self.free is None and not self.matrices_only
-        return list(tasks) if unlimited else [task for task in tasks if self.may_merge(task)]
+        return list(tasks) if self.takes_all else [task for task in tasks if self.may_merge(task)]
 
     def pairs(self, pairs: Iterable[PairDecision]) -> list[PairDecision]:
         """Return the LoRAs that it merges."""
@@ -212,8 +216,8 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
 
 def _pieces(device: DeviceMemory, tasks: Iterable[Task]) -> Iterator[tuple[int, int]]:
     """Yield the bytes that merging a piece of tasks that stream takes, and the number of such pieces."""
-    specs = ((task, (id(task.choice), task.spec, *_specs(task))) for task in tasks)
-    for task, times in _alike(specs):
+    keyed = ((task, (id(task.choice), id(task.spec), *map(id, _specs(task)))) for task in tasks)
+    for task, times in _alike(keyed):
         elements, count = largest_piece(task.spec, device.span)
         block = block_elements(task, elements, Cpu.block) if device.host else elements
         yield piece_bytes(task, block), count * times
@@ -221,13 +225,16 @@ def _pieces(device: DeviceMemory, tasks: Iterable[Task]) -> Iterator[tuple[int, 
 
 def _countings(device: DeviceMemory, changes: Iterable[Changed], scopes: int) -> Iterator[tuple[int, int]]:
     """Yield the bytes that counting a piece of changes takes, and the number of such pieces."""
-    for change, times in _alike((change, tuple(changed_specs(change))) for change in changes):
+    for change, times in _alike((change, tuple(map(id, changed_specs(change)))) for change in changes):
         elements, count = largest_piece(change[0].spec, device.span)
         yield counting_bytes(change, elements, scopes), count * times
 
 
 def _alike(items: Iterable[tuple[Item, Hashable]]) -> Iterable[tuple[Item, int]]:
-    """Return one of the items that have the same key, and their number: a model has few shapes of many tensors."""
+    """Return one of the items that have the same key, and their number: a model has few shapes of many tensors.
+
+    Equal specs are mostly the same object, and their identities are compared much faster.
+    """
     counted: dict[Hashable, tuple[Item, int]] = {}
     for item, key in items:
         counted[key] = (item, counted.get(key, (item, 0))[1] + 1)

@@ -45,6 +45,10 @@ class DeviceScheduler:
             for device in self.devices
         ]
 
+    @property
+    def _one_takes_all(self) -> bool:
+        return self._used == 1 and self._memories[0].takes_all
+
     def budget(self, plan: Plan, tasks: Sequence[Task]) -> Budget:
         """Estimate what tasks take.
 
@@ -60,6 +64,8 @@ class DeviceScheduler:
 
     def note(self, tasks: Sequence[Task]) -> list[str]:
         """Return a note about the tasks that the spare device merges."""
+        if self._one_takes_all:
+            return []
         taken = [task for task in tasks if self._memories[0].takes([task.method.contract])]
         spilled = [task for task in taken if self._allowed([task]) == [self._used]]
         if not spilled:
@@ -77,7 +83,7 @@ class DeviceScheduler:
         """
         if together:
             return [(self.devices[self._allowed(tasks)[0]], list(tasks))] if tasks else []
-        if len(self.devices) == 1:
+        if self._one_takes_all:
             return [(self.devices[0], list(tasks))] if tasks else []
         sizes = [sum(member.spec.nbytes for member in task.members) for task in tasks]
         return self._devices(shares(tasks, sizes, [self._allowed([task]) for task in tasks]))
@@ -96,7 +102,7 @@ class DeviceScheduler:
             size: Returns the size of one in bytes.
             contracts: Those of the methods that it is for.
         """
-        if len(self.devices) == 1:
+        if self._one_takes_all:
             return [(self.devices[0], list(items))] if items else []
         allowed = range(self._used) if self._memories[0].takes(contracts) else range(self._used, self._used + 1)
         return self._devices(shares(items, list(map(size, items)), [allowed] * len(items)))

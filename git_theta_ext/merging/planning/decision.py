@@ -96,8 +96,10 @@ class Decision:
     def grown(self) -> Parameter | None:
         """The result of a merge method: it has the shape of the side with the most rows, and our element type."""
         present = [value for value in self.sides if value is not None]
-        if len({value.spec.shape for value in present}) <= 1:
+        if not present or all(value.spec is present[0].spec for value in present):
             return present[0] if present else None
+        if len({value.spec.shape for value in present}) <= 1:
+            return present[0]
         longest = max(present, key=lambda value: value.spec.shape[:1])
         if longest.spec.shape == present[0].spec.shape:
             return present[0]

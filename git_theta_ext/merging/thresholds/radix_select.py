@@ -135,16 +135,14 @@ class Selection:
         """Add the counts of a piece, in the first or the second pass.
 
         Args:
-            counted: From ``counts``.
+            counted: From ``counts``; it must not change afterwards.
             alone: Whether no other branch changed this piece.
         """
         second = self.bin >= 0
         for sums in (self._counts, self._alone) if alone else (self._counts,):
             before = sums[second]
-            if before is None:
-                sums[second] = counted.copy()
-            else:
-                before += counted
+            # Mostly there is one piece: all of them were counted in one histogram.
+            sums[second] = counted if before is None else before + counted
 
     def narrow(self) -> None:
         """End the first pass: find the bin of the threshold."""

@@ -24,10 +24,14 @@ MOST_TOGETHER = 16
 def scopes(tasks: Iterable[Task]) -> list[list[Task]]:
     """Group the tasks that trim by the scope of their thresholds; equal methods and options share a scope."""
     groups: dict[tuple[object, ...], list[Task]] = defaultdict(list)
+    all_options: dict[int, tuple[object, ...]] = {}
     for task in tasks:
         if not task.method.contract.trims:
             continue
-        scope, options = scope_of(task.choice), (task.choice.method, tuple(sorted(task.choice.options.items())))
+        chosen = task.choice
+        if id(chosen) not in all_options:  # most tasks have the same choice
+            all_options[id(chosen)] = (chosen.method, tuple(sorted(chosen.options.items())))
+        scope, options = scope_of(chosen), all_options[id(chosen)]
         place = {"model": (), "rule": (task.choice.rule_index,)}.get(scope, (task.name,))
         groups[scope, options, place].append(task)
     return list(groups.values())

@@ -109,9 +109,11 @@ def guess_windows(
     """
     import numpy as np
 
+    if sides > _MOST_SIDES or sum([chunk_count(base.spec) for base, _ in groups]) < _FEWEST:
+        return None
     chunks = [(index, number) for index, (base, _) in enumerate(groups) for number in range(chunk_count(base.spec))]
     dtypes = {spec.dtype for group in groups for spec in changed_specs(group)}
-    if sides > _MOST_SIDES or len(chunks) < _FEWEST or not knows(dtypes):
+    if not knows(dtypes):
         return None
     sampled = [0] * sides
     upper = [np.zeros(1 << HALF_BITS, np.int64) for _ in range(sides)]
