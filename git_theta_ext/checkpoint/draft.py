@@ -18,7 +18,7 @@ from blake3 import blake3
 from git_theta_ext.checkpoint.unfinished import can_rename
 from git_theta_ext.model.layout import Literal, Slice
 from git_theta_ext.util.files import write_at
-from git_theta_ext.util.system import open_file
+from git_theta_ext.util.system import free_bytes, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,11 +74,9 @@ class Draft:
         """
         if layout.packings or not all(isinstance(part, Literal | Slice) for part in layout.segments):
             return None
-        from shutil import disk_usage  # checkouts of small files start without it
-
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if disk_usage(path.parent).free >= _ROOM * layout.nbytes and can_rename(path.parent, target):
+            if free_bytes(path.parent) >= _ROOM * layout.nbytes and can_rename(path.parent, target):
                 return cls(path, layout)
         return None
 
@@ -116,7 +114,7 @@ class Draft:
         if self._descriptor < 0 or self._parts or manifest.conflicted or self._written != dict(manifest.parameters):
             return
         with suppress(OSError):
-            finished = self._path.with_name(_name(manifest, os.fstat(self._descriptor)))
+            finished = self._path.with_name(_identity(manifest) + _state(os.fstat(self._descriptor)))
             self._path.replace(finished)
 
     def _write(self) -> None:
@@ -149,10 +147,13 @@ def finished_draft(folder: Path, manifest: Manifest, target: Path) -> Path | Non
         manifest: The manifest.
         target: The path.
     """
+    identity = _identity(manifest)
     with suppress(OSError):
         for entry in folder.iterdir():
+            if not entry.name.startswith(identity):
+                continue
             status = entry.lstat()
-            unchanged = entry.name == _name(manifest, status) and stat.S_ISREG(status.st_mode)
+            unchanged = entry.name == identity + _state(status) and stat.S_ISREG(status.st_mode)
             if unchanged and os.access(entry, os.R_OK | os.W_OK) and can_rename(folder, target):
                 return entry
     return None
@@ -166,6 +167,9 @@ def remove_drafts(folder: Path) -> None:
         folder.rmdir()
 
 
-def _name(manifest: Manifest, status: os.stat_result) -> str:
-    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return "-".join([blake3(manifest.to_bytes()).hexdigest(), *map(str, identity)])
+def _identity(manifest: Manifest) -> str:
+    return f"{blake3(manifest.to_bytes()).hexdigest()}-"
+
+
+def _state(status: os.stat_result) -> str:
+    return "-".join(map(str, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)))

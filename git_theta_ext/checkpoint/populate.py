@@ -87,13 +87,15 @@ def populate(  # noqa: PLR0913, PLR0917 - the last three have defaults
     """
     if manifest.conflicted:
         raise ManifestError(f"{path}: unresolved conflicts", hint="git theta resolve")
+    if draft is not None:
+        with reporting_os_errors(path), Unfinished(path, store.root, made=draft) as unfinished:
+            advance(os.fstat(unfinished.descriptor).st_size)
+            return _put(unfinished, expected)
     layout = read_layout(manifest, store, str(path))
     divided = workers is not None and not layout.packings and layout.nbytes >= WORTH
-    with reporting_os_errors(path), Unfinished(path, store.root, named=divided, made=draft) as unfinished:
+    with reporting_os_errors(path), Unfinished(path, store.root, named=divided) as unfinished:
         descriptor = unfinished.descriptor
-        if draft is not None:
-            advance(layout.nbytes)
-        elif layout.packings:
+        if layout.packings:
             packer = Packer(str(path), store.root, store.threads, advance)
             content = packer.scratch()
             _write(content.fileno(), layout, manifest, store, while_packed(advance, layout.nbytes, layout.nbytes))
@@ -104,14 +106,19 @@ def populate(  # noqa: PLR0913, PLR0917 - the last three have defaults
             _write_in_jobs(unfinished, layout, manifest, store, workers, advance)
         else:
             _write(descriptor, layout, manifest, store, advance)
-        past = _past(expected)
-        os.utime(descriptor, ns=(past, past))
-        made = os.fstat(descriptor)
-        if not unfinished.put(expected):
-            return None
-        placed = os.fstat(descriptor)
-        # If another program has written to it since, it differs from the earlier stat.
-        return placed if identity(placed) == identity(made) else made
+        return _put(unfinished, expected)
+
+
+def _put(unfinished: Unfinished, expected: Expected) -> os.stat_result | None:
+    """Put a complete file in place; see ``populate`` for the result."""
+    descriptor, past = unfinished.descriptor, _past(expected)
+    os.utime(descriptor, ns=(past, past))
+    made = os.fstat(descriptor)
+    if not unfinished.put(expected):
+        return None
+    placed = os.fstat(descriptor)
+    # If another program has written to it since, it differs from the earlier stat.
+    return placed if identity(placed) == identity(made) else made
 
 
 def _past(expected: Expected) -> int:

@@ -44,6 +44,21 @@ _MOST = 0x7FFFF000
 _position = Lock()
 
 
+def free_bytes(path: str | os.PathLike[str]) -> int:
+    """Return the free space of the file system that has a path, in bytes.
+
+    Raises:
+        OSError: There is no such path.
+    """
+    found: Any = getattr(os, "statvfs", None)
+    if found is None:  # Windows
+        from shutil import disk_usage  # which imports compressors
+
+        return disk_usage(path).free
+    status = found(path)
+    return int(status.f_bavail * status.f_frsize)
+
+
 def open_file(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
     """Open a file whose bytes are read and written as they are, and return its descriptor.
 

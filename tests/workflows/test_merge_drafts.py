@@ -54,6 +54,29 @@ def test_the_merged_file_is_right_whatever_becomes_of_the_draft(
     assert not [*(repo.path / ".git/theta/merging/drafts").iterdir()]
 
 
+def test_merged_loras_are_put_in_place_as_they_were_merged(with_history: WithHistory, tmp_path: Path) -> None:
+    def loras(repo: Repo) -> None:
+        for branch, seed in (("main", 1), ("side", 2), ("main", 3)):
+            if branch == "side":
+                repo.git("branch", "side")
+            repo.switch(branch)
+            drawn = np.random.default_rng(seed).standard_normal((2, 48)).astype("<f4")
+            shapes = {"q.lora_A.weight": (4, 12), "q.lora_B.weight": (12, 4)}
+            pairs = zip(shapes.items(), drawn, strict=True)
+            repo.write(safetensors({name: ("F32", shape, values.tobytes()) for (name, shape), values in pairs}))
+            repo.commit(str(seed))
+
+    repo = with_history(loras)
+    draft = _merged(repo, tmp_path, "true")
+    assert draft is not None
+    assert draft.samefile(repo.path / MODEL)
+    merged = (repo.path / MODEL).read_bytes()
+    assert repo.git("status", "--porcelain") == ""
+    (repo.path / MODEL).unlink()
+    repo.git("checkout", "--quiet", MODEL)
+    assert (repo.path / MODEL).read_bytes() == merged
+
+
 def test_a_merge_that_takes_a_tensor_leaves_no_draft(with_history: WithHistory, tmp_path: Path) -> None:
     repo = with_history(_branches)
     norm = 4 * SIZES["norm"]

@@ -280,9 +280,10 @@ class Engine:
             if merged.reason:
                 computed.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), merged.reason))
                 continue
-            computed.values.update(
-                {name: self._results.add(spec, data) for name, (spec, data) in merged.values.items()}
-            )
+            for name, (spec, data) in merged.values.items():
+                computed.values[name] = self._results.add(spec, data)
+                if self._draft is not None:
+                    self._draft.add((name,), computed.values[name], data)
             computed.notes += [*merged.notes, *filter(None, [pair.note])]
             if merged.moved:
                 computed.moved.setdefault(merged.moved, []).append(pair.names[0])

@@ -96,6 +96,11 @@ class Plan:
         return alike and all(decision.action == "take" for decision in self.decisions)
 
     @property
+    def computes_all(self) -> bool:
+        """Whether every value is computed, and a layout is taken."""
+        return self.layout.action == "take" and all(decision.computed for decision in self.decisions)
+
+    @property
     def layouts_differ(self) -> bool:
         """Whether several sides changed the file's literal bytes, in different ways."""
         before = None if self.base is None else self.base.skeleton

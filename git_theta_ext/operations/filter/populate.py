@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import nullcontext, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.draft import finished_draft, remove_drafts
@@ -54,6 +55,15 @@ class Wanted:
 
     content: bytes
     since_ns: int = 0
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest, parsed once.
+
+        Raises:
+            ManifestError: It is not valid.
+        """
+        return Manifest.parse(self.content)
 
 
 def manifest_at(repo: Repository, path: str) -> bytes | None:
@@ -157,7 +167,7 @@ def total_bytes(wanted: Iterable[Wanted]) -> int:
     total = 0
     for job in wanted:
         with suppress(ManifestError):  # reported with its path when it is written
-            total += sum(nbytes for _, nbytes in Manifest.parse(job.content).digests())
+            total += sum(nbytes for _, nbytes in job.manifest.digests())
     return total
 
 
@@ -171,7 +181,7 @@ def parsed(todo: Mapping[str, Wanted], failures: list[ThetaError]) -> dict[str, 
     manifests: dict[str, Manifest] = {}
     for path, job in todo.items():
         try:
-            manifest = Manifest.parse(job.content)
+            manifest = job.manifest
         except ThetaError as error:
             failures.append(type(error)(f"{path}: {error.message}", hint=error.hint))
             continue

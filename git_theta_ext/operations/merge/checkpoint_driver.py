@@ -59,6 +59,7 @@ class PlannedCall:
         specs = {one.digest: one.spec for version in versions for one in version.parameters.values()}
         skeletons = {version.skeleton.digest: version.skeleton.spec for version in versions}
         wanted = set(plan.reads()).union(skeletons if plan.pairs else ())  # the metadata may have the scale of LoRAs
+        wanted.update([plan.layout.skeleton.digest] if plan.computes_all else [])  # for the draft
         return {digest: spec for digest, spec in (specs | skeletons).items() if digest in wanted}
 
 

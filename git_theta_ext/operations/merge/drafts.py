@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.operations.workspace import Workspace
 
-_WORTH = 1 << 24
-"""Bytes of a checkpoint from which on decoding it again takes longer than all that a draft needs."""
-
 
 @contextmanager
 def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -> Iterator[Draft | None]:
@@ -32,9 +29,7 @@ def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -
         path: Path of the checkpoint.
         folder: Where to leave the draft; None to leave none.
     """
-    size = sum(decision.value.spec.nbytes for decision in plan.decisions if decision.value is not None)
-    all_computed = workspace.settings.cluster is None and all(decision.computed for decision in plan.decisions)
-    if folder is None or not all_computed or plan.layout.action != "take" or size < _WORTH:
+    if folder is None or workspace.settings.cluster is not None or not plan.computes_all:
         yield None
         return
     try:
@@ -42,7 +37,7 @@ def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -
     except MissingError:  # a clone may download it for the checkout only
         yield None
         return
-    from git_theta_ext.checkpoint.draft import Draft  # small merges start without it
+    from git_theta_ext.checkpoint.draft import Draft  # most merges take a value
 
     drop_answers(str(workspace.repo.git_dir))
     draft = Draft.begin(folder / f"{os.getpid()}.part", workspace.repo.folder / path, layout)
