@@ -121,6 +121,7 @@ def held(
     (folder / "sitecustomize.py").write_text(ON_IMPORT + _HOLD)
     reached = folder / "reached"
     environment = {**os.environ, "PYTHONPATH": str(folder), "HOLD_AT": ":".join((*at, str(count), str(reached)))}
+    environment["TMPDIR"] = str(folder)  # a process that is killed leaves temporary directories
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=repo.path, env=environment, start_new_session=True, **quiet)
     try:

@@ -99,10 +99,18 @@ class _Reader:
             self.marks[kind] = value
         return at
 
+    def _check_named(self, start: int, path: str) -> None:
+        """Check that readers, who see no mark, are told the name of the file that a block is saved as."""
+        before = [number for number in range(start) if self.lines[number].startswith(("```", "#"))]
+        name = path.rpartition("/")[2]
+        if f"`{name}`" not in "\n".join(self.lines[max(before, default=-1) + 1 : start]):
+            raise UsageError(f"line {start + 1}: the text before this block does not say that it is `{name}`")
+
     def _block(self, start: int, end: int, language: str) -> None:
         marks, self.marks = self.marks, {}
         text = "\n".join(self.lines[start + 1 : end])
         if "file" in marks:
+            self._check_named(start, marks["file"])
             self.steps.append(Step(start + 2, f"cat > {marks['file']} <<'END-OF-BLOCK'\n{text}\nEND-OF-BLOCK"))
         elif language == "sh" and "not run" not in marks:
             self.steps.append(Step(start + 2, text, int(marks.get("exit", 0))))

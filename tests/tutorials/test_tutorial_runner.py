@@ -61,6 +61,8 @@ def renew(tmp_path, text):
 PAGE = """\
 # A page
 
+Save this as `greet.sh`:
+
 <!-- file: greet.sh -->
 ```bash
 echo "hello $1" from "$HOME"
@@ -109,9 +111,9 @@ def test_an_output_that_differs_is_renewed(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "line", "status"),
     [
-        (PAGE.replace("name=Ada", "git frobnicate"), 9, 1),
-        (PAGE.replace("(exit 3)", "(exit 4)"), 30, 4),
-        (PAGE.replace("(exit 3)", "true"), 30, 1),
+        (PAGE.replace("name=Ada", "git frobnicate"), 11, 1),
+        (PAGE.replace("(exit 3)", "(exit 4)"), 32, 4),
+        (PAGE.replace("(exit 3)", "true"), 32, 1),
     ],
     ids=["a command fails", "another exit status", "a success that should fail"],
 )
@@ -126,6 +128,10 @@ def test_a_command_that_does_not_end_as_the_page_says_is_named_by_its_line(tmp_p
         ("<!-- fiel: x -->", "line 1: unknown comment"),
         ("```sh\ntrue", "line 1: nothing ends"),
         ("```text\nhello\n```", "line 1: output without commands"),
+        (
+            "Save `a.py`.\n```sh\n```\nSave this:\n<!-- file: a.py -->\n```python\n```",
+            "line 6: the text before .* `a.py`",
+        ),
     ],
 )
 def test_a_mark_that_is_not_understood_is_an_error(text, message):

@@ -56,7 +56,7 @@ def kill_at(repo: Repo, point: str, folder: Path) -> None:
     done = subprocess.run(
         ["git-theta", *INCLUDE[1:]],
         cwd=repo.path,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "TMPDIR": str(folder)},  # killed, it leaves temporary directories
         capture_output=True,
         start_new_session=True,
         check=False,
