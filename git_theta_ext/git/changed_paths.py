@@ -49,7 +49,8 @@ def changed_by_both(
     Raises:
         RepositoryError: There is no such commit.
     """
-    before, *sides = ({entry.path: entry for entry in repo.directory(rev, folder)} for rev in (base, ours, theirs))
+    listed = repo.directories((base, ours, theirs), folder)
+    before, *sides = ({entry.path: entry for entry in entries} for entries in listed)
     for path in sorted(sides[0].keys() & sides[1].keys()):
         versions = before.get(path), sides[0][path], sides[1][path]
         old, our, their = versions

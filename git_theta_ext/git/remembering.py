@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.entries import TreeEntry
+from git_theta_ext.git.entries import DIRECTORY, TreeEntry
 from git_theta_ext.git.kept_process import KeptProcess
 from git_theta_ext.git.objects import named_objects, object_reader, read_objects
 from git_theta_ext.git.path_attributes import DRIVER_ATTRIBUTES
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    Entries = Mapping[str, TreeEntry]
+    """The entries of a directory by their paths."""
+
 _SAME = frozenset({"check-attr", "config", "ls-tree", "merge-base"})
 """Commands whose answers do not change while a driver runs: it changes neither HEAD, nor attributes, nor settings."""
 _INFOS = ("cat-file", "--batch-check", "--buffer")
@@ -36,7 +39,8 @@ class RememberingRepository(Repository):
     """Remembers what git answered, for as long as nothing else changes the repository."""
 
     _answers: dict[object, bytes] = field(default_factory=dict, compare=False, repr=False)
-    _listed: dict[tuple[str, str], Sequence[TreeEntry]] = field(default_factory=dict, compare=False, repr=False)
+    _listed: dict[tuple[str, str], Entries] = field(default_factory=dict, compare=False, repr=False)
+    _trees: dict[tuple[str, str], Entries] = field(default_factory=dict, compare=False, repr=False)
     _values: dict[bytes, dict[str, bytes]] = field(default_factory=dict, compare=False, repr=False)
     _readers: list[Popen[bytes]] = field(default_factory=list, compare=False, repr=False)
 
@@ -68,7 +72,7 @@ class RememberingRepository(Repository):
         data = None if input is None else bytes(input)
         if not env and not cwd:
             if args == _INFOS and data is not None:
-                return b"".join(line + b"\n" for line in self._infos.ask(data.split(b"\n")[:-1]))
+                return self._info_lines(data.split(b"\n")[:-1])
             if args[:-1] == _FIND and "\n" not in args[-1]:
                 return self._find(args[-1])
             if args[:-1] == _ATTRIBUTES and args[-1] in DRIVER_ATTRIBUTES and data is not None:
@@ -94,24 +98,65 @@ class RememberingRepository(Repository):
 
     def directory(self, rev: str, path: str) -> Sequence[TreeEntry]:
         """List the entries of one directory in a commit or a tree; see ``Repository.directory``."""
-        if (rev, path) not in self._listed:
-            tree = None if "\n" in rev + path else named_objects(self, [f"{rev}:{path}"])[0]
-            if tree is None or tree[1].kind != "tree":
-                self._listed[rev, path] = super().directory(rev, path)
-            else:
-                [(_, data)] = read_objects(self, [tree[0]])
-                self._listed[rev, path] = list(_entries(data, f"{path}/" if path else "", self.oid_bytes))
+        return list(self._directory(rev, path).values())
+
+    def directories(self, revs: Sequence[str], path: str) -> list[Sequence[TreeEntry]]:
+        """List one directory in several commits or trees; see ``Repository.directories``."""
+        self._list(revs, path)
+        return [self.directory(rev, path) for rev in revs]
+
+    def _directory(self, rev: str, path: str) -> Entries:
+        self._list([rev], path)
         return self._listed[rev, path]
+
+    def _list(self, revs: Sequence[str], path: str) -> None:
+        trees = {rev: self._tree(rev, path) for rev in revs if (rev, path) not in self._listed}
+        new = {tree for tree in trees.values() if tree and (tree, path) not in self._trees}
+        for oid, data in read_objects(self, new):
+            entries = _entries(data, f"{path}/" if path else "", self.oid_bytes)
+            self._trees[oid, path] = {entry.path: entry for entry in entries}
+        for rev, tree in trees.items():
+            if tree is None:
+                self._listed[rev, path] = {entry.path: entry for entry in super().directory(rev, path)}
+            else:
+                self._listed[rev, path] = self._trees[tree, path] if tree else {}
+
+    def _tree(self, rev: str, path: str) -> str | None:
+        """Return the id of a directory; empty if there is no such directory, and None if that is unknown."""
+        if path and (rev, "") in self._listed:
+            entry = self._directory(rev, posixpath.dirname(path)).get(path)
+            return entry.oid if entry is not None and entry.mode == DIRECTORY else ""
+        tree = None if "\n" in rev + path else named_objects(self, [f"{rev}:{path}"])[0]
+        return None if tree is None or tree[1].kind != "tree" else tree[0]
 
     def entry(self, rev: str | None, path: str) -> TreeEntry | None:
         """Return the entry at a path; see ``Repository.entry``."""
         if rev is None:
             return super().entry(rev, path)
-        return next((entry for entry in self.directory(rev, posixpath.dirname(path)) if entry.path == path), None)
+        return self._directory(rev, posixpath.dirname(path)).get(path)
 
     def _find(self, name: str) -> bytes:
+        if self._is_listed(name):
+            entry = self.entry(*name.split(":", 1))
+            return b"" if entry is None else f"{entry.oid}\n".encode()
         found = named_objects(self, [name])[0]
         return b"" if found is None else f"{found[0]}\n".encode()
+
+    def _is_listed(self, name: str) -> bool:
+        """Return whether a name such as ``COMMIT:PATH`` can be looked up in directories: the top one was listed."""
+        rev, _, path = name.partition(":")
+        plain = path not in ("", ".", "..") and path == posixpath.normpath(path) and not path.startswith(("/", "../"))
+        return plain and (rev, "") in self._listed
+
+    def _info_lines(self, names: Sequence[bytes]) -> bytes:
+        """Return the lines of ``git cat-file --batch-check``, which is not asked about paths that do not exist."""
+        lines = {name: name + b" missing" for name in names if self._is_absent(name.decode(errors="surrogateescape"))}
+        asked = [name for name in names if name not in lines]
+        answers = iter(self._infos.ask(asked) if asked else ())
+        return b"".join((lines.get(name) or next(answers)) + b"\n" for name in names)
+
+    def _is_absent(self, name: str) -> bool:
+        return self._is_listed(name) and self.entry(*name.split(":", 1)) is None
 
     def _attribute(self, name: str, paths: Sequence[bytes]) -> bytes:
         new = [path for path in dict.fromkeys(paths) if path not in self._values]

@@ -205,6 +205,10 @@ class Repository:
         text = self.run("ls-tree", "-z", "--full-tree", "--end-of-options", rev, *([f"{path}/"] if path else []))
         return [tree_entry(line) for line in text.decode(errors="surrogateescape").split("\0")[:-1]]
 
+    def directories(self, revs: Sequence[str], path: str) -> list[Sequence[TreeEntry]]:
+        """List one directory in each of some commits or trees; see ``directory``."""
+        return [self.directory(rev, path) for rev in revs]
+
     def entry(self, rev: str | None, path: str) -> TreeEntry | None:
         """Return the entry at a path in a commit, or in the index if ``rev`` is None; None if there is none."""
         if rev is None:

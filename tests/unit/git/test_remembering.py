@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from git_theta_ext.git.changed_paths import changed_by_both
+from git_theta_ext.git.kept_process import KeptProcess
 from git_theta_ext.git.objects import ObjectInfo, named_objects, object_infos, read_objects
 from git_theta_ext.git.path_attributes import marker_size, merged_by_driver, model_names
 from git_theta_ext.git.remembering import RememberingRepository
 from git_theta_ext.git.repository import Repository
-from git_theta_ext.git.revisions import head_of
+from git_theta_ext.git.revisions import find_object, head_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,8 +104,29 @@ def test_one_process_answers_for_many_objects(
     assert {place: remembering.directory(*place) for place in directories} == directories
     assert {rev: remembering.entry(rev, ".thetamerge") for rev in sides} == absent
     assert remembering.entry(sides[0], "d/e f/g") == deep
-    # Git lists what is not a directory: "new" in one commit, and "top" in three.
-    assert sorted(started) == [["cat-file", "--batch"], *[["ls-tree", "-z"]] * 4]
+    assert started == [["cat-file", "--batch"]]
+
+
+def test_listed_directories_answer_what_paths_are(
+    repo: Repository, remembering: RememberingRepository, sides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ["top", "d", "d/e f/g", "new/b", "none", "top/none", "d/none", "x:y"]
+    other = ["", "./top", "d/", "d/../top", "/top", ".."]
+
+    def found(asked: Repository, paths: list[str]) -> object:
+        names = [f"{rev}:{path}" for rev in sides for path in paths]
+        return named_objects(asked, names), [find_object(asked, name) for name in names]
+
+    before = found(remembering, other)
+    assert found(remembering, plain) == found(repo, plain)
+    listed = [repo.directory(rev, "d") for rev in sides]
+    assert remembering.directories(sides, "") == [repo.directory(rev, "") for rev in sides]
+    assert remembering.directories(sides, "d") == listed
+    assert found(remembering, plain) == found(repo, plain)
+    assert found(remembering, other) == before
+    monkeypatch.setattr(KeptProcess, "ask", None)  # git cannot be asked
+    assert named_objects(remembering, [f"{sides[0]}:none", f"{sides[1]}:d/none"]) == [None, None]
+    assert find_object(remembering, f"{sides[2]}:d/e f/g") == repo.entry(sides[2], "d/e f/g").oid  # type: ignore[union-attr]
 
 
 def test_reader_that_is_left_early_is_not_used_again(remembering: RememberingRepository, sides: list[str]) -> None:
