@@ -58,6 +58,13 @@ def test_each_step_leads_to_the_next(repo: Repo) -> None:
     assert codes(repo)["changed"] == f"git add {MODEL}"
 
 
+def test_a_directory_that_was_moved_has_no_changes(two: Repo, tmp_path: Path) -> None:
+    moved = Repo(two.path.rename(tmp_path / "moved"))
+    assert codes(moved) == {}
+    moved.write_model(seed=3)
+    assert codes(moved) == {"changed": f"git add {MODEL}"}
+
+
 def test_a_collection_is_named_once_enough_was_added(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("model")

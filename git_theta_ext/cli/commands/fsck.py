@@ -134,8 +134,9 @@ def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int
     remotes = Remotes(*try_remotes(workspace), count=repo.worktree is not None)
     changes = None if args.full or args.repair else check_changes(workspace, remotes)
     if changes is not None and changes.kept:
-        kept = plural(changes.kept, "pack")
-        output.note(f"{kept} did not change since an earlier check and were not read; git theta fsck --full reads all")
+        kept = f"{plural(changes.kept, 'pack')} did not change since an earlier check"
+        was = "was" if changes.kept == 1 else "were"
+        output.note(f"{kept} and {was} not read; git theta fsck --full reads all")
     unreadable = check_attributes(repo)
     if changes is not None and changes.versions is not None and not unreadable:
         output.result({"manifests": changes.versions, "problems": [], "unasked": []}, [_healthy(changes.versions)])

@@ -1,10 +1,11 @@
 """The state of a repository, and what to do next, for ``git theta`` without arguments.
 
-No checkpoint is read: a file that git theta has not read since it changed counts as changed.
+No checkpoint is read: a file that neither git theta nor git has read since it changed counts as changed.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from shlex import quote
@@ -125,15 +126,13 @@ def _files(
     new: list[str],
 ) -> Iterator[Finding]:
     repo = workspace.repo
-    cache, top = StatCache(workspace.store), worktree_of(repo)
-    pending, changed = set(read_pending(repo)), []
+    pending = set(read_pending(repo))
     conflicted = sorted(unmerged & tracked.keys())
-    for path in (path for path in tracked if path not in unmerged):
-        known = cache.get(top / path, tracked[path], stored=False)
-        if known is None and (known := manifest_at(repo, path)) is not None:
-            pending.add(path)
-        if (top / path).exists() and (known is None or blob_id(known, repo.object_format) != index[path]):
-            changed.append(path)
+    known = _known(workspace, {path: tracked[path] for path in tracked if path not in unmerged}, pending)
+    # What git theta knows of a file is by its directory. Git has times and sizes, also if the directory was moved.
+    words = ("diff-files", "--name-only", "-z", "--no-relative")
+    modified = set() if None not in known.values() else set(os.fsdecode(repo.run(*words)).split("\0"))
+    changed = [path for path, oid in known.items() if (path in modified if oid is None else oid != index[path])]
     head = head_of(repo)
     committed = {} if head is None else {entry.path: entry.oid for entry in repo.entries(head)}
     staged = [path for path in tracked if path in index and committed.get(path) != index[path]]
@@ -143,8 +142,8 @@ def _files(
         )
     if left := sorted(pending.difference(unmerged)):
         yield Finding("pending", f"{_named(repo, left)} not written yet", "git theta checkout", "problem", "git")
-    blobs = raw_blobs(repo, {index[path] for path in changed})
-    raw = [path for path in changed if index[path] in blobs]
+    blobs = raw_blobs(repo, {index[path] for path, oid in known.items() if oid != index[path]})
+    raw = [path for path in known if index[path] in blobs]
     yield from _stored_otherwise(repo, raw, (tracked.keys() & index.keys()).difference(raw))
     if new:
         yield Finding("untracked", f"{_named(repo, new)} new", _add(repo, new))
@@ -152,6 +151,20 @@ def _files(
         yield Finding("changed", f"{_named(repo, changed)} changed", _add(repo, changed))
     if staged and not conflicted:
         yield Finding("staged", f"{_named(repo, staged)} staged", "git commit")
+
+
+def _known(workspace: Workspace, tracked: Mapping[str, str | None], pending: set[str]) -> dict[str, str | None]:
+    """Return the id of each file's manifest, or None if no command has read the file; add manifests to ``pending``."""
+    repo = workspace.repo
+    cache, top = StatCache(workspace.store), worktree_of(repo)
+    found: dict[str, str | None] = {}
+    for path, kind in tracked.items():
+        known = cache.get(top / path, kind, stored=False)
+        if known is None and (known := manifest_at(repo, path)) is not None:
+            pending.add(path)
+        if (top / path).exists():
+            found[path] = None if known is None else blob_id(known, repo.object_format)
+    return found
 
 
 def _stored_otherwise(repo: Repository, raw: list[str], manifests: Collection[str]) -> Iterator[Finding]:
