@@ -65,6 +65,16 @@ def test_a_directory_that_was_moved_has_no_changes(two: Repo, tmp_path: Path) ->
     assert codes(moved) == {"changed": f"git add {MODEL}"}
 
 
+def test_a_clone_without_a_checkout_is_to_be_checked_out(two: Repo, tmp_path: Path) -> None:
+    two.git("clone", "--quiet", "--no-checkout", str(two.path), str(tmp_path / "clone"))
+    clone = Repo(tmp_path / "clone")
+    assert codes(clone) == {"install": "git theta install", "not_checked_out": "git checkout"}
+    clone.git("theta", "install", "--local")
+    assert codes(clone) == {"not_checked_out": "git checkout"}
+    clone.git("checkout", "--quiet")
+    assert clone.read() == two.read()
+
+
 def test_a_collection_is_named_once_enough_was_added(repo: Repo) -> None:
     repo.write_model(seed=1)
     repo.commit("model")

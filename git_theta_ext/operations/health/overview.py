@@ -102,7 +102,10 @@ def overview(workspace: Workspace) -> Overview:
     findings: list[Finding] = []
     if not configured(repo) and (tracked or new):
         findings.append(_INSTALL)
-    if not (tracked or new or packs):
+    if head_of(repo) is not None and not repo.index_path.exists():  # as after git clone --no-checkout
+        findings += [] if configured(repo) else [_CONFIGURE]
+        findings.append(Finding("not_checked_out", "no file is checked out yet", "git checkout"))
+    elif not (tracked or new or packs):
         findings += first_steps(repo)
     else:
         findings += _files(workspace, index, unmerged, tracked, new)

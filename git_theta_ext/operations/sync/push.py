@@ -259,7 +259,7 @@ def _refuse_raw(repo: Repository, needed: Outgoing) -> None:
     for path, nbytes in needed.raw.items():
         raise RepositoryError(
             f"{path} is tracked by git theta, but a pushed commit contains the file itself ({nbytes} bytes)",
-            hint=f"git theta install && git theta add {repo.argument(path)} && git commit --amend",
+            hint=f"git theta install && git theta add {' '.join(map(repo.argument, needed.raw))} && git commit --amend",
         )
     for where, nbytes in needed.replaced.items():
         raise RepositoryError(

@@ -182,12 +182,13 @@ def test_links_and_empty_files_are_no_raw_checkpoints(place):
     assert place.found(place.new(tip)).raw == {}
 
 
-def test_a_raw_checkpoint_stops_the_push_with_its_path(place):
+def test_raw_checkpoints_stop_the_push_with_a_command_for_all(place):
     place.commit(b"*.pt filter=theta\n", ".gitattributes")
-    tip = place.commit(b"raw numbers")
+    place.commit(b"raw numbers")
+    tip = place.commit(b"more numbers", "n.pt")
     with pytest.raises(RepositoryError, match=r"m\.pt is tracked") as caught:
         Push(Workspace.discover(Reports(), place.path), "origin", "../x", (place.new(tip),)).run(strict=True)
-    assert "git theta add m.pt" in caught.value.hint
+    assert "git theta add m.pt n.pt" in caught.value.hint
 
 
 def test_a_push_without_checkpoints_asks_no_remote(place):
