@@ -30,7 +30,7 @@ class Held:
     Attributes:
         specs: Of each tensor.
         memory: The tensors.
-        waiting: Those that are to be stored.
+        waiting: Those that are to be stored, as they were put: tensors that were put together are bundled.
     """
 
     def __init__(self, threads: int) -> None:
@@ -38,7 +38,7 @@ class Held:
 
         self.specs: dict[Digest, TensorSpec] = {}
         self.memory = MemoryStore(threads)
-        self.waiting: list[tuple[TensorSpec, Digest, Buffer]] = []
+        self.waiting: list[Items] = []
 
     def add(self, items: Items) -> None:
         """Hold tensors, given by spec, digest and little-endian bytes."""
@@ -48,7 +48,7 @@ class Held:
     def put(self, items: Items) -> None:
         """Hold tensors that are to be stored."""
         self.add(items)
-        self.waiting += items
+        self.waiting.append(items)
 
     def has(self, groups: Groups) -> bool:
         """Return whether all tensors of some groups are held."""

@@ -10,11 +10,12 @@ import os
 import sqlite3
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import StoreError
-from git_theta_ext.model.tensor import digest_of
+from git_theta_ext.store.index_bundles import add_bundles, any_gone, find_parts, forget_gone
 from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
+from git_theta_ext.store.index_rows import grouped
 from git_theta_ext.store.index_schema import BUSY_SECONDS, as_text, prepare, with_own_root
 from git_theta_ext.store.locations import Location, Verdict
 from git_theta_ext.util.system import open_file
@@ -33,7 +34,6 @@ _RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
     verdict = CASE WHEN excluded.verdict THEN excluded.verdict WHEN verdict = 2 THEN 0 ELSE verdict END"""
 """A pack that is stored again may have been repaired, so bad entries become unknown."""
 
-_VERDICTS = {int(verdict): verdict for verdict in Verdict}
 _BATCH = 500
 _SHARE = 4
 """Digests that are at most one in so many of those that are known are looked up one by one."""
@@ -61,6 +61,8 @@ class Index:
         self._lock = threading.RLock()
         self._known: Locations = {}
         self._known_at: tuple[int, int] | None = None
+        self._parts: dict[Digest, list[tuple[Digest, int]]] = {}
+        self._parts_at = -1
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -159,6 +161,8 @@ class Index:
             with self.transaction() as db:
                 alone = before is not None and db.execute("PRAGMA data_version").fetchone()[0] == before[0]
                 self._insert(db, (self.key(root), name), rows, loose=loose, verified=verified)
+                if add_bundles(db, [entry.bundle for entry in entries if entry.bundle is not None]):
+                    self._parts_at = -1
             if before is not None and alone and self._known_at is before:
                 self._add_known(root, name, entries, verified=verified)
                 self._known_at = before[0], self._db.total_changes
@@ -214,7 +218,7 @@ class Index:
             for start in range(0, len(todo), _BATCH):
                 batch = todo[start : start + _BATCH]
                 query = f"{_LOCATIONS} WHERE digest IN ({','.join('?' * len(batch))})"
-                found = _grouped(self.rows(query, list(map(bytes.fromhex, batch))), self._root)
+                found = grouped(self.rows(query, list(map(bytes.fromhex, batch))), self._root)
                 known |= found
                 known |= {digest: () for digest in batch if digest not in found}
             if len(wanted) * _SHARE < len(known):
@@ -231,9 +235,22 @@ class Index:
             self._known, self._known_at = {}, changes
         return self._known
 
+    def parts(self, digests: Iterable[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
+        """Return the bundles that some tensors are in, wherever these are, and the position of each tensor in them."""
+        wanted = set(digests)
+        with self._lock:
+            version = self.rows("PRAGMA data_version")[0][0]
+            if version != self._parts_at:
+                self._parts, self._parts_at = {}, version
+            self._parts |= find_parts(self.rows, wanted - self._parts.keys())
+            if len(wanted) * _SHARE < len(self._parts):
+                return {digest: self._parts[digest] for digest in wanted if digest in self._parts}
+            # In the order in which they are in memory; see ``locations``.
+            return {digest: several for digest, several in self._parts.items() if digest in wanted}
+
     def all_locations(self) -> Locations:
         """Return the locations of all digests, including bad ones."""
-        return _grouped(self.rows(_LOCATIONS), self._root)
+        return grouped(self.rows(_LOCATIONS), self._root)
 
     def loose(self, root: str) -> set[str]:
         """Return the names of packs that recoding may still make smaller."""
@@ -252,8 +269,16 @@ class Index:
 
     def compact(self) -> None:
         """Reclaim the space of removed records, unless another process uses the database or the disk is nearly full."""
-        with self._lock, contextlib.suppress(sqlite3.OperationalError):
-            self._db.execute("VACUUM")
+        with self._lock, contextlib.suppress(sqlite3.OperationalError, StoreError):
+            if any_gone(self.rows):
+                with self.transaction() as db:
+                    forget_gone(db)
+            try:
+                self._db.execute("VACUUM")
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+                self._renew()
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         """Return all rows of a query."""
@@ -270,25 +295,3 @@ class Index:
         """Close the database."""
         with self._lock:
             self._db.close()
-
-
-def _grouped(
-    rows: Iterable[tuple[bytes, str | bytes, str, int, int, bytes, int]], root_of: Callable[[str | bytes], str]
-) -> Locations:
-    """Return the locations of each digest, given the rows of ``_LOCATIONS``.
-
-    There are many rows of each pack. They share the texts that name it, which are hashed and compared often.
-    """
-    groups: dict[str, tuple[Location, ...]] = {}
-    roots: dict[str | bytes, str] = {}
-    names: dict[str, str] = {}
-    verdicts, unknown, make = _VERDICTS, Verdict.UNKNOWN, tuple.__new__
-    for digest, root, name, entry, stored, raw, verdict in rows:
-        if root not in roots:
-            roots[root] = root_of(root)
-        bases = tuple([digest_of(raw[at : at + 32]) for at in range(0, len(raw), 32)]) if raw else ()
-        fields = roots[root], names.setdefault(name, name), entry, stored, bases, verdicts.get(verdict, unknown)
-        location = make(Location, fields)  # which takes half as long as calling the class
-        key = digest_of(digest)
-        groups[key] = (*groups[key], location) if key in groups else (location,)
-    return cast("Locations", groups)

@@ -8,7 +8,16 @@ import time
 
 from git_theta_ext.store.index_damage import OtherVersionError
 
-_VERSION = 3
+_VERSION = 4
+_WITHOUT_BUNDLES = 3
+"""The version to which only the tables of bundles are added."""
+_BUNDLES = f"""
+CREATE TABLE bundles (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);
+CREATE TABLE members (
+    digest BLOB NOT NULL, bundle INTEGER NOT NULL, start INTEGER NOT NULL, PRIMARY KEY (digest, bundle)
+) WITHOUT ROWID;
+PRAGMA user_version = {_VERSION};
+"""
 _SCHEMA = f"""
 CREATE TABLE packs (
     id INTEGER PRIMARY KEY, root TEXT NOT NULL, name TEXT NOT NULL, loose INTEGER NOT NULL, UNIQUE (root, name)
@@ -23,8 +32,7 @@ CREATE TABLE sound_packs (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE bad_entries (name TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (name, digest)) WITHOUT ROWID;
 CREATE TABLE manifests (id BLOB PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE stats (path TEXT PRIMARY KEY, stat TEXT NOT NULL, manifest BLOB NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = {_VERSION};
-"""
+{_BUNDLES}"""
 
 BUSY_SECONDS = 30
 """How long to wait for another process that writes."""
@@ -98,10 +106,11 @@ def _uses_wal(db: sqlite3.Connection, *, locked_is_error: bool) -> bool:
 def _create(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     version = _version(db)  # another process may have created the tables in the meantime
-    if version not in {0, _VERSION}:
+    if version not in {0, _WITHOUT_BUNDLES, _VERSION}:
         raise OtherVersionError
-    if version == 0:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
+    if version != _VERSION:
+        schema = _BUNDLES if version else _SCHEMA
+        for statement in filter(str.strip, schema.split(";")):
             db.execute(statement)
     db.execute("COMMIT")
 

@@ -16,6 +16,7 @@ from git_theta_ext.store.locations import Verdict, filtered, only, pack_ids, sou
 from git_theta_ext.store.locks import exclusive_lock, shared_lock
 from git_theta_ext.store.packs.reader import PackReader, StoredBlob, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
+from git_theta_ext.store.part_blobs import find_blobs
 from git_theta_ext.store.verdicts import Verdicts
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
 
@@ -71,7 +72,7 @@ class Inventory:
                 locations = self.locations(digests)
                 chosen = shallowest(sound(locations))
                 try:
-                    for root, name in {location.pack_id for location in chosen.values()}:
+                    for root, name in {location.pack_id for location in chosen.values() if location.pack}:
                         _touch(self._path(root, name))
                 except FileNotFoundError:  # removed just now by another program
                     if not left:
@@ -111,11 +112,11 @@ class Inventory:
             chosen = sound_first(self.locations(wanted))
             if absent := wanted - set(chosen):
                 raise self._absent(absent, len(wanted))
-            find = self.finder()
-            return {digest: find(digest, location) for digest, location in chosen.items()}
+            return find_blobs(chosen, chosen, self.finder())
 
     def _absent(self, absent: AbstractSet[Digest], wanted: int) -> MissingError:
-        bad = only(self.index.locations(absent), Verdict.BAD)
+        bundles = {bundle for several in self.index.parts(absent).values() for bundle, _ in several}
+        bad = only(self.index.locations(absent | bundles), Verdict.BAD)
         if not bad:
             return MissingError(
                 f"{len(absent)} of {wanted} tensors are not in the store, including {min(absent)}",
@@ -263,6 +264,8 @@ class Inventory:
         return find
 
     def _header_at(self, location: Location) -> tuple[Path, tuple[Entry, ...]]:
+        if not location.pack:
+            raise MissingError("a tensor is in no pack, but in a bundle", hint="git theta fsck")
         path = self._path(location.root, location.pack)
         return path, self.reader.header(path).entries
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.store.bundled import bundle_blob, bundled
 from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.deltas.encode import MemorySource
+from git_theta_ext.store.packs.blobs import dense_blob
 from git_theta_ext.store.packs.reader import PackReader
-from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped, pack_path
+from git_theta_ext.store.packs.writer import PackWriter, grouped, pack_path
 from git_theta_ext.store.read_ahead import read_ahead
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.files import total_bytes
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.deltas.encode import DeltaHint
+    from git_theta_ext.store.packs.blobs import NewBlob
     from git_theta_ext.store.packs.format import Entry
-    from git_theta_ext.store.packs.writer import NewBlob
     from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
 
 
@@ -61,7 +63,9 @@ class JobStore:
     ) -> int:
         """Write packs of tensors; see ``TensorStore.put``. Hints are ignored."""
         del hints
-        blobs = [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in items]
+        bundles, alone = bundled(items)
+        blobs = [*map(bundle_blob, bundles)]
+        blobs += [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in alone]
         return total_bytes(pack_path(self.area, name) for name, _ in self.write(grouped(blobs)))
 
     def write(self, packs: Sequence[Sequence[NewBlob]]) -> list[tuple[str, tuple[Entry, ...]]]:

@@ -22,14 +22,14 @@ class Verdict(IntEnum):
 
 
 class Location(NamedTuple):
-    """An entry of a pack that claims to hold a digest.
+    """An entry of a pack that claims to hold a digest, or a part of a bundle that does, in a pack without a name.
 
     It is a tuple, because a push of a model of many tensors makes several for each.
 
     Attributes:
         root: The root of the store that has the pack.
         pack: The pack's name.
-        entry: The entry's number in the pack.
+        entry: The entry's number in the pack; of a part, its first byte in the bundle.
         stored: Stored size in bytes.
         bases: Digests of the tensors that the entry is a delta of.
         verdict: Whether the entry decodes to the digest, given the tensors that its bases name.
@@ -101,6 +101,22 @@ def flattened(locations: Mapping[Digest, Iterable[Location]]) -> Iterator[Copy]:
     for digest, several in locations.items():
         for location in several:
             yield digest, location
+
+
+def with_parts(locations: Locations, parts: Mapping[Digest, Iterable[tuple[Digest, int]]]) -> Locations:
+    """Return locations, and those of tensors in bundles: in a pack without a name, with the bundle as their base.
+
+    Args:
+        locations: Locations of entries of packs.
+        parts: The bundles that tensors are in, and the position of each tensor in them.
+    """
+    if not parts:
+        return locations
+    found = dict(locations)
+    for digest, several in parts.items():
+        held = [Location("", "", start, 0, (bundle,), Verdict.SOUND) for bundle, start in several]
+        found[digest] = (*found.get(digest, ()), *held)
+    return found
 
 
 def pack_ids(locations: Mapping[Digest, Iterable[Location]]) -> set[tuple[str, str]]:

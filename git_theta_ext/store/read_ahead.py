@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.model.tensor import TensorHasher, tensor_digest
+from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
-from git_theta_ext.store.packs.reader import wrong_tensor
+from git_theta_ext.store.packs.reader import blob_digest, wrong_tensor
 from git_theta_ext.util.threads import TOGETHER, largest_sum, ordered_map, pool, window
 
 if TYPE_CHECKING:
@@ -143,14 +143,14 @@ def read_ahead(  # noqa: PLR0913 - named
             count = len(_numbers(group, span) if numbers is None else numbers)
             compared = group if verify and numbers is None else []
             hashers = [TensorHasher(spec) for _, spec in compared] if count != 1 else []
-            actual: list[Digest] = []
+            actual: list[Digest | None] = []
             for _ in range(count):
                 piece = next(pieces)
                 for hasher, chunk in zip(hashers, piece.chunks, strict=False):
                     hasher.update(chunk)
                 if count == 1:
                     whole = zip(compared, piece.chunks, strict=False)
-                    actual = [tensor_digest(spec, chunk) for (_, spec), chunk in whole]
+                    actual = [blob_digest(blobs[digest].entry, chunk) for (digest, _), chunk in whole]
                 yield piece
             for (digest, _), found in zip(compared, actual or [hasher.digest() for hasher in hashers], strict=True):
                 if found != digest:

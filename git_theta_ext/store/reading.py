@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.store.read_ahead import read_ahead
-from git_theta_ext.store.verification.verifier import Verifier
+from git_theta_ext.store.with_bundles import StoreWithBundles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
 
 
-class ReadableStore(Verifier):
+class ReadableStore(StoreWithBundles):
     """Reads tensors and skeletons, whole or piece by piece; see ``Verifier`` for the arguments."""
 
     def read(self, digest: Digest, spec: TensorSpec) -> bytearray:

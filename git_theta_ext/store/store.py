@@ -13,8 +13,10 @@ from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blo
 from git_theta_ext.store.holding import HoldingStore
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.locations import in_pack
+from git_theta_ext.store.packs.blobs import dense_blob, empty_blob
 from git_theta_ext.store.packs.checked import FileSource, checked_blob, hashed_blob
-from git_theta_ext.store.packs.writer import PackWriter, dense_blob, grouped
+from git_theta_ext.store.packs.writer import PackWriter, grouped
+from git_theta_ext.store.parts import FEWEST
 from git_theta_ext.util.files import total_bytes
 from git_theta_ext.util.threads import keep_freed_memory, no_progress, pool, window
 
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import TensorSource
     from git_theta_ext.model.tensor import Digest, TensorSpec
+    from git_theta_ext.store.packs.blobs import NewBlob
     from git_theta_ext.store.packs.format import Entry
-    from git_theta_ext.store.packs.writer import NewBlob
 
     Value = Buffer | FileSource
     """A tensor's little-endian bytes, or where they are."""
+    Item = tuple[TensorSpec, Digest, Value]
 
 __all__ = ["DeltaHint", "Store"]
 
@@ -77,7 +80,7 @@ class Store(HoldingStore):
         """
         with self._holding(values) as held:
             yield
-        self.put(held.waiting)
+        self._put(held.waiting, no_progress, {})
 
     def put(
         self,
@@ -102,24 +105,43 @@ class Store(HoldingStore):
         if self._held is not None:
             self._held.put([(spec, digest, data) for spec, digest, data in items if not isinstance(data, FileSource)])
             items = [item for item in items if isinstance(item[2], FileSource)]
-        missing = self.touch_and_find_missing(digest for _, digest, _ in items)
-        fresh: dict[Digest, tuple[TensorSpec, Digest, Value]] = {}
-        for item in items:
-            if item[1] in missing:
-                fresh.setdefault(item[1], item)
-        advance(sum(spec.nbytes for spec, _, _ in items) - sum(spec.nbytes for spec, _, _ in fresh.values()))
-        if not fresh:
-            return 0
+        return self._put([items], advance, hints or {})
+
+    def _put(
+        self, groups: Sequence[Sequence[Item]], advance: Callable[[int], None], hints: Mapping[Digest, DeltaHint]
+    ) -> int:
+        """Store groups of tensors; see ``put``. Bundles have tensors of one group."""
+        missing = self.touch_and_find_missing(digest for items in groups for _, digest, _ in items)
+        seen: set[Digest] = set()
         blobs: dict[Digest, NewBlob] = {}
-        for item in fresh.values():
-            for blob in self._blobs(item, (hints or {}).get(item[1])):
-                blobs.setdefault(blob.digest, blob)
-        factors = set(blobs) - missing
-        for digest in factors - self.touch_and_find_missing(factors):
+        for items in groups:
+            fresh = {item[1]: item for item in items if item[1] in missing and item[1] not in seen}
+            seen |= fresh.keys()
+            advance(sum(spec.nbytes for spec, _, _ in items) - sum(spec.nbytes for spec, _, _ in fresh.values()))
+            alone = list(fresh.values())
+            if len(alone) >= FEWEST:
+                from git_theta_ext.store.bundled import bundle_blob, bundled  # filters start without it
+
+                bundles, alone = bundled(alone, hints)
+                blobs.update((blob.digest, blob) for blob in map(bundle_blob, bundles))
+            for item in alone:
+                for blob in self._blobs(item, hints.get(item[1])):
+                    blobs.setdefault(blob.digest, blob)
+        if not blobs:
+            return 0
+        others = {digest for digest, blob in blobs.items() if blob.bundle is None} - missing
+        for digest in self._own(others):
             del blobs[digest]
         names = self.write(grouped(blobs.values()), advance, loose=True)
         self.drop_replaced()
         return total_bytes(map(self.pack_path, names))
+
+    def _own(self, digests: set[Digest]) -> set[Digest]:
+        """Return those of some tensors that deltas can depend on: they have an entry, and are not only in a bundle."""
+        if not digests:
+            return digests
+        _, chosen = self.touch_sound(digests)
+        return {digest for digest in digests if digest in chosen and chosen[digest].pack}
 
     def put_unnamed(
         self, targets: Sequence[Callable[[], TensorSource]], advance: Callable[[int], None] = no_progress
@@ -157,7 +179,8 @@ class Store(HoldingStore):
                     return StoredSource(self.decoder, blobs, hint.parent)
 
                 if estimate(hint, target, parent()) < dense_estimate(target):
-                    return coded_blobs(digest, hint, lambda: target, parent)
+                    made = [] if chosen[hint.parent].pack else [empty_blob(blobs[hint.parent].entry)]
+                    return [*made, *coded_blobs(digest, hint, lambda: target, parent)]
         return [dense_blob(digest, partial(MemorySource, spec, data))]
 
     def write(
@@ -214,7 +237,7 @@ class Store(HoldingStore):
         wanted = [copy for copy in fresh if copy[0] not in proven and (copy[1].bases or everything)]
         bases = {base for _, location in wanted for base in location.bases}
         # Several versions of a tensor may be written together. What was there before is read from shorter chains.
-        before = sound_first(self.locations(bases))
+        before = {digest: at for digest, at in sound_first(self.locations(bases)).items() if at.pack}
         trusted = dict(fresh) | before
         if absent := bases - set(trusted):
             raise self._absent(absent, len(bases))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.records import dataclass
-from git_theta_ext.store.deltas.chains import shallowest
 from git_theta_ext.store.maintenance.fsck import specs_of
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch
@@ -44,7 +43,7 @@ class Remotes:
     def held(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
         """Return the missing digests that remotes have."""
         named = specs_of(manifests.values())
-        missing = set(named) - set(shallowest(store.locations(named)))
+        missing = set(named) - store.present(named)
         available: set[Digest] = set()
         for remote in self.opened if missing else ():
             try:

@@ -16,6 +16,7 @@ from git_theta_ext.store.index import Index
 from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
+from git_theta_ext.store.parts import parts_in
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.transfer.records import heads_directory, record_path
 from git_theta_ext.util.files import replace_content
@@ -68,6 +69,7 @@ class Heads:
         self._index = Index(record_path(root, url, "sqlite3"))
         self._known = set(self._index.pack_names(_ROOT))
         self._unrecorded: Locations = {}
+        self._unrecorded_parts: dict[Digest, list[tuple[Digest, int]]] = {}
 
     def names(self) -> set[str]:
         """Return the names of the packs whose heads are cached."""
@@ -108,6 +110,8 @@ class Heads:
         except StoreError:
             for digest, location in in_pack(_ROOT, name, header.entries):
                 self._unrecorded[digest] = (*self._unrecorded.get(digest, ()), location)
+            for digest, several in parts_in(header.entries).items():
+                self._unrecorded_parts[digest] = [*self._unrecorded_parts.get(digest, ()), *several]
         self._known.add(name)
 
     def learn(self, names: AbstractSet[str]) -> set[str]:
@@ -136,6 +140,14 @@ class Heads:
         for digest in wanted & self._unrecorded.keys():
             locations[digest] = (*locations.get(digest, ()), *self._unrecorded[digest])
         return locations
+
+    def parts(self, digests: Iterable[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
+        """Return the bundles that some tensors are in, and the position of each tensor in them."""
+        wanted = set(digests)
+        parts = self._index.parts(wanted)
+        for digest in wanted & self._unrecorded_parts.keys():
+            parts[digest] = [*parts.get(digest, ()), *self._unrecorded_parts[digest]]
+        return parts
 
     def forget(self, packs: AbstractSet[str]) -> None:
         """Remove what is cached of all other packs, except of recent ones, which another process may upload now."""

@@ -18,6 +18,7 @@ from git_theta_ext.records import dataclass
 from git_theta_ext.store.job_store import JobStore
 from git_theta_ext.store.packs.reader import StoredBlob, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
+from git_theta_ext.store.part_blobs import with_parts_of
 from git_theta_ext.transfer.extracts import Extract
 from git_theta_ext.transfer.incoming import bring_pack
 from git_theta_ext.transfer.outgoing import keep, send_pack
@@ -66,7 +67,7 @@ class RemoteInputs:
                 assert remote is not None
                 _download(remote, name, entries, self.nbytes[name], path)
                 blobs.update({entry.digest: StoredBlob(path, entry) for entry in read_pack_header(path).entries})
-            yield JobStore(blobs, (), folder / "made", threads)
+            yield JobStore(with_parts_of(blobs), (), folder / "made", threads)
 
     def deliver(self, store: JobStore, facts: list[Any]) -> None:
         """Upload the packs that the job has made, and then their index entries."""
@@ -144,7 +145,8 @@ class RemoteExchange:
             raise MissingError(f"{min(absent)} is neither in the store nor on {self._place.shown}")
         needed: dict[str, list[Entry]] = defaultdict(list)
         nbytes = {}
-        for location in self._index.chosen(wanted).values():
+        stored = set(self._index.stored_as(wanted).values())
+        for location in self._index.chosen(stored).values():
             header = self._index.heads.header(location.pack)
             if header is None:
                 raise MissingError(f"pack {location.pack} is gone from {self._place.shown}")

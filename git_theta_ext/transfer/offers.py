@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import ancestors, closure, shallowest, smallest
 from git_theta_ext.store.locations import Location, filtered
+from git_theta_ext.store.parts import chosen_bundles
 from git_theta_ext.store.verification.damaged_files import DamagedFiles
 from git_theta_ext.transfer.extracts import serves_ranges
 from git_theta_ext.transfer.portions import portion
@@ -55,7 +56,8 @@ class Offers:
         It is called for each file of a checkout. Whether the remotes have everything is answered without the store.
         """
         wanted, look_up = set(missing), _sound(self.locations, self._store)
-        return wanted <= shallowest(closure(wanted, look_up)).keys() or self._choose(wanted)[1]
+        stored = self._stored_as(wanted)
+        return stored <= shallowest(closure(stored, look_up)).keys() or self._choose(wanted)[1]
 
     def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, Portion], bool]:
         """Choose what to fetch of which packs. Remotes are read until no digest is missing.
@@ -85,6 +87,18 @@ class Offers:
                     found[digest] = tuple(dict.fromkeys(found[digest] + usable)) if digest in found else usable
         return found
 
+    def _stored_as(self, digests: set[Digest]) -> set[Digest]:
+        """Return what some tensors are stored as on the remotes that were read so far: bundles, or the tensors."""
+        parts: dict[Digest, list[tuple[Digest, int]]] = {}
+        for index in self._indexes:
+            for digest, several in index.heads.parts(digests).items():
+                parts[digest] = list(dict.fromkeys([*parts.get(digest, ()), *several]))
+        if not parts:
+            return digests
+        look_up = _sound(self.locations, self._store)
+        bundles = chosen_bundles(parts, lambda some: shallowest(offered(some, look_up, self._store)))
+        return {bundles.get(digest, digest) for digest in digests}
+
     def read_all(self) -> None:
         """Read the indexes of all remotes."""
         while self._unread:
@@ -108,14 +122,14 @@ class Offers:
             self.remotes.setdefault(name, []).append(remote)
 
     def _choose(self, wanted: set[Digest]) -> tuple[dict[str, set[int]], bool]:
-        packs, complete = choose_packs(wanted, self.locations, self._store)
+        packs, complete = choose_packs(self._stored_as(wanted), self.locations, self._store)
         while self._unread and not (complete and packs):
             self._read_next()
-            packs, complete = choose_packs(wanted, self.locations, self._store)
+            packs, complete = choose_packs(self._stored_as(wanted), self.locations, self._store)
         if not packs and (damaged := self.remotes.keys() - self._usable):
             # They may have been replaced, and every download is verified.
             self._usable |= damaged
-            packs, complete = choose_packs(wanted, self.locations, self._store)
+            packs, complete = choose_packs(self._stored_as(wanted), self.locations, self._store)
         return packs, complete
 
     def _header(self, name: str) -> PackHeader | None:

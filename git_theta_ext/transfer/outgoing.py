@@ -17,7 +17,7 @@ from git_theta_ext.transfer.remote_index import read_head
 from git_theta_ext.transfer.retry import retried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
     from collections.abc import Set as AbstractSet
     from concurrent.futures import Future
     from pathlib import Path
@@ -65,14 +65,17 @@ class Going:
     """Tensors that are about to be pushed.
 
     Attributes:
-        digests: Digests that the remote lacks.
-        there: Digests that the remote has. Pushed tensors may depend on them.
+        digests: What the remote lacks: tensors, bundles and skeletons.
+        there: Digests that the remote has. What is pushed may depend on them.
+        stored: The tensors and skeletons that the remote lacks, with what each of them is stored as, which ``digests``
+            has.
         upload: Takes digests of tensors that will not be recoded any more, to upload their packs in other threads. It
             raises the error of an upload that has failed; so call it now and then, if need be without digests.
     """
 
     digests: AbstractSet[Digest]
     there: Container[Digest]
+    stored: Mapping[Digest, Digest]
     upload: Callable[[Iterable[Digest]], None] = _nothing
 
 

@@ -17,6 +17,7 @@ from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import Verdict, filtered, flattened
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
+from git_theta_ext.store.parts import chosen_bundles
 from git_theta_ext.transfer.damaged import learn_damaged, read_damaged
 from git_theta_ext.transfer.heads import FetchedHead, Heads
 from git_theta_ext.transfer.meter import Meter
@@ -79,7 +80,7 @@ class RemoteIndex:
         return {name: header for name, header in headers.items() if header is not None}
 
     def locations(self, digests: Iterable[Digest]) -> Locations:
-        """Return the locations of some digests on the remote."""
+        """Return the locations of some digests on the remote; tensors that are only in bundles have none."""
         if not self.packs:
             return {}
         return filtered(
@@ -87,18 +88,25 @@ class RemoteIndex:
             lambda digest, location: location.pack in self.packs and (location.pack, digest) not in self.bad,
         )
 
+    def stored_as(self, digests: Iterable[Digest]) -> dict[Digest, Digest]:
+        """Return the bundle that each of some tensors is read from, or the tensor itself if it is in none."""
+        wanted = set(digests)
+        bundles = chosen_bundles(self.heads.parts(wanted), self.chosen) if self.packs else {}
+        return {digest: bundles.get(digest, digest) for digest in wanted}
+
     def chosen(self, digests: Iterable[Digest]) -> dict[Digest, Location]:
         """Return where some digests, and all that they depend on, are read from; others are not on the remote."""
         return shallowest(closure(digests, self.locations))
 
     def held(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of some digests that the remote has, together with all that they depend on."""
-        wanted = set(digests)
-        return wanted & self.chosen(wanted).keys()
+        return HeldDigests(self).among(digests)
 
 
 class HeldDigests(Container["Digest"]):
     """The digests that a remote has, looked up when they are asked for.
+
+    What is pushed may depend on those that are ``in`` it, which are entries of packs.
 
     Args:
         index: What the remote has.
@@ -107,19 +115,27 @@ class HeldDigests(Container["Digest"]):
     def __init__(self, index: RemoteIndex) -> None:
         self._index = index
         self._known: dict[Digest, bool] = {}
+        self._entries: dict[Digest, bool] = {}
 
     def __contains__(self, digest: object) -> bool:
-        """Return whether the remote has a digest, together with all that it depends on."""
-        return bool(self._index.packs and self.among({cast("Digest", digest)}))
+        """Return whether the remote has an entry for a digest, together with all that it depends on."""
+        if not self._index.packs:
+            return False
+        name = cast("Digest", digest)
+        if name not in self._entries:
+            self._entries[name] = name in self._index.chosen({name})
+        return self._entries[name]
 
     def among(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return those of some digests that the remote has; see ``RemoteIndex.held``."""
+        """Return those of some digests that the remote has, alone or in bundles, with all that they depend on."""
         wanted = set(digests)
         if not self._index.packs:
             return set()
         if fresh := wanted - self._known.keys():
-            held = self._index.held(fresh)
-            self._known.update((digest, digest in held) for digest in fresh)
+            stored = self._index.stored_as(fresh)
+            found = self._index.chosen(set(stored.values()))
+            self._known.update((digest, name in found) for digest, name in stored.items())
+            self._entries.update((name, name in found) for name in stored.values())
         return {digest for digest in wanted if self._known[digest]}
 
 

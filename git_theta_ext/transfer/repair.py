@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, RemoteError
 from git_theta_ext.records import dataclass
-from git_theta_ext.store.deltas.chains import closure, shallowest, sound_first
-from git_theta_ext.store.locations import by_digest, filtered, flattened, in_pack, sound
+from git_theta_ext.store.deltas.chains import closure, shallowest
+from git_theta_ext.store.locations import by_digest, filtered, flattened, in_pack, sound, with_parts
 from git_theta_ext.store.locks import exclusive_lock
 from git_theta_ext.store.maintenance.fsck import check_tensors
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import pack_path, place_pack
-from git_theta_ext.store.store import Store
+from git_theta_ext.store.parts import parts_in
 from git_theta_ext.store.verification.examine import UNREADABLE
 from git_theta_ext.transfer.remote_index import read_remote_index
+from git_theta_ext.transfer.salvage import place_in, salvage
 from git_theta_ext.transfer.sync import fetch
 from git_theta_ext.util.files import reporting_os_errors, sync_directories
 from git_theta_ext.util.threads import no_progress
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.locations import Location, Locations
     from git_theta_ext.store.maintenance.fsck import Problem
+    from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
     from git_theta_ext.util.reporter import Progress
 
@@ -96,7 +98,10 @@ def plan_repair(
     elsewhere = filtered(store.locations(named), lambda _, location: location.pack_id not in damaged)
     absent = set(named) - set(shallowest(elsewhere))
     # An interrupted repair left them in quarantine.
-    were_here = absent & {*store.index.locations(absent), *_quarantined_locations(store)}
+    parts = store.index.parts(absent)
+    recorded = store.index.locations({*absent, *(bundle for several in parts.values() for bundle, _ in several)})
+    bundled = {digest for digest, several in parts.items() if any(bundle in recorded for bundle, _ in several)}
+    were_here = absent & {*recorded, *bundled, *_quarantined_locations(store)}
     fetchable: set[Digest] = set()
     all_answered = True
     for remote in remotes if absent else ():
@@ -132,7 +137,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     Raises:
         StoreError: The store cannot be written. The packs are in their place or in ``quarantine``.
     """
-    locations = store.index.all_locations()
+    locations = with_parts(store.index.all_locations(), store.index.parts(named))
     aside = {_move_aside(store, name): name for name in plan.packs}
     # Open files stay readable after they were moved, but nothing may be read from damaged packs.
     store.reader.close()
@@ -143,7 +148,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
     sources |= {digest: source for digest, source in heal(left).items() if digest in left}
     fetched = _fetch(store, remotes, plan.broken - set(sources), advance)
     sources |= fetched
-    saved = _salvage(store, {digest: wanted[digest] for digest in plan.broken - set(sources)})
+    saved = salvage(store, store.root / QUARANTINE, {digest: wanted[digest] for digest in plan.broken - set(sources)})
     sources |= saved
     repaired, problems = _decodable(store, wanted)
     lost = plan.broken - repaired
@@ -182,7 +187,7 @@ def repair(  # noqa: PLR0913, PLR0917 - all that a repair needs
 def _other_packs(store: Store, digests: AbstractSet[Digest]) -> dict[Digest, str]:
     """Return which other packs have some tensors."""
     chosen = shallowest(sound(store.locations(digests)))
-    return {digest: _named(store, chosen[digest]) for digest in digests & set(chosen)}
+    return {digest: _named(store, place_in(chosen, digest)) for digest in digests & set(chosen)}
 
 
 def _named(store: Store, location: Location) -> str:
@@ -221,17 +226,24 @@ def _behind(digests: Collection[Digest], locations: Locations) -> set[Digest]:
 
 
 def _contents(locations: Locations, root: str, name: str) -> set[Digest]:
-    return {digest for digest, location in flattened(locations) if location.pack_id == (root, name)}
+    """Return what is in a pack, and the tensors of the bundles in it."""
+    held = {digest for digest, location in flattened(locations) if location.pack_id == (root, name)}
+    parts = (copy for copy in flattened(locations) if not copy[1].pack)
+    return held | {digest for digest, location in parts if location.bases[0] in held}
 
 
 def _quarantined_locations(store: Store) -> Locations:
     """Return the locations in quarantined packs with readable headers."""
     root = store.root / QUARANTINE
     copies: list[tuple[Digest, Location]] = []
+    parts: dict[Digest, list[tuple[Digest, int]]] = {}
     for path in sorted((root / "packs").glob("*/*")):
         with suppress(CorruptError, FileNotFoundError):
-            copies += in_pack(str(root), path.name, read_pack_header(path).entries)
-    return by_digest(copies)
+            entries = read_pack_header(path).entries
+            copies += in_pack(str(root), path.name, entries)
+            for digest, several in parts_in(entries).items():
+                parts[digest] = [*parts.get(digest, ()), *several]
+    return with_parts(by_digest(copies), parts)
 
 
 def _move_aside(store: Store, name: str) -> str:
@@ -248,24 +260,6 @@ def _move_aside(store: Store, name: str) -> str:
 def _move(store: Store, source: Path, target: Path, name: str) -> None:
     with exclusive_lock(store.root), reporting_os_errors(target):
         sync_directories(place_pack(target, source, name))
-
-
-def _salvage(store: Store, wanted: Mapping[Digest, TensorSpec]) -> dict[Digest, str]:
-    """Store again the intact entries of quarantined packs."""
-    root = store.root / QUARANTINE
-    sources: dict[Digest, str] = {}
-    if not wanted or not root.exists():
-        return sources
-    others = dict.fromkeys([store.root, *(root for root, _ in store.pack_files())])
-    with closing(Store(root, list(others), store.threads)) as aside:
-        aside.refresh()
-        whole = set(wanted) - aside.touch_and_find_missing(wanted)
-        chosen = sound_first(aside.locations(whole))
-        for digest in sorted(whole):
-            with suppress(*UNREADABLE):
-                store.put([(wanted[digest], digest, aside.read(digest, wanted[digest]))])
-                sources[digest] = f"the intact part of pack {chosen[digest].pack[:16]}"
-    return sources
 
 
 def _tidy(quarantine: Path) -> None:

@@ -26,7 +26,7 @@ from git_theta_ext.transfer.remote_index import HeldDigests, known_better, read_
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
@@ -84,22 +84,25 @@ def plan_push(
             "git theta fsck --remote lists the files that need them",
         )
     known = index.packs | read_damaged(store.root, remote.url)  # the latter go under other names
+    stored = store.stored_as(lacking)
+    going = set(stored.values())
     if lacking:
-        steps.prepare(_going(FinalPacks(store, lacking, there, known), uploads))
-    needed = extract_packs(store, lacking, there)
+        steps.prepare(_going(FinalPacks(store, going, there, known), uploads, stored))
+    needed = extract_packs(store, going, there)
     if damaged := needed & read_damaged(store.root, remote.url):
         needed = needed - damaged | renamed(store, damaged)
     if uploads is not None:
         needed = _combined(store, needed, known | uploads.names)
         for name in sorted(needed - known):
             uploads.add(name)
-    chosen = _chosen_after(store, index, wanted, needed)
-    if deep := wanted - set(chosen):
+    after = going.union(index.stored_as(wanted - lacking).values())
+    chosen = _chosen_after(store, index, after, needed)
+    if deep := after - set(chosen):
         # On the remote their chains would be too deep to be read.
         needed |= set(store.write(grouped([whole_again(store, digest) for digest in sorted(deep)]), loose=True))
-        chosen = _chosen_after(store, index, wanted, needed)
-    needs = ancestors(wanted, chosen)
-    relied_on = {location.pack for digest, location in chosen.items() if digest in needs}
+        chosen = _chosen_after(store, index, after, needed)
+    needs = ancestors(after, chosen)
+    relied_on = {location.pack for digest, location in chosen.items() if digest in needs and location.pack}
     sizes = ((name, store.path_of(name).stat().st_size) for name in needed - index.packs)
     unlisted = {name for name in index.packs - index.indexed if store.has_intact(name)}
     unlisted -= {name for name, _ in index.bad}
@@ -187,16 +190,16 @@ def push(
     return plan
 
 
-def _going(packs: FinalPacks, uploads: Uploads | None) -> Going:
+def _going(packs: FinalPacks, uploads: Uploads | None, stored: Mapping[Digest, Digest]) -> Going:
     if uploads is None:
-        return Going(packs.lacking, packs.there)
+        return Going(packs.lacking, packs.there, stored)
 
     def upload(settled: Iterable[Digest]) -> None:
         for name in packs.take(settled):
             uploads.add(name)
         uploads.check()
 
-    return Going(packs.lacking, packs.there, upload)
+    return Going(packs.lacking, packs.there, stored, upload)
 
 
 def fetch(

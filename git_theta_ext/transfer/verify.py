@@ -21,6 +21,7 @@ from git_theta_ext.util.threads import no_progress, ordered_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.model.tensor import Digest
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.job_downloads import JobDownloads
     from git_theta_ext.transfer.places import RemotePlace
-    from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.transfer.remote_index import OpenedRemote, RemoteIndex
     from git_theta_ext.util.reporter import Progress
 
 _READERS = 16
@@ -72,6 +73,8 @@ def verified(  # noqa: PLR0913 - named
     """
     digests = set(wanted)
     index = known_better(store, read_remote_index(store, remote), digests)
+    stored = _stored_as(index, digests)
+    wanted_there = set(stored.values())
     headers, bad, good = dict(index.headers), set(index.bad), _sound_entries(store, index.headers)
     if download:
         headers = replace(index, packs=index.packs | index.damaged).headers  # they may have been replaced
@@ -87,10 +90,10 @@ def verified(  # noqa: PLR0913 - named
         if not download:
             offered = filtered(offered, lambda digest, location: (location.pack, digest) in good)
         chosen = shallowest(offered)
-        needed = {chosen[digest].pack for digest in ancestors(digests & set(chosen), chosen)}
+        needed = {chosen[digest].pack for digest in ancestors(wanted_there & set(chosen), chosen)}
         names = sorted(needed - checked)
         if not names:
-            return digests & set(chosen)
+            return {digest for digest in digests if stored[digest] in chosen}
         checked.update(names)
         for name in names:
             tally.expect(pack_key(name), headers[name].pack_bytes)
@@ -110,6 +113,13 @@ def verified(  # noqa: PLR0913 - named
             tally.finish(pack_key(name))
         for name in set(names) - set(present):
             del headers[name]
+
+
+def _stored_as(index: RemoteIndex, digests: AbstractSet[Digest]) -> dict[Digest, Digest]:
+    """Return what some tensors are stored as on a remote: bundles, even those that are damaged, or the tensors."""
+    stored = index.stored_as(digests)
+    left = index.heads.parts(digest for digest, held in stored.items() if digest == held)
+    return stored | {digest: bundle for digest, ((bundle, _), *_) in left.items()}
 
 
 def _note(

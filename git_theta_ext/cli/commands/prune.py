@@ -65,7 +65,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     start = time.time()
     # Meanwhile no other process can store a delta of a tensor that is being removed.
     with gc_lock(store.root, wait=True):
-        needed = needed_here(repo, place.name, args.keep_recent)
+        needed = store.with_bundles(needed_here(repo, place.name, args.keep_recent))
         packs = local_packs(store)
         held = {entry.digest for header in packs.values() for entry in header.entries}
         candidates = held - needed

@@ -68,10 +68,11 @@ def unpushed(workspace: Workspace) -> NotPushed | None:
         return NotPushed(remote)
     index = known_index(repo.theta_dir, url)
     history = _history(repo, head, complete.tips, HeldDigests(index).among)
-    chosen = index.chosen(history.digests)
-    lacking = history.digests - chosen.keys()
+    stored = index.stored_as(history.digests)
+    chosen = index.chosen(set(stored.values()))
+    lacking = {digest for digest, held in stored.items() if held not in chosen}
     if not lacking:
-        packs = {chosen[digest].pack for digest in ancestors(history.digests, chosen)}
+        packs = {chosen[digest].pack for digest in ancestors(stored.values(), chosen)}
         write_complete(repo.theta_dir, url, complete.plus([head], packs))
         return NotPushed(remote)
     nowhere = set(lacking)

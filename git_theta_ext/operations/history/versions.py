@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, RepositoryError
@@ -18,7 +19,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 # A merge is compared with each of its parents, so that a manifest that no parent has is listed.
@@ -66,7 +67,7 @@ class FileChange:
     new: str
 
 
-def versions(repo: Repository, least: int = 1) -> list[Version]:
+def versions(repo: Repository, least: int = 1, read: Mapping[str, Manifest] = MappingProxyType({})) -> list[Version]:
     """Return every version of every checkpoint that a ref, a reflog or the index names.
 
     Parents come before their children. A manifest that cannot be read is left out; ``git theta fsck`` reports it. A
@@ -75,14 +76,17 @@ def versions(repo: Repository, least: int = 1) -> list[Version]:
     Args:
         repo: The repository.
         least: If there are fewer manifests, none is parsed, and nothing is returned.
+        read: Manifests that were read already, by object id.
 
     Raises:
         RepositoryError: Git cannot walk the history.
     """
-    return _versions(repo, file_changes(repo), least)
+    return _versions(repo, file_changes(repo), least, read)
 
 
-def latest_versions(repo: Repository, commits: int, least: int = 1) -> tuple[list[Version], bool]:
+def latest_versions(
+    repo: Repository, commits: int, least: int = 1, read: Mapping[str, Manifest] = MappingProxyType({})
+) -> tuple[list[Version], bool]:
     """Return the versions that the latest commits added, but not what is only staged.
 
     Parents come before their children here, too.
@@ -91,6 +95,7 @@ def latest_versions(repo: Repository, commits: int, least: int = 1) -> tuple[lis
         repo: The repository.
         commits: The number of commits.
         least: As for ``versions``.
+        read: As for ``versions``.
 
     Returns:
         The versions, and whether there are no older commits.
@@ -99,17 +104,19 @@ def latest_versions(repo: Repository, commits: int, least: int = 1) -> tuple[lis
         RepositoryError: Git cannot walk the history.
     """
     listed = _log(repo, "--date-order", f"--max-count={commits}")
-    return _versions(repo, _changes(listed), least), listed.count(f"\0{_HEADER}") + 1 < commits
+    return _versions(repo, _changes(listed), least, read), listed.count(f"\0{_HEADER}") + 1 < commits
 
 
-def _versions(repo: Repository, changes: Iterable[FileChange], least: int) -> list[Version]:
+def _versions(
+    repo: Repository, changes: Iterable[FileChange], least: int, read: Mapping[str, Manifest]
+) -> list[Version]:
     first: dict[tuple[str, str], FileChange] = {}
     replaced: dict[tuple[str, str], dict[str, None]] = {}
     for change in changes:
         key = (change.path, change.new)
         first.setdefault(key, change)
         replaced.setdefault(key, {})[change.old] = None
-    manifests = _manifests(repo, {oid for _, oid in first}, least)
+    manifests = _manifests(repo, {oid for _, oid in first}, least, read)
     return [
         Version(
             oid=oid,
@@ -173,13 +180,15 @@ def _staged_in(repo: Repository) -> Iterator[FileChange]:
             yield FileChange(None, 0, entry.path, committed.get(entry.path, ""), entry.oid)
 
 
-def _manifests(repo: Repository, oids: set[str], least: int) -> dict[str, Manifest]:
+def _manifests(repo: Repository, oids: set[str], least: int, read: Mapping[str, Manifest]) -> dict[str, Manifest]:
     if is_partial(repo):
         oids = oids & set(local_blobs(repo))  # git would fetch the others one by one
-    manifests: dict[str, Manifest] = {}
-    blobs = manifest_blobs(repo, object_infos(repo, sorted(oids)))
-    begun = list(islice(blobs, least))
-    for oid, data in chain(begun, blobs) if len(begun) == least else ():
+    manifests = {oid: read[oid] for oid in oids if oid in read}
+    blobs = manifest_blobs(repo, object_infos(repo, sorted(oids - manifests.keys())))
+    begun = list(islice(blobs, max(0, least - len(manifests))))
+    if len(manifests) + len(begun) < least:
+        return {}
+    for oid, data in chain(begun, blobs):
         with suppress(ManifestError):
             manifests[oid] = Manifest.parse(data)
     return manifests

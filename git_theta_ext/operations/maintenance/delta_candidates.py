@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from git_theta_ext.store.maintenance.cheapest import Candidate
@@ -36,15 +36,16 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
         wanted: Returns whether to yield a tensor. Parents are only searched for if it does.
     """
     seen: set[Digest] = set()
-    at_path: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
-    anywhere: dict[str, list[Parameter]] = defaultdict(list)
-    tails: dict[str, set[str]] = defaultdict(set)
+    at_paths: dict[str, dict[str, list[Parameter]]] = defaultdict(dict)
+    anywhere: dict[str, list[Parameter]] = {}
+    alone = _Alone(anywhere)
     by_oid: dict[str, Manifest] = {}
     last: Manifest | None = None
     for version in history:
-        manifest = version.manifest
+        manifest, at_path = version.manifest, at_paths[version.path]
         replaced = [by_oid[oid] for oid in version.previous if oid in by_oid]
         strangers = _renamed(manifest, replaced[0] if replaced else last, anywhere)
+        others = [before.parameters for before in replaced]
         group: list[Candidate] = []
         for name, parameter in manifest.parameters.items():
             if parameter.digest in seen:
@@ -52,28 +53,40 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
             seen.add(parameter.digest)
             if not wanted(parameter.digest):
                 continue
-            likely = chain(
-                (value for before in replaced if (value := before.parameters.get(name))),
-                islice(reversed(at_path[version.path, name]), PARENTS),
-                islice(reversed(anywhere[name]), PARENTS),
-                strangers.get(name) or (anywhere[other][-1] for other in _alone(name, parameter, tails, anywhere)),
-            )
-            parents = _fitting(parameter, likely)
-            group.append(Candidate(parameter.digest, parameter.spec, parents))
+            likely: Iterable[Parameter]
+            if (known := anywhere.get(name)) is not None:
+                likely = _earlier([value for before in others if (value := before.get(name))], at_path.get(name), known)
+            elif anywhere:
+                likely = strangers.get(name) or alone.of(name, parameter)
+            else:
+                likely = ()
+            group.append(Candidate(parameter.digest, parameter.spec, _fitting(parameter, likely)))
         for name, parameter in manifest.parameters.items():
-            _append(at_path[version.path, name], parameter)
-            if not anywhere[name]:
-                tails[_tail(name)].add(name)
-            _append(anywhere[name], parameter)
+            _append(at_path, name, parameter)
+            _append(anywhere, name, parameter)
         by_oid[version.oid] = manifest
         last = manifest
         if group:
             yield group
 
 
-def _append(values: list[Parameter], parameter: Parameter) -> None:
-    if not values or values[-1].digest != parameter.digest:
-        values.append(parameter)
+def _earlier(replaced: list[Parameter], here: list[Parameter] | None, known: list[Parameter]) -> list[Parameter]:
+    """Return what a value replaces, then the latest values of the name at the path, then those at any path."""
+    if here is None:
+        return [*replaced, *known[: -PARENTS - 1 : -1]]
+    if len(replaced) == 1 and replaced[0] is here[-1]:  # as for most
+        replaced = []
+    if len(here) == len(known):
+        return [*replaced, *here[: -PARENTS - 1 : -1]]
+    return [*replaced, *here[: -PARENTS - 1 : -1], *known[: -PARENTS - 1 : -1]]
+
+
+def _append(values: dict[str, list[Parameter]], name: str, parameter: Parameter) -> None:
+    held = values.get(name)
+    if held is None:
+        values[name] = [parameter]
+    elif held[-1].digest != parameter.digest:
+        held.append(parameter)
 
 
 def _fitting(parameter: Parameter, likely: Iterable[Parameter]) -> tuple[tuple[Digest, TensorSpec], ...]:
@@ -113,14 +126,26 @@ def _renamed(
     return parents
 
 
-def _alone(
-    name: str, parameter: Parameter, tails: Mapping[str, set[str]], earlier: Mapping[str, list[Parameter]]
-) -> list[str]:
-    """Return the earlier name that a new one most likely replaces, if exactly one has the same end and fits."""
-    if earlier.get(name):
-        return []
-    fitting = [other for other in tails.get(_tail(name), ()) if _fits(parameter.spec, earlier[other][-1].spec)]
-    return fitting if len(fitting) == 1 else []
+class _Alone:
+    """Finds the parameter that a new name most likely replaces.
+
+    Args:
+        earlier: The values of each name in earlier versions, to which others are added.
+    """
+
+    def __init__(self, earlier: Mapping[str, list[Parameter]]) -> None:
+        self._earlier = earlier
+        self._tails: dict[str, list[str]] = defaultdict(list)
+        self._read = 0
+
+    def of(self, name: str, parameter: Parameter) -> list[Parameter]:
+        """Return the parameter of any file that has the same end of its name and fits, if exactly one does."""
+        for other in islice(self._earlier, self._read, None):  # few models have names that are new later
+            self._tails[_tail(other)].append(other)
+        self._read = len(self._earlier)
+        values = [self._earlier[other][-1] for other in self._tails.get(_tail(name), ())]
+        fitting = [value for value in values if _fits(parameter.spec, value.spec)]
+        return fitting if len(fitting) == 1 else []
 
 
 def _by_spec(parameters: Iterable[tuple[str, Parameter]]) -> dict[TensorSpec, list[str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.group import Item, fold
+from git_theta_ext.operations.maintenance.stored_sizes import StoredSizes, stored_sizes
 from git_theta_ext.records import dataclass, field
-from git_theta_ext.store.deltas.chains import ancestors, smallest
-from git_theta_ext.store.locations import in_packs
+from git_theta_ext.store.deltas.chains import ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.store.locations import Location
-    from git_theta_ext.store.packs.format import Entry, PackHeader
+    from git_theta_ext.store.packs.format import PackHeader
 
 _MOST_GROUPS = 20
 _SKELETON = "(file layout)"
@@ -164,21 +164,13 @@ class Usage:
         return sum(version.new.absent for version in self.versions)
 
 
-@dataclass(frozen=True)
-class _Stored:
-    entries: Mapping[Digest, Entry]
-    chosen: Mapping[Digest, Location]
-
-    def size(self, digest: Digest) -> int | None:
-        return self.chosen[digest].stored if digest in self.chosen else None
-
-
 @dataclass
 class _Tally:
     """The counts so far; each digest counts once, for the first version that has it."""
 
-    stored: _Stored
+    stored: StoredSizes
     seen: set[Digest] = field(default_factory=set)
+    followed: set[Digest] = field(default_factory=set)
     encodings: dict[str, Share] = field(default_factory=dict)
     parameters: dict[str, Share] = field(default_factory=dict)
     specs: dict[str, TensorSpec] = field(default_factory=dict)
@@ -191,7 +183,7 @@ class _Tally:
         for share in shares:
             share.add(raw, size)
         if size is not None:
-            kind = self.stored.entries[digest].encoding
+            kind = self.stored.encoding(digest)
             self.encodings.setdefault(kind, Share(kind)).add(raw, size)
         return True
 
@@ -207,7 +199,7 @@ def measure(
         disk_bytes: Size of all packs, including those that cannot be read.
         only: Paths to count. Versions at other paths are not counted, but their data is not unreachable either.
     """
-    stored = _stored(packs)
+    stored = stored_sizes(packs)
     named = {digest for version in versions for digest, _ in version.manifest.digests()}
     tally = _Tally(stored)
     picked = [version for version in versions if only is None or version.path in only]
@@ -222,13 +214,8 @@ def measure(
         encodings=sorted(tally.encodings.values(), key=lambda share: (-share.stored, share.label)),
         parameters=parameters,
         groups=_groups(tally),
-        disk=_disk(packs, disk_bytes, stored.chosen, named),
+        disk=_disk(packs, disk_bytes, stored.chosen, {stored.bundles.get(digest, digest) for digest in named}),
     )
-
-
-def _stored(packs: Mapping[str, PackHeader]) -> _Stored:
-    chosen = smallest(in_packs(packs))
-    return _Stored({d: packs[location.pack].entries[location.entry] for d, location in chosen.items()}, chosen)
 
 
 def _count_named(version: Version, tally: _Tally) -> VersionShare:
@@ -246,7 +233,12 @@ def _count_named(version: Version, tally: _Tally) -> VersionShare:
 def _count_bases(version: Version, share: VersionShare, tally: _Tally) -> None:
     # Factors and the parents of removed versions are in no checkpoint: they have a size in packs only.
     for name, parameter in version.manifest.parameters.items():
-        for digest in sorted(ancestors({parameter.digest}, tally.stored.chosen)):
+        # Tensors of a bundle depend on the same.
+        held = tally.stored.bundles.get(parameter.digest, parameter.digest)
+        if held in tally.followed:
+            continue
+        tally.followed.add(held)
+        for digest in tally.stored.behind(parameter.digest):
             tally.count(digest, 0, share.new, tally.parameters[name])
 
 

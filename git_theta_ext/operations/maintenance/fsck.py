@@ -139,7 +139,8 @@ def _problems(
         problems += [problem for problem in known_bad(store) if problem.pack not in damaged]
     else:
         wanted = {**stored_specs(store), **specs_of(manifests.values())}
-        with reporter.progress("decoding", sum(spec.nbytes for spec in wanted.values())) as advance:
+        alone = wanted.keys() - store.index.parts(wanted).keys()
+        with reporter.progress("decoding", sum(wanted[digest].nbytes for digest in alone)) as advance:
             damaged = {problem.pack for problem in problems}
             decoded = check_tensors(store, wanted, advance)
             # The damage of the pack is reported already.

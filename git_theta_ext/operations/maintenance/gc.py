@@ -19,6 +19,7 @@ from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wait_for_clock, wasted
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 from git_theta_ext.store.maintenance.write_plans import write_plans
+from git_theta_ext.store.parts import parts_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.maintenance.new_tensors import Few
@@ -113,7 +115,7 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     history = versions(workspace.repo) if new is None or not proven else relatives(workspace.repo, new)
     with _writing(workspace, options) as write:
         if not proven:
-            named = {digest for version in history for digest, _ in version.manifest.digests()}
+            named = store.with_bundles(_named(history))
             own = {
                 digest
                 for digest, locations in store.all_locations().items()
@@ -123,14 +125,20 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
         few = None if new is None else few_of(history, new, depth)
         related = None if few is None else few.related
         recoder = Recoder(
-            store, depth, aggressive=options.aggressive, dry_run=options.dry_run, related=related, write=write
+            store,
+            depth,
+            aggressive=options.aggressive,
+            dry_run=options.dry_run,
+            related=related,
+            stored=store.stored_as(_named(history) if related is None else related),
+            write=write,
         )
         with workspace.reporter.progress("recoding", sum(_sizes(history, recoder.wants).values())) as advance:
             recoded = recoder.run(wanted_of(history, few, recoder.wants), advance)
     if recoded.tensors and not options.dry_run:
         wait_for_clock()
     store.refresh()  # recoding may have taken long
-    live = live_digests(workspace.repo)
+    live = store.with_bundles(live_digests(workspace.repo))
     garbage = find_garbage(store, live, options.older_than, recoder.planned, depth)
     if options.dry_run:
         return Collected(recoded, garbage, garbage.nbytes + wasted(store, garbage))
@@ -169,25 +177,27 @@ def _writing(workspace: Workspace, options: GcOptions) -> Iterator[WritePlans]:
         yield lambda *plans: write_plans_in_jobs(*by_remote(), *plans)
 
 
-def recode_outgoing(workspace: Workspace, going: Going) -> Recoded:
+def recode_outgoing(workspace: Workspace, going: Going, read: Mapping[str, Manifest]) -> Recoded:
     """Recode the tensors that a push is about to upload. The caller holds ``store.locks.gc_lock``.
 
     Args:
         workspace: The repository and its store.
         going: The tensors. Their deltas depend only on each other and on tensors that the remote has.
+        read: Manifests that were read already, by object id.
 
     Raises:
         StoreError: The store cannot be written; no data is lost.
         CorruptError: A stored tensor cannot be decoded.
         ThetaError: An upload has failed.
     """
-    history = relatives(workspace.repo, going.digests)
+    named = going.stored.keys()
+    history = relatives(workspace.repo, named, read)
     if not history:  # a first version has no parents
         return Recoded()
-    few = few_of(history, going.digests, workspace.settings.chain_depth)
-    recoder = _recoder(workspace, going, few)
-    todo = _sizes(history, lambda digest: digest in going.digests and recoder.wants(digest))
-    going.upload(going.digests - todo.keys())
+    few = few_of(history, named, workspace.settings.chain_depth)
+    recoder = _recoder(workspace, going, few, history)
+    todo = _sizes(history, lambda digest: digest in named and recoder.wants(digest))
+    going.upload(going.digests - {going.stored[digest] for digest in todo})
     with workspace.reporter.progress("recoding", sum(todo.values())) as progress:
 
         def advance(nbytes: int) -> None:
@@ -208,35 +218,46 @@ def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest,
     Raises:
         CorruptError: A stored tensor cannot be decoded.
     """
-    store, digests = workspace.store, going.digests
-    history = relatives(workspace.repo, digests)
-    few = few_of(history, digests, workspace.settings.chain_depth)
-    recoder = _recoder(workspace, going, few, dry_run=True)
-    recoder.run(wanted_of(history, few, lambda digest: digest in digests and recoder.wants(digest)))
+    store, digests, named = workspace.store, going.digests, going.stored.keys()
+    history = relatives(workspace.repo, named)
+    few = few_of(history, named, workspace.settings.chain_depth)
+    recoder = _recoder(workspace, going, few, history, dry_run=True)
+    recoder.run(wanted_of(history, few, lambda digest: digest in named and recoder.wants(digest)))
     held = smallest(starting_within(sound(store.locations(digests)), digests, going.there))
     chosen = {digest: one for digest, one in {**held, **recoder.planned}.items() if digest not in going.there}
     needed = ancestors(digests & chosen.keys(), chosen)
     return sum(chosen[digest].stored for digest in needed & chosen.keys()) + sum(
-        sizes[digest] for digest in digests - chosen.keys()
+        sizes[digest] for digest, stored in going.stored.items() if stored not in chosen
     )
 
 
-def _recoder(workspace: Workspace, going: Going, few: Few | None, *, dry_run: bool = False) -> Recoder:
+def _named(history: Sequence[Version]) -> set[Digest]:
+    return {digest for version in history for digest, _ in version.manifest.digests()}
+
+
+def _recoder(
+    workspace: Workspace, going: Going, few: Few | None, history: Sequence[Version], *, dry_run: bool = False
+) -> Recoder:
+    related = None if few is None else few.related
+    others = workspace.store.stored_as((_named(history) if related is None else related) - going.stored.keys())
     return Recoder(
         workspace.store,
         workspace.settings.chain_depth,
         dry_run=dry_run,
         going=(going.digests, going.there),
-        related=None if few is None else few.related,
+        related=related,
+        stored={**others, **going.stored},
     )
 
 
 def _entries(store: Store, names: AbstractSet[str]) -> set[Digest]:
-    """Return what is in some packs of a store; those of damaged packs are left out."""
+    """Return the tensors in some packs of a store; those of damaged packs are left out."""
     digests: set[Digest] = set()
     for name in names:
         with suppress(CorruptError, MissingError):
-            digests.update(entry.digest for entry in store.reader.header(store.pack_path(name)).entries)
+            entries = store.reader.header(store.pack_path(name)).entries
+            digests.update(entry.digest for entry in entries)
+            digests.update(parts_in(entries))
     return digests
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.operations.history.versions import latest_versions, versions
@@ -12,10 +13,11 @@ from git_theta_ext.store.deltas.chains import MAX_CHAIN
 from git_theta_ext.store.store import DEEPEST_HINT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.store.maintenance.cheapest import Candidate
@@ -27,17 +29,24 @@ _LATEST = (1 << 7, 1 << 10)
 """Numbers of commits to read before all of history is."""
 
 
-def relatives(repo: Repository, digests: AbstractSet[Digest]) -> list[Version]:
+def relatives(
+    repo: Repository, digests: AbstractSet[Digest], read: Mapping[str, Manifest] = MappingProxyType({})
+) -> list[Version]:
     """Return the versions that have some tensors, and earlier ones that have all parents that are looked at.
 
     If the tensors are few, only the latest commits are read, as long as these have enough parents. If there is a single
     version, nothing is returned.
+
+    Args:
+        repo: The repository.
+        digests: Digests of the tensors.
+        read: Manifests that were read already, by object id.
     """
     for commits in _LATEST if len(digests) <= _FEW else ():
-        history, all_of_them = latest_versions(repo, commits, least=2)
+        history, all_of_them = latest_versions(repo, commits, least=2, read=read)
         if all_of_them or _have_parents(history, digests):
             return history
-    return versions(repo, least=2)
+    return versions(repo, least=2, read=read)
 
 
 def _have_parents(history: Sequence[Version], digests: AbstractSet[Digest]) -> bool:

@@ -19,6 +19,7 @@ from git_theta_ext.store.maintenance.copying import copies
 from git_theta_ext.store.maintenance.gc import worth_copying
 from git_theta_ext.store.packs.format import PackHeader
 from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.parts import parts_behind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,6 +129,9 @@ def plan_prune(packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], saf
         safe: Digests that the remote has, together with everything that they depend on there.
     """
     locations = {digest: {at.pack for at in several} for digest, several in in_packs(packs).items()}
+    behind = parts_behind([entry for header in packs.values() for entry in header.entries])
+    for digest, bundles in behind.items():
+        locations[digest] = {name for bundle, _ in bundles for name in locations[bundle]}
     depends_on = {
         name: {at for entry in header.entries for base in entry.bases for at in locations.get(base, ())} - {name}
         for name, header in packs.items()
@@ -157,6 +161,8 @@ def reduced(
     for header in packs.values():
         for entry in header.entries:
             bases.setdefault(entry.digest, set()).update(entry.bases)
+    for digest, bundles in parts_behind([entry for header in packs.values() for entry in header.entries]).items():
+        bases[digest] = {bundle for bundle, _ in bundles}
     todo = {digest for digest in bases if digest in needed or digest not in safe}
     kept: set[Digest] = set()
     while todo:

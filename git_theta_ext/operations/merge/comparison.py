@@ -99,5 +99,6 @@ def _stored(trial: Trial) -> int:
         manifests = [*model.plan.sides, *([] if model.plan.base is None else [model.plan.base])]
         known = {value.digest for manifest in manifests for value in manifest.parameters.values()}
         new |= {value.digest for value in model.outcome.manifest.parameters.values()} - known
-    blobs = trial.workspace.store.blobs(new)
-    return sum(blob.entry.stored for digest, blob in blobs.items() if digest in new)
+    stored = set(trial.workspace.store.stored_as(new).values())
+    blobs = trial.workspace.store.blobs(stored)
+    return sum(blob.entry.stored for digest, blob in blobs.items() if digest in stored)

@@ -76,13 +76,14 @@ def measure(
 
 def _stored(store: Store, history: list[Version], depth: int) -> tuple[int, int]:
     """Return the stored bytes of first and of later versions; a tensor counts for the version that brought it."""
-    recoder = Recoder(store, depth, dry_run=True)
+    stored = store.stored_as(digest for version in history for digest, _ in version.manifest.digests())
+    recoder = Recoder(store, depth, dry_run=True, stored=stored)
     recoder.run(candidates(history, recoder.wants))
     locations = store.all_locations()
     totals = {True: 0, False: 0}
     seen = set()
     for version in history:
-        for digest, _ in version.manifest.digests():
+        for digest in dict.fromkeys(stored[digest] for digest, _ in version.manifest.digests()):
             if digest not in seen and digest in locations:
                 seen.add(digest)
                 planned = recoder.planned.get(digest)

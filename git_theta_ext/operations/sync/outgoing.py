@@ -36,6 +36,10 @@ class RefUpdate:
     remote_oid: str
 
 
+_KEPT = 1 << 16
+"""Number of parameters in the manifests that are kept. Each takes a few hundred bytes."""
+
+
 @dataclass(frozen=True)
 class Outgoing:
     """The parameters that a push needs.
@@ -48,6 +52,7 @@ class Outgoing:
         skeletons: The skeletons that these manifests name; all other digests are of tensors.
         replaced: As ``raw``, of the files that the last commits have no more, by ``COMMIT:PATH``. Commits that a remote
             has are left out: these cannot be mended.
+        read: Manifests that were read, by object id: the first ones, which recoding needs not read again.
     """
 
     sizes: Mapping[Digest, int]
@@ -56,6 +61,7 @@ class Outgoing:
     conflicted: tuple[str, ...]
     skeletons: AbstractSet[Digest] = frozenset()
     replaced: Mapping[str, int] = field(default_factory=dict)
+    read: Mapping[str, Manifest] = field(default_factory=dict, repr=False)
 
     @property
     def digests(self) -> AbstractSet[Digest]:
@@ -119,6 +125,8 @@ def outgoing(
     named_by: list[dict[Digest, int]] = []
     broken: dict[str, ManifestError] = {}
     conflicted = {}
+    read: dict[str, Manifest] = {}
+    kept = _KEPT
     for oid, data in manifest_blobs(repo, blobs):
         label = next(iter(paths.get(oid, ())), f"object {oid}")
         try:
@@ -129,6 +137,9 @@ def outgoing(
         manifests.add(oid)
         named = dict(manifest.digests())
         named_by.append(named)
+        kept -= len(named)
+        if kept >= 0:
+            read[oid] = manifest
         sizes |= named
         skeletons.add(manifest.skeleton.digest)
         if manifest.conflicted:
@@ -150,6 +161,7 @@ def outgoing(
         tuple(sorted(conflicted.values())),
         skeletons,
         {where: blobs[oid].nbytes for where, oid in replaced.items()},
+        read,
     )
 
 

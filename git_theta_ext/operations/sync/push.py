@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.sync.outgoing import Outgoing
     from git_theta_ext.operations.sync.selection import Part
@@ -183,8 +184,9 @@ class Push:
         from git_theta_ext.operations.maintenance.gc import estimate_outgoing
         from git_theta_ext.transfer.outgoing import Going
 
+        stored = self.workspace.store.stored_as(digests)
         try:
-            return estimate_outgoing(self.workspace, Going(digests, there), needed.sizes)
+            return estimate_outgoing(self.workspace, Going(set(stored.values()), there, stored), needed.sizes)
         except CorruptError:  # what is damaged is not recoded either
             return needed.nbytes(digests)
 
@@ -210,8 +212,8 @@ class Push:
             return relayed.left
 
         def prepare(going: Going) -> None:
-            lacking.update(going.digests)
-            _recode(self.workspace, going)
+            lacking.update(going.stored)
+            _recode(self.workspace, going, needed.read)
 
         plan = push(store, remote, needed.digests, PushSteps(prepare, obtain), advance)
         packs = len(plan.packs) + sum(relayed.packs for relayed in through)
@@ -269,14 +271,14 @@ def _refuse_raw(repo: Repository, needed: Outgoing) -> None:
         )
 
 
-def _recode(workspace: Workspace, going: Going) -> None:
+def _recode(workspace: Workspace, going: Going, read: Mapping[str, Manifest]) -> None:
     from git_theta_ext.operations.maintenance.gc import recode_outgoing
     from git_theta_ext.store.locks import gc_lock
 
     try:
         with gc_lock(workspace.store.root, wait=False) as acquired:
             if acquired:  # otherwise another process is recoding the same tensors; the push uses its results so far
-                recode_outgoing(workspace, going)
+                recode_outgoing(workspace, going, read)
     except (CorruptError, StoreError) as error:
         going.upload(())  # the error may be that of an upload
         # A damaged old version, a full disk or a file system without locks must not prevent the upload.

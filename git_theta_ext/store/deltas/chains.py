@@ -59,7 +59,8 @@ def shallowest(locations: Mapping[Digest, Sequence[Location]]) -> dict[Digest, L
         if not level:
             break
         chosen |= level
-    return chosen
+    # The tensors of a bundle can be read if the bundle can.
+    return chosen | _level({digest: held for digest, held in waiting.items() if not held[-1].pack}, chosen)
 
 
 def _level(waiting: Mapping[Digest, Sequence[Location]], chosen: Mapping[Digest, Location]) -> dict[Digest, Location]:
@@ -138,12 +139,17 @@ def sound_first(
     return {**choose(locations), **choose(verified)}
 
 
-def _size(location: Location) -> tuple[int, str]:
-    return location.stored, location.pack
+def _size(location: Location) -> tuple[int, bool, str]:
+    return location.stored, _is_part(location), location.pack
 
 
-def _preference(location: Location) -> tuple[int, int, str]:
-    return location.stored, len(location.bases), location.pack
+def _preference(location: Location) -> tuple[int, int, bool, str]:
+    return location.stored, len(location.bases), _is_part(location), location.pack
+
+
+def _is_part(location: Location) -> bool:
+    """Return whether a tensor is taken out of a bundle although no entry of a pack says so; an entry comes first."""
+    return bool(location.bases) and not location.pack
 
 
 def _bytes(chosen: Mapping[Digest, Location]) -> int:

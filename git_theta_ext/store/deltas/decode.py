@@ -10,7 +10,8 @@ from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Base, Chunk
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store.packs.format import chunk_count, chunk_range
+from git_theta_ext.store.deltas.bundles import DecodedBundles, part_range, sources
+from git_theta_ext.store.packs.format import PART, WITHOUT_CHUNKS, chunk_count, chunk_range
 from git_theta_ext.store.packs.reader import wrong_tensor
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ _LARGEST_WHOLE = 1 << 28
 _REMEMBERED = 1 << 26
 """Total size in bytes of such bases that are cached for the next chunk."""
 
-_SMALL = 1 << 17
+SMALL = 1 << 17
+"""Largest size in bytes of a tensor that is kept for its deltas."""
+
 _SMALL_ROOM = 1 << 26
-"""Largest size in bytes of a tensor that is kept for its deltas, and of all of them together."""
+"""Bytes of all of these together."""
 
 
 class DecodedChunks:
@@ -76,6 +79,7 @@ class Decoder:
         self._whole_nbytes = 0
         self._small: dict[Digest, tuple[memoryview, str]] = {}
         self._small_room = _SMALL_ROOM
+        self.bundles = DecodedBundles()
 
     def decode(
         self, blobs: Blobs, digest: Digest, number: int, out: memoryview, known: DecodedChunks | None = None
@@ -121,7 +125,7 @@ class Decoder:
             pack: Name of the pack that it was decoded from.
         """
         with self._lock:
-            if data.nbytes <= min(_SMALL, self._small_room) and digest not in self._small:
+            if data.nbytes <= min(SMALL, self._small_room) and digest not in self._small:
                 self._small[digest] = memoryview(bytes(data)), pack
                 self._small_room -= data.nbytes
 
@@ -150,6 +154,11 @@ class _Descent:
     def decode(self, digest: Digest, number: int, out: memoryview) -> None:
         path, entry = self._blob(digest)
         try:
+            if entry.encoding in WITHOUT_CHUNKS:
+                self._depth += 1
+                self._collect(entry, out)
+                self._depth -= 1
+                return
             encoding = find_encoding(entry.encoding)
             start, end = chunk_range(entry.spec, number)
             self._depth += 1
@@ -162,6 +171,31 @@ class _Descent:
                 raise
             message = f"pack {path.name}: {digest}: {error.message}"
             raise CorruptError(message, hint="git theta fsck", pack=path.name) from error
+
+    def _collect(self, entry: Entry, out: memoryview) -> None:
+        """Copy a tensor out of a bundle, or the tensors of a bundle out of others."""
+        if entry.encoding == PART:
+            if len(entry.bases) != 1:
+                raise CorruptError(f"{len(entry.bases)} bases instead of one for the encoding {PART}")
+            (base,) = entry.bases
+            start, end = part_range(entry, self._blob(base).entry)
+            out[:] = self._whole(base)[start:end]
+            return
+        for start, end, base, at in sources(entry, self._blobs):
+            out[start:end] = self._whole(base)[at : at + end - start]
+
+    def _whole(self, digest: Digest) -> memoryview:
+        """Return the bytes of a bundle, or of a tensor that is as small."""
+        path, entry = self._blob(digest)
+        if entry.spec.nbytes > entry.spec.chunk_bytes:
+            raise CorruptError(f"base {digest} of {entry.spec.nbytes} bytes is too large for a bundle")
+
+        def decode() -> memoryview:
+            data = memoryview(bytearray(entry.spec.nbytes))
+            self.decode(digest, 0, data)
+            return data.toreadonly()
+
+        return self._decoder.bundles.get((digest, path), entry.spec.nbytes, decode)
 
     def _blob(self, digest: Digest) -> StoredBlob:
         blob = self._blobs.get(digest)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import Digest, tensor_digest
 from git_theta_ext.registry import find_encoding
+from git_theta_ext.store.packs.blobs import NewBlob, dense_blob
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
-from git_theta_ext.store.packs.writer import NewBlob, dense_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from git_theta_ext.interfaces import Encoding, TensorSource
+    from git_theta_ext.model.bundle import Bundle
     from git_theta_ext.model.tensor import TensorSpec
 
     OpenSource = Callable[[], TensorSource]
@@ -58,7 +59,9 @@ class MemorySource:
         return self._data[start:end]
 
 
-def coded_blobs(digest: Digest, hint: DeltaHint, target: OpenSource, parent: OpenSource) -> list[NewBlob]:
+def coded_blobs(
+    digest: Digest, hint: DeltaHint, target: OpenSource, parent: OpenSource, bundle: Bundle | None = None
+) -> list[NewBlob]:
     """Return the blobs that store a tensor as a delta: first those of its factors, then its own.
 
     Args:
@@ -66,6 +69,7 @@ def coded_blobs(digest: Digest, hint: DeltaHint, target: OpenSource, parent: Ope
         hint: How to encode it.
         target: Opens the tensor for reading; called for each chunk.
         parent: Opens the parent for reading; called for each chunk.
+        bundle: The tensors that the blob consists of; None if it is one tensor.
     """
     encoding = find_encoding(hint.encoding)
     spec = target().spec
@@ -76,7 +80,7 @@ def coded_blobs(digest: Digest, hint: DeltaHint, target: OpenSource, parent: Ope
         return encoding.encode(_chunk(encoding, hint, spec, (start, end), parent()), target().read(start, end))
 
     bases = (hint.parent, *(name for _, name, _ in factors))
-    blob = NewBlob(digest, spec, encode, hint.encoding, bases, hint.fit.params)
+    blob = NewBlob(digest, spec, encode, hint.encoding, bases, hint.fit.params, bundle=bundle)
     return [*(dense_blob(name, partial(MemorySource, kind, data)) for kind, name, data in factors), blob]
 
 

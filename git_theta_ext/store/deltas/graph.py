@@ -31,6 +31,13 @@ class DeltaGraph:
             for base in location.bases:
                 self._above[base].add(digest)
 
+    def add(self, digest: Digest, location: Location) -> None:
+        """Add what does not depend on anything that is not there yet."""
+        self.chosen[digest] = location
+        self.depths[digest] = 1 + max((self.depths[base] for base in location.bases), default=-1)
+        for base in location.bases:
+            self._above[base].add(digest)
+
     def would_cycle(self, digest: Digest, parent: Digest) -> bool:
         """Return whether a tensor could not become a delta of a parent, since the parent is or depends on it."""
         location = self.chosen.get(parent)

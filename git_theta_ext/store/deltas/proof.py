@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Base, Chunk
-from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.registry import find_encoding
+from git_theta_ext.store.deltas.decode import SMALL
+from git_theta_ext.store.packs.blobs import NewBlob
 from git_theta_ext.store.packs.checked import ChunkHasher
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
-from git_theta_ext.store.packs.reader import wrong_tensor
-from git_theta_ext.store.packs.writer import NewBlob
+from git_theta_ext.store.packs.reader import blob_digest, wrong_tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -61,7 +61,9 @@ def proven_blob(decoder: Decoder, blobs: Blobs, digest: Digest, hint: DeltaHint)
         return digest
 
     proves = hint.parent, blobs[hint.parent].path.name
-    return NewBlob(digest, spec, encode, hint.encoding, (hint.parent,), hint.fit.params, check, proves)
+    return NewBlob(
+        digest, spec, encode, hint.encoding, (hint.parent,), hint.fit.params, check, proves, target.entry.bundle
+    )
 
 
 class _ComparedTensor:
@@ -75,8 +77,8 @@ class _ComparedTensor:
     """
 
     def __init__(self, decoder: Decoder, blobs: Blobs, digest: Digest, *, shared: bool = False) -> None:
-        path, entry = blobs[digest]
-        self.spec, self._pack = entry.spec, path.name
+        path, self.entry = blobs[digest]
+        self.spec, self._pack = self.entry.spec, path.name
         self._shared = shared
         self._decoder = decoder
         self._blobs = blobs
@@ -94,16 +96,25 @@ class _ComparedTensor:
             return memoryview(b"")
         if (kept := self._decoder.small(self._digest, self._pack)) is not None:
             return kept
+        if self._hasher is None and self.spec.nbytes > SMALL:
+            # The next version is likely to become a delta of this one.
+            return self._decoder.bundles.get((self._digest, self._pack), self.spec.nbytes, self._whole)
         start, end = chunk_range(self.spec, number)
         data = memoryview(bytearray(end - start))
         self._decoder.decode(self._blobs, self._digest, number, data)
         if self._hasher is not None:
             self._hasher.add(number, data)
             return data
-        self._compare(tensor_digest(self.spec, data))
+        self._compare(blob_digest(self.entry, data))
         if self._shared:
             self._decoder.keep_small(self._digest, data, self._pack)
         return data
+
+    def _whole(self) -> memoryview:
+        data = memoryview(bytearray(self.spec.nbytes))
+        self._decoder.decode(self._blobs, self._digest, 0, data)
+        self._compare(blob_digest(self.entry, data))
+        return data.toreadonly()
 
     def check(self) -> None:
         """Compare the tensor with its digest, after all chunks were read.
@@ -114,6 +125,6 @@ class _ComparedTensor:
         if self._hasher is not None:
             self._compare(self._hasher.digest())
 
-    def _compare(self, actual: Digest) -> None:
+    def _compare(self, actual: Digest | None) -> None:
         if actual != self._digest:
             raise wrong_tensor(self._pack, self._digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from git_theta_ext.registry import find_encoding, names
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import Sampled
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs, Decoder
+    from git_theta_ext.store.packs.reader import StoredBlob
 
 _ENOUGH = 1 / 64
 """Share of a tensor's bytes below which no encoding other than ``delta`` is tried."""
@@ -32,11 +34,13 @@ class Candidate(NamedTuple):
         digest: Digest of the tensor.
         spec: Element type and shape.
         parents: Digest and spec of possible parents, the most likely first. All are older than the tensor.
+        bundled: Whether it is a bundle.
     """
 
     digest: Digest
     spec: TensorSpec
     parents: tuple[tuple[Digest, TensorSpec], ...]
+    bundled: bool = False
 
 
 class PossibleParent(NamedTuple):
@@ -54,16 +58,25 @@ class StoragePlan(NamedTuple):
         candidate: The tensor.
         hint: The encoding and the parent; None to store it without a base.
         stored: Estimate of the bytes that it will take.
+        made: The blob of the parent, if that has to be written, too: it has no bytes of its own.
     """
 
     candidate: Candidate
     hint: DeltaHint | None
     stored: int
+    made: StoredBlob | None = None
 
     @property
     def parent(self) -> Digest | None:
         """The tensor that it becomes a delta of."""
         return None if self.hint is None else self.hint.parent
+
+    @property
+    def read(self) -> tuple[Digest, ...]:
+        """What is read of the store to write it, besides all that this depends on."""
+        if self.made is not None:
+            return self.candidate.digest, *self.made.entry.bases
+        return (self.candidate.digest,) if self.hint is None else (self.candidate.digest, self.hint.parent)
 
 
 def encodings_with_bases() -> list[str]:
@@ -79,8 +92,12 @@ def cheapest_delta(  # noqa: PLR0913 - each is a part of the question
     encodings: Sequence[str],
     *,
     thorough: bool,
+    below: float = inf,
 ) -> StoragePlan | None:
     """Return the cheapest way to store a tensor as a delta of one of some parents; None if there is none.
+
+    A smaller chain depth counts, but only among deltas that save bytes: what a likely parent is a delta of may be a
+    bundle of other tensors.
 
     Args:
         decoder: Decodes tensors.
@@ -89,6 +106,7 @@ def cheapest_delta(  # noqa: PLR0913 - each is a part of the question
         parents: The parents, the most likely first.
         encodings: Names of the encodings; ``delta`` is tried first.
         thorough: Whether to try every encoding with every parent, and not only with the one of the best delta.
+        below: Stored bytes that a delta has to take less than.
     """
     if not parents:
         return None
@@ -116,7 +134,8 @@ def cheapest_delta(  # noqa: PLR0913 - each is a part of the question
         if name != "delta":
             suited = likely if thorough else _suited(name, target, sources, likely, parents)
             options += [option for parent in suited for option in priced(parent, name)]
-    return min(options, key=lambda option: option[0])[1] if options else None
+    useful = [option for option in options if option[1].stored < below]
+    return min(useful, key=lambda option: option[0])[1] if useful else None
 
 
 def _suited(

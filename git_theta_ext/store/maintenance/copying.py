@@ -10,9 +10,10 @@ from git_theta_ext.model.tensor import skeleton_spec, tensor_digest
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import MemorySource
 from git_theta_ext.store.locations import in_pack
+from git_theta_ext.store.packs.blobs import NewBlob, dense_blob
 from git_theta_ext.store.packs.checked import checked_blob
 from git_theta_ext.store.packs.reader import wrong_tensor
-from git_theta_ext.store.packs.writer import NewBlob, dense_blob, divided
+from git_theta_ext.store.packs.writer import divided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,8 +54,9 @@ def whole_again(store: Store, digest: Digest) -> NewBlob:
         MissingError: The tensor cannot be decoded from this store.
     """
     blobs = store.blobs({digest})
-    wrong = partial(wrong_tensor, blobs[digest].path.name, digest)
-    return checked_blob(digest, lambda: StoredSource(store.decoder, blobs, digest), wrong)
+    path, entry = blobs[digest]
+    wrong = partial(wrong_tensor, path.name, digest)
+    return checked_blob(digest, lambda: StoredSource(store.decoder, blobs, digest), wrong, entry.bundle)
 
 
 def _random_blob() -> NewBlob:
@@ -70,4 +72,4 @@ def _copy(store: Store, location: Location) -> NewBlob:
     def encode(number: int) -> list[Buffer]:
         return [store.reader.chunk(path, entry, number)]
 
-    return NewBlob(entry.digest, entry.spec, encode, entry.encoding, entry.bases, entry.params)
+    return NewBlob(entry.digest, entry.spec, encode, entry.encoding, entry.bases, entry.params, bundle=entry.bundle)

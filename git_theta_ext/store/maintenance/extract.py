@@ -26,7 +26,12 @@ def starting_within(locations: Locations, digests: AbstractSet[Digest], others: 
     """
 
     def may_have(bases: tuple[Digest, ...]) -> bool:
-        return not bases or bases[0] in digests or bases[0] in others
+        return not bases or bases[0] in digests or bases[0] in others or without_bytes(bases[0])
+
+    def without_bytes(digest: Digest) -> bool:
+        """Return whether a tensor is a part of bundles that the remote may have, or a bundle is made of such parts."""
+        held = [at for at in locations.get(digest, ()) if at.pack and at.bases and not at.stored]
+        return any(all(base in digests or base in others for base in location.bases) for location in held)
 
     allowed: Locations = {}
     for digest, several in locations.items():
@@ -61,7 +66,7 @@ def extract_packs(store: Store, digests: AbstractSet[Digest], there: Container[D
     needed = ancestors(digests - rewritten, ours)
     parts: dict[str, list[Digest]] = defaultdict(list)
     for digest, location in ours.items():
-        if digest in needed:
+        if digest in needed and location.pack:
             parts[location.pack].append(digest)
     headers = {name: store.reader.header(store.path_of(name)) for name in sorted(parts)}
     mixed = [name for name, header in headers.items() if len(header.entries) > len(parts[name])]

@@ -12,7 +12,7 @@ from git_theta_ext.cluster.jobs import Job, divided
 from git_theta_ext.errors import CorruptError, MissingError, ThetaError
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import closure, shallowest
-from git_theta_ext.store.locations import filtered, flattened, pack_ids, usable
+from git_theta_ext.store.locations import filtered, flattened, pack_ids, usable, with_parts
 from git_theta_ext.store.packs.file_names import names_of
 from git_theta_ext.store.packs.reader import read_pack_header, wrong_tensor
 from git_theta_ext.store.packs.writer import pack_path
@@ -152,7 +152,7 @@ def check_manifests(
         elsewhere: Digests that a remote has, so that they may be missing in the store.
         advance: Called with the number of tensor bytes dealt with since the last call.
     """
-    here = set(shallowest(store.locations(specs_of(manifests.values()))))
+    here = store.present(specs_of(manifests.values()))
 
     @lru_cache(_LAYOUTS)
     def specs(skeleton: Skeleton, parameters: int) -> Mapping[str, TensorSpec]:
@@ -210,22 +210,23 @@ def check_tensors(
 ) -> Iterator[tuple[Digest, Problem]]:
     """Decode all locations of tensors and skeletons, and compare them with their digests.
 
-    Missing tensors are left out. If a tensor depends on a damaged one, only the pack of the latter is reported as
-    damaged. A pack whose encoding is not installed does not count as damaged.
+    Missing tensors are left out, and the bundles that tensors are in are decoded. If a tensor depends on a damaged one,
+    only the pack of the latter is reported. A pack whose encoding is not installed does not count as damaged.
 
     Args:
         store: The store, with its alternates.
         wanted: Digests and specs.
         advance: Called with the number of bytes that were decoded since the last call.
     """
-    judged = store.judge_again(wanted, advance)
+    bundles = {bundle for several in store.index.parts(wanted).values() for bundle, _ in several}
+    judged = store.judge_again({*wanted, *bundles}, advance)
     for (digest, location), error in judged.errors.items():
         path = pack_path(Path(location.root), location.pack)
         where = f"{digest[:16]} in {path}"
         if error is None:
             with suppress(MissingError):  # another process made a better pack of it
                 spec = store.blob_at(digest, location).entry.spec
-                if spec != wanted[digest]:
+                if digest in wanted and spec != wanted[digest]:
                     text = f"stored as {spec}, but a manifest says {wanted[digest]}"
                     yield digest, Problem("corrupt", where, text)
         elif lacks_plugin(error):
@@ -255,7 +256,7 @@ def users(store: Store, manifests: Mapping[str, Manifest], packs: Collection[str
         return {}
     wanted = set(packs)
     damaged = {(str(root), path.name): str(path) for root, path in store.pack_files() if str(path) in wanted}
-    every = store.index.all_locations()
+    every = with_parts(store.index.all_locations(), store.index.parts(specs_of(manifests.values())))
     left = set(shallowest(filtered(usable(every), lambda _, location: location.pack_id not in damaged)))
     needed = {digest: _damage(digest, every, damaged) for digest in set(every) - left}
     uses: dict[str, list[str]] = {pack: [] for pack in packs}

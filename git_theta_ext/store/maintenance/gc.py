@@ -13,6 +13,7 @@ from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors
 from git_theta_ext.store.locations import Verdict
 from git_theta_ext.store.maintenance.copying import copies
 from git_theta_ext.store.maintenance.needs import Needs, needs_of
+from git_theta_ext.store.part_blobs import find_blobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -202,7 +203,7 @@ def _replaced(store: Store, needs: Needs, names: Sequence[str]) -> list[str]:
 
 def _all_decodable(store: Store, chosen: Mapping[Digest, Location], digests: Sequence[Digest]) -> bool:
     try:
-        blobs = {digest: store.blob_at(digest, chosen[digest]) for digest in ancestors(digests, chosen)}
+        blobs = find_blobs(ancestors(digests, chosen), chosen, store.finder())
         store.verify(digests, blobs)
     except (CorruptError, MissingError):
         return False

@@ -62,7 +62,7 @@ def needs_of(
     if not store.all_proven():
         store.prove((live | young) & set(own), choose)
         recorded = _present(store, present)
-    locations = store.usable(recorded)
+    locations = store.with_parts_behind(store.usable(recorded))
     # A tensor is kept here even if an alternate has it too, since the alternate's owner may remove it.
     mine = _in_root(store, locations)
     chosen = sound_first(locations, choose)
@@ -91,9 +91,11 @@ def _present(store: Store, packs: AbstractSet[tuple[str, str]]) -> Locations:
 def _in_root(store: Store, locations: Locations) -> Locations:
     """Return those of some locations that are in a store itself; the same object if it has no alternates."""
     root = str(store.root)
-    if store.roots == [store.root] and all(at.root == root for several in locations.values() for at in several):
+    if store.roots == [store.root] and all(
+        at.root == root or not at.pack for several in locations.values() for at in several
+    ):
         return locations
-    return filtered(locations, lambda _, location: location.root == root)
+    return filtered(locations, lambda _, location: location.root == root or not location.pack)
 
 
 def _on_disk(store: Store) -> tuple[dict[str, tuple[int, float]], set[tuple[str, str]]]:

@@ -68,13 +68,22 @@ class Parents:
 
     def allowed(self, digest: Digest, parent: Digest) -> bool:
         """Return whether a tensor may become a delta of another one."""
-        if self._going is not None and parent not in self._going[0] and parent not in self._going[1]:
+        if self._going is not None and not self._goes(parent):
             return False
         if parent not in self._graph.chosen or self._graph.would_cycle(digest, parent):
             return False
         # Tensors that depend on one that is too deep are too deep themselves, and are moved later.
         above = 0 if self.too_deep(digest) else self._graph.height(digest)
         return self._graph.depths[parent] + 1 + above <= self._limit
+
+    def _goes(self, parent: Digest) -> bool:
+        """Return whether a tensor, or all bundles that it is made of, are pushed or there."""
+        if self._going is None or parent in self._going[0] or parent in self._going[1]:
+            return True
+        held = self._graph.chosen.get(parent)
+        if held is None or held.stored or not held.bases:
+            return False
+        return all(base in self._going[0] or base in self._going[1] for base in held.bases)
 
     def too_deep(self, digest: Digest) -> bool:
         """Return whether a tensor has a larger chain depth than is allowed now, and should be recoded."""

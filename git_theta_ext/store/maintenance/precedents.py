@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     """A tensor and its possible parents."""
 
 LARGEST = 1 << 17
-"""Bytes of a tensor up to which others can decide for it."""
+"""Bytes of a tensor up to which others can decide for it. They can for all bundles: no encoding but ``delta`` is for
+these."""
 
 ENOUGH = 16
 """Number of comparisons, one after the other, that must have the same result."""
@@ -91,7 +92,7 @@ class Precedents:
         chosen: list[Choice] = []
         kinds: dict[Hashable, list[Choice]] = defaultdict(list)
         for choice in choices:
-            if choice[0].spec.nbytes > LARGEST:
+            if not _may_follow(choice[0]):
                 chosen.append(choice)
             else:
                 kinds[_kind(choice)].append(choice)
@@ -114,7 +115,7 @@ class Precedents:
     def decides(self, choice: Choice) -> bool:
         """Return whether a tensor need not be compared."""
         record = self._records[_kind(choice)]
-        return choice[0].spec.nbytes <= LARGEST and record.times >= ENOUGH
+        return _may_follow(choice[0]) and record.times >= ENOUGH
 
     def plan(self, choice: Choice) -> StoragePlan | None:
         """Return how to store a tensor for which ``decides`` is true; None to leave it as it is."""
@@ -125,6 +126,10 @@ class Precedents:
         parent = parents[record.result]
         hint = DeltaHint("delta", parent.digest, parent.spec)
         return StoragePlan(candidate, hint, round(record.share * candidate.spec.nbytes))
+
+
+def _may_follow(candidate: Candidate) -> bool:
+    return candidate.bundled or candidate.spec.nbytes <= LARGEST
 
 
 def _kind(choice: Choice) -> Hashable:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from math import inf
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.deltas.chains import smallest, sound_first
 from git_theta_ext.store.deltas.graph import DeltaGraph
 from git_theta_ext.store.locations import Location
+from git_theta_ext.store.maintenance.bundle_candidates import BundleCandidates
 from git_theta_ext.store.maintenance.cheapest import cheapest_delta, encodings_with_bases, without_base
 from git_theta_ext.store.maintenance.extract import starting_within
 from git_theta_ext.store.maintenance.parents import Parents
@@ -24,7 +27,7 @@ from git_theta_ext.util.blas import one_blas_thread
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
@@ -85,6 +88,7 @@ class Recoder:
         going: Digests that are about to be pushed, and digests that the remote has. The pushed tensors may depend on
             these digests only.
         related: The digests that are recoded and all that they may become deltas of; None for everything in the store.
+        stored: The bundle that each tensor is in; tensors that are stored on their own may be left out.
         write: Writes the packs of planned tensors.
 
     Attributes:
@@ -101,6 +105,7 @@ class Recoder:
         dry_run: bool = False,
         going: tuple[AbstractSet[Digest], Container[Digest]] | None = None,
         related: AbstractSet[Digest] | None = None,
+        stored: Mapping[Digest, Digest] = MappingProxyType({}),
         write: WritePlans = write_plans,
     ) -> None:
         self._store = store
@@ -114,15 +119,20 @@ class Recoder:
         self._loose = store.index.loose(self._root)
         self._going = going
         self._filled = _TOGETHER if going else _FILLED
-        locations = store.all_locations() if related is None else store.locations(related)
+        self._stored = stored
+        if related is None:
+            locations = store.all_locations()
+        else:
+            locations = store.locations({stored.get(digest, digest) for digest in related})
         self._graph = DeltaGraph(self._best_locations(locations))
+        self._bundles = BundleCandidates(self._graph, stored, store.blob_at)
         self._parents = Parents(self._graph, store.blob_at, depth, aggressive=aggressive, going=going)
         self.result = Recoded()
         self.planned: dict[Digest, Location] = {}
 
     def wants(self, digest: Digest) -> bool:
         """Return whether a tensor is in this store and was not processed before. Others need not be candidates."""
-        held = self._graph.chosen.get(digest)
+        held = self._graph.chosen.get(self._stored.get(digest, digest))
         if held is None or held.root != self._root:
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
@@ -146,16 +156,22 @@ class Recoder:
         """
         with ExitStack() as running:
             executor: ThreadPoolExecutor | None = None
+            limited = False
             accepted: list[StoragePlan] = []
             nbytes = filled = 0
-            for group in groups:
+            for tensors in groups:
+                group = self._bundles.of(tensors)
                 wanted = [candidate for candidate in group if self._may_move(candidate)]
                 self.result.examined += len(wanted)
                 # Most tensors of a first version have no parents, and need no thread.
                 likely = [one for one in wanted if one.parents or self._parents.too_deep(one.digest)]
                 plans: list[StoragePlan] = []
                 if likely:
-                    executor = executor or self._start(running)
+                    executor = executor or running.enter_context(ThreadPoolExecutor(self._store.threads))
+                    if not limited and not all(one.bundled for one in likely):
+                        # Tensors are processed in parallel, so each matrix product gets one core.
+                        running.enter_context(one_blas_thread())
+                        limited = True
                     plans = self._plans(likely, executor, advance)
                 # Other plans of the same group may have moved the parents.
                 fresh = [plan for plan in plans if self._accept(plan)]
@@ -173,11 +189,6 @@ class Recoder:
             if accepted:
                 self._write(self._store, accepted, advance, done)
         return self.result
-
-    def _start(self, running: ExitStack) -> ThreadPoolExecutor:
-        # Tensors are processed in parallel, so each matrix product gets one core.
-        running.enter_context(one_blas_thread())
-        return running.enter_context(ThreadPoolExecutor(self._store.threads))
 
     def _best_locations(self, locations: Locations) -> dict[Digest, Location]:
         choose = partial(smallest, depth=self._limit)
@@ -207,7 +218,7 @@ class Recoder:
         plans |= {
             c[0].digest: self._worthwhile(c[0], self._precedents.plan(c)) for c in left if c[0].digest not in plans
         }
-        return [plan for digest in choices if (plan := plans[digest]) is not None]
+        return [self._bundles.completed(plan) for digest in choices if (plan := plans[digest]) is not None]
 
     def _compared(
         self, choices: Sequence[Choice], executor: ThreadPoolExecutor, advance: Callable[[int], None]
@@ -216,7 +227,8 @@ class Recoder:
         if not choices:
             return {}
         # One look-up for all of them.
-        blobs = self._store.blobs({d for (c, parents) in choices for d in (c.digest, *(p.digest for p in parents))})
+        digests = {d for (c, parents) in choices for d in (c.digest, *(p.digest for p in parents))}
+        blobs = self._bundles.with_blobs(digests, self._store.blobs)
         plans: dict[Digest, StoragePlan | None] = {}
         for choice, plan in zip(choices, executor.map(partial(self._plan, blobs), choices), strict=True):
             advance(0)
@@ -227,7 +239,10 @@ class Recoder:
     def _plan(self, blobs: Blobs, choice: Choice) -> StoragePlan | None:
         candidate, parents = choice
         decoder = self._store.decoder
-        plan = cheapest_delta(decoder, blobs, candidate, parents, self._encodings, thorough=self._aggressive)
+        encodings = ("delta",) if candidate.bundled else self._encodings
+        # A tensor that is a delta already stays one of its parent, at a small chain depth.
+        below = inf if self._graph.chosen[candidate.digest].bases else _WORTH * self._bytes_now(candidate)
+        plan = cheapest_delta(decoder, blobs, candidate, parents, encodings, thorough=self._aggressive, below=below)
         if not self._parents.too_deep(candidate.digest):
             return self._worthwhile(candidate, plan)
         whole = without_base(decoder, blobs, candidate)
@@ -251,4 +266,7 @@ class Recoder:
         self._graph.move(digest, Location(before.root, before.pack, before.entry, plan.stored, bases))
         if self._dry_run:
             self.planned[digest] = Location(before.root, "", 0, plan.stored, bases)
+            if plan.made is not None:
+                made = plan.made.entry
+                self.planned[made.digest] = Location(before.root, "", 0, 0, made.bases)
         return True

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cluster.jobs import Job
-from git_theta_ext.store.maintenance.write_plans import blobs_of, write_plans
+from git_theta_ext.store.maintenance.write_plans import blobs_of, with_made, write_plans
 from git_theta_ext.store.packs.reader import StoredBlob
 from git_theta_ext.store.packs.writer import divided, pack_path
 from git_theta_ext.store.read_ahead import read_ahead
@@ -63,13 +63,14 @@ def write_plans_in_jobs(  # noqa: PLR0913, PLR0917 - as write_plans, and where j
 
 
 def _read_by(plans: Sequence[StoragePlan]) -> set[Digest]:
-    return {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest}
+    return {digest for plan in plans for digest in plan.read}
 
 
 def _write(plans: Sequence[StoragePlan], inputs: JobInputs) -> tuple[str, ...]:
     """Write a pack, verify it, and deliver it."""
     with inputs.opened(1) as store:
-        made = {blob.digest: blob for plan in plans for blob in blobs_of(plan, store.decoder, store.blobs)}
+        given = with_made(store.blobs, plans)
+        made = {blob.digest: blob for plan in plans for blob in blobs_of(plan, store.decoder, given)}
         fresh = {
             entry.digest: StoredBlob(pack_path(store.area, name), entry)
             for name, entries in store.write([list(made.values())])
@@ -78,7 +79,7 @@ def _write(plans: Sequence[StoragePlan], inputs: JobInputs) -> tuple[str, ...]:
         proven = {digest for digest, blob in made.items() if blob.proves}
         # A delta of a damaged parent would be lost when the parent is repaired.
         parents = {plan.parent for plan in plans if plan.parent is not None and plan.candidate.digest not in proven}
-        known = {**store.blobs, **fresh}
+        known = {**given, **fresh}
         groups = [((digest, known[digest].entry.spec),) for digest in sorted({*fresh, *parents} - proven)]
         for _ in read_ahead(store.decoder, groups, known, threads=1):
             pass

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import coded_blobs
 from git_theta_ext.store.deltas.proof import provable, proven_blob
-from git_theta_ext.store.packs.writer import dense_blob, divided
+from git_theta_ext.store.packs.blobs import dense_blob, empty_blob
+from git_theta_ext.store.packs.writer import divided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Blobs, Decoder
     from git_theta_ext.store.maintenance.cheapest import StoragePlan
-    from git_theta_ext.store.packs.writer import NewBlob
+    from git_theta_ext.store.packs.blobs import NewBlob
     from git_theta_ext.store.store import Store
 
 
@@ -43,8 +44,7 @@ def _write_pack(
     store: Store, plans: Sequence[StoragePlan], advance: Callable[[int], None], written: set[Digest]
 ) -> None:
     """Write a pack without the factors that were written. The bytes of factors do not count as progress."""
-    digests = {digest for plan in plans for digest in (plan.candidate.digest, plan.parent) if digest is not None}
-    blobs = store.blobs(digests)
+    blobs = with_made(store.blobs({digest for plan in plans for digest in plan.read}), plans)
 
     made = {
         blob.digest: blob
@@ -64,8 +64,14 @@ def _write_pack(
     advance(left)
 
 
+def with_made(blobs: Blobs, plans: Sequence[StoragePlan]) -> Blobs:
+    """Return blobs, and those of parents that are written together with their deltas."""
+    made = {plan.made.entry.digest: plan.made for plan in plans if plan.made is not None}
+    return {**blobs, **made} if made else blobs
+
+
 def blobs_of(plan: StoragePlan, decoder: Decoder, blobs: Blobs) -> list[NewBlob]:
-    """Return the blobs of a tensor as it is planned, first those of its factors.
+    """Return the blobs of a tensor as it is planned, first those that it depends on and that are written with it.
 
     Args:
         plan: How to store it.
@@ -73,12 +79,14 @@ def blobs_of(plan: StoragePlan, decoder: Decoder, blobs: Blobs) -> list[NewBlob]
         blobs: Of both, and of all their bases.
     """
     digest = plan.candidate.digest
+    bundle = blobs[digest].entry.bundle
 
     def opener(name: Digest) -> Callable[[], StoredSource]:
         return lambda: StoredSource(decoder, blobs, name)
 
     if plan.hint is None:
-        return [dense_blob(digest, opener(digest))]
+        return [dense_blob(digest, opener(digest), bundle)]
+    made = [] if plan.made is None else [empty_blob(plan.made.entry)]
     if provable(blobs, digest, plan.hint):
-        return [proven_blob(decoder, blobs, digest, plan.hint)]
-    return coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent))
+        return [*made, proven_blob(decoder, blobs, digest, plan.hint)]
+    return [*made, *coded_blobs(digest, plan.hint, opener(digest), opener(plan.hint.parent), bundle)]

@@ -29,14 +29,30 @@ from git_theta_ext.records import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from git_theta_ext.model.bundle import Bundle
+
 MAGIC = b"GTHETAPK"
-VERSION = 1
+VERSIONS = (1, 2)
+"""The versions that can be read. Packs with bundles or parts have the second."""
+
+PART = "part"
+"""The encoding of a tensor that is in a bundle, which is its base. It has no bytes of its own. A pack only has such an
+entry if others are deltas of the tensor."""
+
+GATHERED = "gathered"
+"""The encoding of a bundle whose tensors are in its bases, other bundles or the tensors. It has no bytes of its own."""
+
 PREFIX_BYTES = 20
 """Number of bytes that ``header_length`` needs."""
 
 MAX_HEADER = 1 << 26
 MAX_ENTRIES = 1 << 20
 MAX_BASES = 8
+MAX_SOURCES = 1 << 6
+"""The limit of the bases of a gathered bundle."""
+
+WITHOUT_CHUNKS = frozenset({PART, GATHERED})
+"""The encodings of entries without bytes of their own."""
 
 _PREFIX = struct.Struct("<8sIQ")
 
@@ -58,6 +74,7 @@ class Entry(NamedTuple):
         bases: Digests of the tensors that it is a delta of.
         chunks: Stored size of each chunk in bytes.
         offset: Of the first chunk in the pack.
+        bundle: The tensors that the blob consists of; None if it is one tensor.
     """
 
     digest: Digest
@@ -67,6 +84,7 @@ class Entry(NamedTuple):
     offset: int = 0
     bases: tuple[Digest, ...] = ()
     params: Mapping[str, Any] = MappingProxyType({})
+    bundle: Bundle | None = None
 
     @property
     def stored(self) -> int:
@@ -122,11 +140,13 @@ def write_header(entries: Sequence[Entry]) -> bytes:
             dict(entry.params),
             [bytes.fromhex(base) for base in entry.bases],
             struct.pack(f"<{len(entry.chunks)}I", *entry.chunks),
+            *(() if entry.bundle is None else entry.bundle.row()),
         ]
         for entry in entries
     ]
     body = bytes(msgpack.packb({"entries": rows}, use_bin_type=True))
-    return _PREFIX.pack(MAGIC, VERSION, len(body)) + body
+    version = 2 if any(entry.bundle is not None or entry.encoding == PART for entry in entries) else 1
+    return _PREFIX.pack(MAGIC, version, len(body)) + body
 
 
 def header_length(prefix: bytes) -> int:
@@ -140,10 +160,11 @@ def header_length(prefix: bytes) -> int:
     magic, version, length = _PREFIX.unpack(prefix[:PREFIX_BYTES])
     if magic != MAGIC:
         raise CorruptError("not a pack")
-    if version != VERSION:
+    if version not in VERSIONS:
         from git_theta_ext.util.installer import upgrade_command  # filters start without it
 
-        raise CorruptError(f"pack version {version} is not supported, only {VERSION}", hint=upgrade_command())
+        known = " and ".join(map(str, VERSIONS))
+        raise CorruptError(f"pack version {version} is not supported, only {known}", hint=upgrade_command())
     if length > MAX_HEADER:
         raise CorruptError(f"the pack has a header of {length} bytes, which exceeds the limit of {MAX_HEADER}")
     return PREFIX_BYTES + int(length)
@@ -240,21 +261,35 @@ def _limit(spec: TensorSpec, number: int) -> int:
 
 
 def _read_entry(row: Any, offset: int) -> Entry:
-    digest, kind, shape, encoding, params, bases, sizes = row
+    digest, kind, shape, encoding, params, bases, sizes, *rest = row
     if not (isinstance(sizes, bytes) and isinstance(encoding, str) and isinstance(params, dict)):
         raise TypeError("an entry has fields of the wrong types")
     if not set(map(type, shape)) <= {int}:
         raise TypeError("a shape is not a list of integers")
     form = _form(kind, tuple(shape))
-    if len(sizes) != 4 * form.chunks:
+    count = 0 if encoding in WITHOUT_CHUNKS else form.chunks
+    if len(sizes) != 4 * count:
         raise ValueError("the length of a chunk table does not fit its tensor")
-    chunks = struct.unpack(f"<{form.chunks}I", sizes)
+    chunks = struct.unpack(f"<{count}I", sizes)
     if chunks and (chunks[-1] > form.last or max(chunks) > form.most):
         raise ValueError("a chunk is larger than its tensor allows")
-    if len(bases) > MAX_BASES:
-        raise ValueError(f"{len(bases)} bases exceed the limit of {MAX_BASES}")
+    most = MAX_SOURCES if encoding == GATHERED else MAX_BASES
+    if len(bases) > most:
+        raise ValueError(f"{len(bases)} bases exceed the limit of {most}")
     names = tuple(map(_digest, bases)) if bases else ()
-    return Entry(_digest(digest), form.spec, encoding, chunks, offset, names, params)
+    bundle = _read_bundle(kind, rest) if rest else None
+    name = _digest(digest)
+    if bundle is not None and (bundle.digest != name or bundle.spec != form.spec):
+        raise ValueError("a bundle does not match its digest")
+    if encoding in WITHOUT_CHUNKS and (bundle is None) != (encoding == PART):
+        raise ValueError(f"an entry has the encoding {encoding}, and is not what that is for")
+    return Entry(name, form.spec, encoding, chunks, offset, names, params, bundle)
+
+
+def _read_bundle(kind: str, fields: Sequence[object]) -> Bundle:
+    from git_theta_ext.model.bundle import Bundle  # filters of models without them start without it
+
+    return Bundle.from_row(kind, fields)
 
 
 def _digest(raw: object) -> Digest:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import CorruptError, MissingError
+from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.store.packs.format import (
     PREFIX_BYTES,
     PackHeader,
@@ -45,6 +46,13 @@ class StoredBlob(NamedTuple):
 
     path: Path
     entry: Entry
+
+
+def blob_digest(entry: Entry, data: memoryview) -> Digest | None:
+    """Return the digest of the bytes that an entry was decoded to; None for a bundle that has other tensors."""
+    if entry.bundle is None:
+        return tensor_digest(entry.spec, data)
+    return entry.digest if entry.bundle.wrong(data) is None else None
 
 
 def wrong_tensor(pack: str, digest: Digest) -> CorruptError:

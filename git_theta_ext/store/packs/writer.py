@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.dtypes import SKELETON
-from git_theta_ext.model.tensor import Digest
-from git_theta_ext.records import dataclass, field
-from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.copied import copy_entries
 from git_theta_ext.store.packs.file_names import names_of
-from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header
+from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.packs.hashed_writes import HashedWrites
 from git_theta_ext.store.temporary import clear_stale, temporary
 from git_theta_ext.util.files import reporting_os_errors, sync_directories, sync_file
 from git_theta_ext.util.threads import batched_map, pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import TensorSource
-    from git_theta_ext.model.tensor import TensorSpec
+    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.packs.blobs import NewBlob
 
 SMALLEST_LIMIT, LARGEST_LIMIT = 1 << 25, 1 << 28
 """Limits in bytes for tensors that share a pack. Interrupted uploads cost more for larger packs, and requests for more
@@ -39,9 +35,6 @@ MANY_PACKS = 64
 ENTRY_BYTES = 1 << 10
 """What an entry counts besides its tensor, so that the header of a pack of tiny tensors stays small."""
 
-UNNAMED = Digest("0" * 64)
-"""The digest of a blob whose tensor was not read yet."""
-
 _FINISHERS, _NAMED_TOGETHER = 4, 2
 """Threads that finish packs, and the packs that one of them finishes together."""
 
@@ -51,53 +44,6 @@ _BUFFER = 1 << 18
 Item = TypeVar("Item")
 Finished: TypeAlias = "tuple[str, tuple[Entry, ...], set[Path]]"
 """Name and entries of a pack, and the directories to sync."""
-
-
-@dataclass(frozen=True)
-class NewBlob:
-    """A tensor or skeleton to be written.
-
-    Attributes:
-        digest: Digest of the tensor, trusted unless there is a check; ``UNNAMED`` if only the check knows it.
-        spec: Element type and shape.
-        encode: Returns the payload of a chunk by its index, in pieces; called in threads.
-        encoding: Name of the encoding.
-        bases: Digests of the tensors that it is a delta of.
-        params: Parameters of the encoding.
-        check: Called when all chunks are encoded. It returns the digest of the encoded bytes, and raises an error if
-            they are not the expected tensor.
-        proves: Digest and pack of the base, if ``check`` has also decoded the chunks again, with bytes of the base that
-            it compared with its digest. Then nothing has to be read back; the file is compared with what was written.
-    """
-
-    digest: Digest
-    spec: TensorSpec
-    encode: Callable[[int], list[Buffer]]
-    encoding: str = "dense"
-    bases: tuple[Digest, ...] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
-    check: Callable[[], Digest] | None = None
-    proves: tuple[Digest, str] | None = None
-
-    def encoded(self) -> Digest:
-        """Return the digest of the encoded bytes, after all chunks are encoded."""
-        return self.digest if self.check is None else self.check()
-
-
-def dense_blob(digest: Digest, target: Callable[[], TensorSource]) -> NewBlob:
-    """Return a blob without a base.
-
-    Args:
-        digest: Digest of the tensor, trusted.
-        target: Opens the tensor for reading; called for each chunk.
-    """
-    encoding, spec = find_encoding("dense"), target().spec
-
-    def encode(number: int) -> list[Buffer]:
-        start, end = chunk_range(spec, number)
-        return encoding.encode(Chunk(spec, start), target().read(start, end))
-
-    return NewBlob(digest, spec, encode)
 
 
 def grouped(blobs: Iterable[NewBlob]) -> list[list[NewBlob]]:
@@ -181,7 +127,7 @@ class PackWriter:
                 left.
             StoreError: A file cannot be written. No temporary file is left.
         """
-        jobs = ((blob, number) for pack in packs for blob in pack for number in range(chunk_count(blob.spec)))
+        jobs = ((blob, number) for pack in packs for blob in pack for number in range(blob.chunks))
         coded = batched_map(self._executor, _encode, jobs, self._window, _job_bytes)
         finishing: list[Callable[[], list[Finished]]] = []
         written: list[tuple[Path, tuple[Entry, ...]]] = []
@@ -240,7 +186,7 @@ def _stream(
 ) -> tuple[Entry, ...]:
     """Write a pack, and compare the file with what was written if some of it is not read back later."""
     entries = [
-        Entry(blob.digest, blob.spec, blob.encoding, (0,) * chunk_count(blob.spec), 0, blob.bases, blob.params)
+        Entry(blob.digest, blob.spec, blob.encoding, (0,) * blob.chunks, 0, blob.bases, blob.params, blob.bundle)
         for blob in pack
     ]
     head = len(write_header(entries))
@@ -257,7 +203,7 @@ def _stream(
                 if done >= _BUFFER:  # a model may have very many small tensors
                     advance(done)
                     done = 0
-            entries[at] = Entry(blob.encoded(), spec, entry.encoding, tuple(sizes), head, entry.bases, entry.params)
+            entries[at] = entry._replace(digest=blob.encoded(), chunks=tuple(sizes), offset=head)
             head += sum(sizes)
         advance(done)
         file.seek(0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, cast
 
 from git_theta_ext.errors import CorruptError, MissingError, PluginError
-from git_theta_ext.model.tensor import TensorHasher, tensor_digest
+from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.store.deltas.chains import ancestors
-from git_theta_ext.store.packs.reader import wrong_tensor
+from git_theta_ext.store.packs.reader import blob_digest, wrong_tensor
+from git_theta_ext.store.part_blobs import find_blobs
 from git_theta_ext.store.read_ahead import read_ahead
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _decoded(  # noqa: PLR0913, PLR0917 - as outcomes
             continue
         data = piece.data
         if data.nbytes == entry.spec.nbytes:
-            actual = tensor_digest(entry.spec, data)
+            actual = blob_digest(entry, data)
             if actual == entry.digest:
                 decoder.keep_small(entry.digest, data, path.name)
         else:
@@ -129,9 +130,7 @@ def _found(find: Find, copies: Sequence[Copy], trusted: Chosen) -> tuple[Sequenc
         here = cast("Digest", _Here(digest))
         try:
             if not all(map(blobs.__contains__, location.bases)):  # with all that these depend on
-                for base in ancestors(location.bases, trusted):
-                    if base not in blobs:
-                        blobs[base] = find(base, trusted[base])
+                blobs |= find_blobs(ancestors(location.bases, trusted), trusted, find)
             blobs[here] = find(digest, location)
         except (*UNREADABLE, OSError):
             if not wanted:

@@ -11,6 +11,7 @@ from git_theta_ext.errors import CorruptError, MissingError, PluginError
 from git_theta_ext.store.deltas.chains import ancestors
 from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.packs.reader import PackReader
+from git_theta_ext.store.part_blobs import find_blobs
 from git_theta_ext.store.read_ahead import largest_piece
 from git_theta_ext.store.verification.examine import UNREADABLE, lacks_plugin, outcomes
 from git_theta_ext.util.threads import no_progress, window
@@ -109,9 +110,8 @@ def _locate(
 ) -> Error:
     """Add the blob of an entry, and those of all that it depends on; return the error if one cannot be found."""
     try:
-        for base in ancestors(copy[1].bases, trusted) if copy[1].bases else ():
-            if base not in bases:
-                bases[base] = find(base, trusted[base])
+        if not all(map(bases.__contains__, copy[1].bases)):  # with all that these depend on
+            bases |= find_blobs(ancestors(copy[1].bases, trusted), trusted, find)
         blobs[copy] = find(*copy)
     except (*UNREADABLE, OSError) as error:
         return error

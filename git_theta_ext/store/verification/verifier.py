@@ -196,6 +196,7 @@ class Verifier(Inventory):
             for digest, (path, entry) in blobs.items()
         }
         self._findings.note([(digest, locations[digest]) for digest in ancestors(digests, locations)], Verdict.UNKNOWN)
+        self.decoder.bundles.clear()
 
     def doubt_pack(self, root: Path, name: str) -> None:
         """Remove the verdicts on the entries of a pack, since its file has changed."""
@@ -270,7 +271,7 @@ class Verifier(Inventory):
         behind = {digest: trusted[digest] for digest in ancestors(copy[1].bases, trusted)}
         steps = depths(behind)
         for base in sorted(behind.items(), key=lambda item: steps[item[0]]):
-            if self.was_verified(base[0], base[1].pack):
+            if not base[1].pack or self.was_verified(base[0], base[1].pack):  # of a part, its bundle is among them
                 continue
             (error,) = self._outcomes([base], trusted)
             if is_damage(error):
