@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import Repo, at_home, copy_repository, fork
+from helpers import Repo, at_home, bundle_from, copy_repository, fork
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -75,6 +75,12 @@ def git_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Te
     home = tmp_path_factory.mktemp(f"home-{next(HOMES)}", numbered=False)
     _isolate(monkeypatch, home)
     return home
+
+
+@pytest.fixture
+def unbundled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each small tensor an entry of its own, however many are stored together."""
+    bundle_from(monkeypatch, sys.maxsize)
 
 
 @pytest.fixture(scope="session")

@@ -313,6 +313,12 @@ MERGE_TREE = needs_git((2, 38), "merge-tree --write-tree")
 """Skips what git merges in memory, as several branches at a time."""
 
 
+def bundle_from(patch: pytest.MonkeyPatch, count: int) -> None:
+    """Bundle small tensors that are stored together from another number of them on."""
+    for module in ("store", "bundled"):
+        patch.setattr(f"git_theta_ext.store.{module}.FEWEST", count)
+
+
 def at_home(home: Path, patch: pytest.MonkeyPatch) -> None:
     """Give git a home directory and the configuration in it, which git before 2.32 does not look for elsewhere."""
     for name, value in {"HOME": home, "XDG_CONFIG_HOME": home, "GIT_CONFIG_GLOBAL": home / ".gitconfig"}.items():

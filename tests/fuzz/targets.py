@@ -338,7 +338,11 @@ def _pack_header(data: bytes) -> None:
     header = read_header(data)
     again = read_header(write_header(header.entries))
     assert [entry.digest for entry in again.entries] == [entry.digest for entry in header.entries]
+    assert [entry.bundle for entry in again.entries] == [entry.bundle for entry in header.entries]
     assert header.pack_bytes >= header.nbytes
+    for entry in header.entries:
+        if entry.bundle is not None:
+            assert all(start + spec.nbytes <= entry.spec.nbytes for start, spec, _ in entry.bundle.members())
 
 
 def _packs() -> list[bytes]:
@@ -353,11 +357,25 @@ def _packs() -> list[bytes]:
     return made
 
 
+def _bundles() -> list[bytes]:
+    from git_theta_ext.model.bundle import Bundle
+    from git_theta_ext.store.packs.format import GATHERED, PART, Entry, write_header
+
+    spec, data = zeros("F32", 64, 64)
+    member = spec, tensor_digest(spec, data)
+    bundle, other = Bundle.of([member] * 3), Bundle.of([member, (zeros("F32", 9)[0], member[1]), member])
+    part = Entry(member[1], spec, PART, (), bases=(bundle.digest,), params={"start": 0})
+    gathered = Entry(other.digest, other.spec, GATHERED, (), bases=(bundle.digest, member[1]), bundle=other)
+    return [write_header([Entry(bundle.digest, bundle.spec, "dense", (9,), bundle=bundle), part, gathered])]
+
+
 def _pack(data: bytes) -> None:
     """Read a pack as a clone does, entry by entry, chunk by chunk."""
-    from git_theta_ext.store.packs.format import chunk_range, read_header
+    from git_theta_ext.store.packs.format import WITHOUT_CHUNKS, chunk_range, read_header
 
     for entry in read_header(data).entries:
+        if entry.encoding in WITHOUT_CHUNKS:
+            continue
         encoding = find_encoding(entry.encoding)
         at = entry.offset
         for number, stored in enumerate(entry.chunks):
@@ -792,7 +810,7 @@ TARGETS = {
     "tokenizer": Target(_tokenizers, _tokenizer),
     "manifest": Target(lambda: [(GOLDEN / "manifest-1.txt").read_bytes()], _manifest),
     "skeleton": Target(_skeleton_seeds, _skeleton),
-    "pack header": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes(), *_packs()], _pack_header),
+    "pack header": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes(), *_packs(), *_bundles()], _pack_header),
     "pack": Target(_packs, _pack),
     "index entry": Target(lambda: [(GOLDEN / "pack-1.head").read_bytes()], _index_entry),
     **{

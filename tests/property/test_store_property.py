@@ -7,19 +7,24 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from helpers import dense_payload, make_pack
+import pytest
+from helpers import bundle_from, dense_payload, make_pack
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from git_theta_ext.errors import MissingError
 from git_theta_ext.interfaces import RemoteContext
+from git_theta_ext.model.bundle import Bundle
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.operations.maintenance.prune import local_packs, plan_prune
 from git_theta_ext.store.deltas.encode import MemorySource, coded_blobs
+from git_theta_ext.store.maintenance.cheapest import Candidate
 from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
-from git_theta_ext.store.packs.format import Entry
+from git_theta_ext.store.maintenance.recode import Recoder
+from git_theta_ext.store.packs.format import GATHERED, PART, Entry
+from git_theta_ext.store.parts import parts_in
 from git_theta_ext.store.store import DeltaHint, Store
 from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import fetch, push
@@ -32,13 +37,34 @@ SPEC = TensorSpec.of("F32", (600,))
 def _items():
     draw = np.random.default_rng(0)
     values = draw.normal(0, 0.05, SPEC.elements).astype("<f4")
-    for _ in range(5):
+    for _ in range(7):
         yield tensor_digest(SPEC, values.data), values.tobytes()
         values = values + draw.normal(0, 1e-5, SPEC.elements).astype("<f4")
 
 
 ITEMS = list(_items())
 NUMBERS = st.integers(0, len(ITEMS) - 1)
+SEVERAL = st.lists(NUMBERS, min_size=3, max_size=len(ITEMS), unique=True)
+
+
+def _bundle(numbers):
+    return Bundle.of([(SPEC, ITEMS[number][0]) for number in numbers])
+
+
+def _bundle_entry(numbers, kind, other):
+    """Return an entry of a bundle that may be wrong, or of a part of it: its payload, start or base may be another."""
+    bundle = _bundle(numbers)
+    if kind == "part":
+        start = SPEC.nbytes * (other % len(numbers))
+        return Entry(ITEMS[numbers[0]][0], SPEC, PART, (), bases=(bundle.digest,), params={"start": start}), b""
+    if kind == "gathered":
+        bases = (_bundle(numbers[::-1]).digest, ITEMS[other][0])
+        return Entry(bundle.digest, bundle.spec, GATHERED, (), bases=bases, bundle=bundle), b""
+    data = [ITEMS[number][1] for number in numbers]
+    if kind == "wrong":
+        data[0] = ITEMS[other][1]
+    payload = dense_payload(bundle.spec, b"".join(data))
+    return Entry(bundle.digest, bundle.spec, "dense", (len(payload),), bundle=bundle), payload
 
 
 def _entry(number, parent, payload_of):
@@ -64,11 +90,14 @@ class Stores(RuleBasedStateMachine):
         self.place = OpenedRemote(
             "origin", str(self.folder / "remote"), open_remote(str(self.folder / "remote"), {}, RemoteContext())
         )
+        self.patch = pytest.MonkeyPatch()
+        bundle_from(self.patch, 3)
         self.store = Store(self.folder / "theta", threads=1)
         self.kept = set()
 
     def teardown(self):
         self.store.close()
+        self.patch.undo()
         shutil.rmtree(self.folder)
 
     @rule(number=NUMBERS)
@@ -77,10 +106,24 @@ class Stores(RuleBasedStateMachine):
         self.store.put([(SPEC, digest, data)])
         self.kept.add(number)
 
+    @rule(numbers=SEVERAL)
+    def put_together(self, numbers):
+        self.store.put([(SPEC, *ITEMS[number]) for number in numbers])
+        self.kept.update(numbers)
+
     @rule(number=NUMBERS, parent=st.none() | NUMBERS, payload_of=NUMBERS, here=st.booleans())
     def give(self, number, parent, payload_of, here):
         """Put a pack on the remote, or into the store itself."""
-        name, data = make_pack(_entry(number, None if parent == number else parent, payload_of))
+        self._give(_entry(number, None if parent == number else parent, payload_of), here)
+
+    @rule(
+        numbers=SEVERAL, kind=st.sampled_from(["dense", "wrong", "part", "gathered"]), other=NUMBERS, here=st.booleans()
+    )
+    def give_bundle(self, numbers, kind, other, here):
+        self._give(_bundle_entry(numbers, kind, other), here)
+
+    def _give(self, made, here):
+        name, data = make_pack(made)
         path = self.folder / "made"
         path.write_bytes(data)
         if here:
@@ -104,15 +147,31 @@ class Stores(RuleBasedStateMachine):
     @rule()
     def collect(self):
         now = time.time() + 60
-        live = self.digests()
+        live = self.store.with_bundles(self.digests())
         garbage = find_garbage(self.store, live, now)
         collect(self.store, garbage, now)
         repack(self.store, garbage)
 
+    @precondition(lambda self: self.kept)
+    @rule(aggressive=st.booleans(), depth=st.integers(1, 4))
+    def recode(self, aggressive, depth):
+        named = sorted(self.kept)
+        group = [
+            Candidate(ITEMS[number][0], SPEC, tuple((ITEMS[other][0], SPEC) for other in named if other < number)[::-1])
+            for number in named
+        ]
+        stored = self.store.stored_as(self.digests())
+        Recoder(self.store, depth, aggressive=aggressive, stored=stored).run([group])
+
+    @rule()
+    def refresh(self):
+        self.store.refresh()
+
     @rule(download=st.booleans())
     def prune(self, download):
         packs = local_packs(self.store)
-        held = {entry.digest for header in packs.values() for entry in header.entries}
+        entries = [entry for header in packs.values() for entry in header.entries]
+        held = {entry.digest for entry in entries} | parts_in(entries).keys()
         safe = verified(self.store, self.place, held, download=download)
         self.store.drop(plan_prune(packs, set(), safe).drop)
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from git_theta_ext.errors import StoreError
+from git_theta_ext.model.bundle import Bundle
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.store import index_schema
 from git_theta_ext.store.index import Index
@@ -205,12 +206,21 @@ def test_paths_are_bytes_and_need_not_be_utf8(index):
     assert index.packs() == set()
 
 
+def member(number):
+    return Digest(f"{number:x}b0".zfill(64))
+
+
+def bundle_entry(number):
+    """Return the entry of a bundle, whose first tensor is that of ``member``."""
+    bundle = Bundle.of([(SPEC, Digest(f"{number:x}b{n:x}".zfill(64))) for n in range(40)])
+    return Entry(bundle.digest, bundle.spec, "dense", (8,), bundle=bundle)
+
+
 def filled(path, warn=lambda _: None):
     index = Index(path, warn)
     for number in range(40):
-        index.add_pack(
-            "/s", f"{number:064x}", [entry(Digest(f"{number:x}{n:x}".zfill(64))) for n in range(40)], loose=True
-        )
+        entries = [entry(Digest(f"{number:x}{n:x}".zfill(64))) for n in range(40)]
+        index.add_pack("/s", f"{number:064x}", [*entries, bundle_entry(number)], loose=True)
         StatRecords(index).put(f"folder/{number}", "stat", b"%d" % number)
     return index
 
@@ -220,6 +230,7 @@ def use(index):
     assert StatRecords(index).get("folder/7", "stat") in {None, b"7"}
     StatRecords(index).put("folder/7", "new", b"x")
     index.locations([A, Digest("1".zfill(64))])
+    index.parts([A, Digest("1".zfill(64)), member(3), member(39)])
     index.all_locations()
     index.packs()
     for table in ("blobs INDEXED BY not_sound WHERE verdict <> 1", "sound_packs", "bad_entries"):
@@ -227,7 +238,7 @@ def use(index):
     index.loose("/s")
     index.loose_bytes("/s")
     index.mark_recoded("/s", [f"{3:064x}"])
-    index.add_pack("/s", "q", [entry(A)], loose=True)
+    index.add_pack("/s", "q", [entry(A), bundle_entry(41)], loose=True)
     index.drop_pack("/s", f"{5:064x}")
     index.compact()
 
@@ -238,7 +249,7 @@ def test_a_damaged_index_is_made_anew_wherever_that_shows_with_one_warning(tmp_p
     sound = (tmp_path / "whole").read_bytes()
     path = tmp_path / "index.sqlite3"
     pages = range(len(sound) // 4096)
-    tables = ["packs", "blobs", "manifests", "stats", "sound_packs", "bad_entries"]
+    tables = ["packs", "blobs", "manifests", "stats", "sound_packs", "bad_entries", "bundles", "members"]
     seen = 0
     for at in {"a table gone": tables, "no database": [0]}.get(harm, pages):
         for suffix in ("-wal", "-shm"):
@@ -265,6 +276,33 @@ def test_a_damaged_index_is_made_anew_wherever_that_shows_with_one_warning(tmp_p
         with contextlib.closing(sqlite3.connect(path)) as db:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",) or not warnings
     assert seen
+
+
+def test_a_bundle_is_known_as_long_as_it_is_in_a_pack(index):
+    index.add_pack("/s", "p", [bundle_entry(1)], loose=False)
+    index.add_pack("/s", "q", [bundle_entry(1), bundle_entry(2)], loose=False)
+    one, two = bundle_entry(1).digest, bundle_entry(2).digest
+    assert index.parts([member(1), member(2), A]) == {member(1): [(one, 0)], member(2): [(two, 0)]}
+    index.drop_pack("/s", "q")
+    index.compact()
+    rows = index.rows("SELECT digest FROM bundles"), index.rows("SELECT DISTINCT bundle FROM members")
+    assert [len(each) for each in rows] == [1, 1]
+    index.add_pack("/s", "q", [bundle_entry(2)], loose=False)
+    assert index.parts([member(2)]) == {member(2): [(two, 0)]}
+
+
+def test_a_bundle_that_another_process_forgets_is_no_error(index, monkeypatch):
+    index.add_pack("/s", "p", [bundle_entry(1)], loose=False)
+    real = index.rows
+
+    def rows(query, values=()):
+        if "FROM bundles WHERE" in query:
+            with index.transaction() as db:
+                db.execute("DELETE FROM bundles")
+        return real(query, values)
+
+    monkeypatch.setattr(index, "rows", rows)
+    assert index.parts([member(1)]) == {}
 
 
 def test_a_manifest_with_a_flipped_bit_is_none(index):

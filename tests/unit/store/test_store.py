@@ -61,6 +61,7 @@ def test_what_is_there_is_not_stored_again(store, make):
     assert store.put(items) == 0
 
 
+@pytest.mark.usefixtures("unbundled")
 def test_tensors_share_packs_up_to_a_limit(store, make, monkeypatch):
     monkeypatch.setattr(writer, "SMALLEST_LIMIT", 1 << 20)
     store.put([make(1 << 17, 1), *(make(100, seed) for seed in range(2, 52)), make(1 << 18, 60), make(1 << 19, 61)])

@@ -117,7 +117,7 @@ def test_a_repair_that_was_cut_off_is_continued_by_the_next(fresh, monkeypatch):
     store.put(items)
     damage(only_pack(store), -30)
     with monkeypatch.context() as patch:
-        patch.setattr(mending, "_salvage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(mending, "salvage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             mend(store, specs(*items))
     assert fresh().touch_and_find_missing(specs(*items)) == set(specs(*items))

@@ -112,7 +112,7 @@ class Counting:
 
 
 @pytest.fixture(autouse=True)
-def _requests_cost_little(monkeypatch):
+def _requests_cost_little(monkeypatch, unbundled):
     monkeypatch.setattr(retry, "_WAITS", (0, 0))
     monkeypatch.setattr(portions, "REQUEST", 1500)
     monkeypatch.setattr(extracts, "_PIECE", 700)

@@ -13,8 +13,8 @@ from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.encode import MemorySource, coded_blobs
+from git_theta_ext.store.packs.blobs import dense_blob
 from git_theta_ext.store.packs.format import Entry
-from git_theta_ext.store.packs.writer import dense_blob
 from git_theta_ext.store.store import DeltaHint, Store
 from git_theta_ext.transfer import retry
 from git_theta_ext.transfer.damaged import read_damaged

@@ -214,7 +214,7 @@ def test_related_sources_decode_each_chunk_of_a_chain_once(store, make, monkeypa
     assert sorted(read) == sorted(names)
 
 
-@pytest.mark.parametrize(("limit", "times"), [("_SMALL", 3), ("_SMALL_ROOM", 3), (None, 1)])
+@pytest.mark.parametrize(("limit", "times"), [("SMALL", 3), ("_SMALL_ROOM", 3), (None, 1)])
 def test_a_small_tensor_that_was_verified_is_not_read_again_for_its_deltas(
     store, steps, lean, monkeypatch, limit, times
 ):

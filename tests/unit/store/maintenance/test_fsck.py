@@ -176,7 +176,7 @@ def test_skeletons_are_sound(store, manifest):
     assert store.touch_and_find_missing({manifest.skeleton.digest}) == set()
 
 
-@pytest.mark.usefixtures("anywhere")
+@pytest.mark.usefixtures("anywhere", "unbundled")
 def test_decoding_names_every_wrong_tensor_among_many_and_no_other(store, make):
     items = [make(1000 + n, n) for n in range(40)]
     wrong = {items[n][1] for n in (0, 7, 8, 39)}

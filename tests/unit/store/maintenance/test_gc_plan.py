@@ -11,8 +11,8 @@ from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blo
 from git_theta_ext.store.maintenance import gc
 from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wasted
 from git_theta_ext.store.packs import writer
-from git_theta_ext.store.packs.format import MAGIC, VERSION, Entry
-from git_theta_ext.store.packs.writer import dense_blob
+from git_theta_ext.store.packs.blobs import dense_blob
+from git_theta_ext.store.packs.format import MAGIC, VERSIONS, Entry
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.files import sha256_of
 
@@ -300,7 +300,7 @@ def test_a_pack_of_a_newer_version_is_nobodys_garbage(store, make, now):
     store.put([make(100)])
     body = msgpack.packb({"entries": []})
     path = store.root / "made"
-    path.write_bytes(MAGIC + (VERSION + 1).to_bytes(4, "little") + len(body).to_bytes(8, "little") + body)
+    path.write_bytes(MAGIC + (VERSIONS[-1] + 1).to_bytes(4, "little") + len(body).to_bytes(8, "little") + body)
     place = store.pack_path(sha256_of(path))
     place.parent.mkdir(parents=True, exist_ok=True)
     path.rename(place)

@@ -119,6 +119,7 @@ def pairs(steps, count):
     return group, [item for pair in made for item in pair]
 
 
+@pytest.mark.usefixtures("unbundled")
 def test_few_of_many_alike_are_compared_and_all_become_deltas(store, steps, compared):
     group, items = pairs(steps, 200)
     store.put(items)
@@ -131,6 +132,7 @@ def test_few_of_many_alike_are_compared_and_all_become_deltas(store, steps, comp
     assert all(store.read(digest, spec) == data for spec, digest, data in items)
 
 
+@pytest.mark.usefixtures("unbundled")
 def test_all_are_compared_if_every_tensor_is_reconsidered(store, steps, compared):
     group, items = pairs(steps, 2 * ENOUGH)
     store.put(items)
@@ -138,6 +140,7 @@ def test_all_are_compared_if_every_tensor_is_reconsidered(store, steps, compared
     assert sorted(compared) == sorted(candidate.digest for candidate in group)
 
 
+@pytest.mark.usefixtures("unbundled")
 def test_a_tensor_unlike_the_others_comes_back_and_takes_hardly_more(store, steps, make, compared):
     group, items = pairs(steps, 200)
     new = make(512, 7)  # independent of its parent
@@ -152,6 +155,7 @@ def test_a_tensor_unlike_the_others_comes_back_and_takes_hardly_more(store, step
     assert all(store.read(digest, spec) == data for spec, digest, data in [*items, new])
 
 
+@pytest.mark.usefixtures("unbundled")
 def test_the_same_tensors_are_compared_with_any_number_of_threads(steps, compared, tmp_path):
     from git_theta_ext.store.store import Store
 

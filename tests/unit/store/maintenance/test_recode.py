@@ -21,6 +21,8 @@ from git_theta_ext.store.store import Store
 
 LIMIT = 4
 
+pytestmark = pytest.mark.usefixtures("unbundled")
+
 
 def line(items):
     """Return candidates for versions of one tensor, each with all earlier ones as parents, the newest first."""
@@ -63,6 +65,7 @@ def item():
 
 
 @pytest.mark.parametrize("limit", [0, 1, 4, 12])
+@pytest.mark.usefixtures("unbundled")
 def test_versions_become_differences_in_chains_of_bounded_depth(store, steps, limit):
     items = steps(16)
     store.put(items)
@@ -241,6 +244,7 @@ def test_a_tensor_never_leans_on_what_leans_on_it(store, steps, lean):
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.usefixtures("unbundled")
 def test_versions_that_differ_from_the_first_alone_stay_deltas_of_it(store, item, one_by_one):
     spec, draw = TensorSpec.of("F32", (64, 64)), np.random.default_rng(0)
     first = draw.standard_normal(spec.shape, dtype=np.float32)

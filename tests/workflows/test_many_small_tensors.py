@@ -1,0 +1,174 @@
+"""An adapter of many small tensors, which are stored as bundles, through all that git does with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from helpers import MODEL, Repo, safetensors
+
+from git_theta_ext.store.packs.reader import read_pack_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from helpers import WithHistory
+
+    from git_theta_ext.store.packs.format import Entry
+
+COUNT = 200
+Values = dict[str, np.ndarray]
+
+
+def drawn() -> Values:
+    draw = np.random.default_rng(0)
+    return {
+        f"layers.{number // 2}.{'ab'[number % 2]}": draw.normal(0, 0.02, (4, 32 + 16 * (number % 2))).astype("<f4")
+        for number in range(COUNT)
+    }
+
+
+def trained(values: Mapping[str, np.ndarray], numbers: Sequence[int], seed: int) -> Values:
+    """Return an adapter of which some tensors have moved a little."""
+    draw = np.random.default_rng(seed)
+    moved = {list(values)[number] for number in numbers}
+    return {
+        name: value + draw.normal(0, 1e-5, value.shape).astype("<f4") if name in moved else value
+        for name, value in values.items()
+    }
+
+
+def adapter(values: Mapping[str, np.ndarray]) -> bytes:
+    return safetensors({name: ("F32", value.shape, value.tobytes()) for name, value in values.items()})
+
+
+FIRST = drawn()
+ALL = trained(FIRST, range(COUNT), 1)
+TEN = trained(ALL, range(40, 50), 2)
+HALF = trained(TEN, range(45, 145), 3)
+VERSIONS = {"first": FIRST, "all": ALL, "ten": TEN, "half": HALF}
+
+
+def _history(repo: Repo) -> None:
+    for tag, values in VERSIONS.items():
+        repo.write(adapter(values))
+        repo.commit(tag)
+        repo.git("tag", tag)
+
+
+@pytest.fixture
+def history(with_history: WithHistory) -> Repo:
+    """Return a repository with all versions, tagged by their names."""
+    return with_history(_history)
+
+
+def entries(repo: Repo, folder: str = ".git/theta") -> list[Entry]:
+    packs = (repo.path / folder / "packs").rglob("*")
+    return [entry for path in packs if path.is_file() for entry in read_pack_header(path).entries]
+
+
+def kinds(repo: Repo, folder: str = ".git/theta") -> list[str]:
+    return sorted(entry.encoding for entry in entries(repo, folder) if entry.spec.dtype.name != "skeleton")
+
+
+def check_versions(repo: Repo, **others: bytes) -> None:
+    """Check out every version, and compare the file with what was committed."""
+    for tag, data in {**{tag: adapter(values) for tag, values in VERSIONS.items()}, **others}.items():
+        repo.switch(tag)
+        assert repo.sha() == hashlib.sha256(data).hexdigest(), tag
+    assert repo.git("status", "--porcelain") == ""
+
+
+def check_shares(repo: Repo) -> None:
+    """Check that the shares of encodings and parameters in what is stored are all of it."""
+    usage = json.loads(repo.git("theta", "du", "--json"))
+    for table in ("encodings", "groups", "parameters"):
+        assert sum(row["stored"] for row in usage[table]) == usage["stored_bytes"]
+        assert sum(row["raw"] for row in usage[table]) == usage["unique_bytes"]
+
+
+def test_every_version_comes_back_after_gc_in_this_store(history: Repo) -> None:
+    assert len(kinds(history)) == 3 + 10
+    check_versions(history)
+    check_shares(history)
+    planned = json.loads(history.git("theta", "gc", "--dry-run", "--json"))
+    before = sum(entry.stored for entry in entries(history))
+    done = json.loads(history.git("theta", "gc", "--json"))
+    assert planned["recoded"] == done["recoded"] != {}
+    assert sum(entry.stored for entry in entries(history)) < 0.8 * before
+    assert {"gathered", "part", "delta", "dense"} == set(kinds(history))
+    history.git("theta", "fsck", "--full")
+    check_versions(history)
+    check_shares(history)
+    history.git("theta", "gc", "--aggressive")
+    history.git("theta", "fsck", "--full")
+    check_versions(history)
+
+
+def test_every_version_comes_from_a_remote(history: Repo, shared: Repo, tmp_path: Path) -> None:
+    for tag in VERSIONS:  # each push sends deltas of what was pushed before
+        history.git("push", "--quiet", "origin", f"{tag}~0:refs/heads/main", tag)
+    assert [entry.encoding for entry in entries(shared, "theta") if entry.bundle].count("dense") == 1
+    history.git("push", "--quiet", "origin", "main")
+    Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
+    clone = Repo(tmp_path / "clone")
+    check_versions(clone)
+    clone.git("theta", "fsck", "--full", "--remote")
+    history.git("theta", "prune", "--verify")
+    history.git("theta", "fsck", "--full")
+    check_versions(history)
+
+
+def test_some_parameters_are_fetched_with_what_they_are_stored_in(history: Repo, shared: Repo, tmp_path: Path) -> None:
+    history.git("theta", "gc")
+    history.git("push", "--quiet", "origin", "main", *VERSIONS)
+    unread = {**os.environ, "GIT_THETA_SKIP_SMUDGE": "1"}
+    Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone", env=unread)
+    clone = Repo(tmp_path / "clone")
+    planned = json.loads(clone.git("theta", "fetch", "--dry-run", "--json", "--param", "layers.22.*"))
+    done = json.loads(clone.git("theta", "fetch", "--json", "--param", "layers.22.*"))
+    assert done == {**planned, "dry_run": False}
+    clone.git("theta", "fetch")
+    clone.git("theta", "checkout")
+    assert clone.problems(MODEL, adapter(HALF)) == []
+
+
+def test_branches_are_merged_by_their_average(history: Repo) -> None:
+    ours, theirs = trained(HALF, range(COUNT), 5), trained(HALF, range(20, COUNT), 6)
+    history.git("checkout", "--quiet", "-b", "side")
+    history.write(adapter(theirs))
+    history.commit("side")
+    history.git("checkout", "--quiet", "main")
+    history.write(adapter(ours))
+    history.commit("main")
+    history.git("merge", "--quiet", "-s", "theta", "-X", "method=average", "side")
+    mean = {
+        name: ((ours[name].astype("f8") + theirs[name]) / 2).astype("<f4")
+        if (theirs[name] != HALF[name]).any()
+        else ours[name]
+        for name in HALF
+    }
+    merged = history.read()
+    assert merged == adapter(mean)
+    history.git("tag", "merged")
+    history.git("theta", "gc")
+    history.git("theta", "fsck", "--full")
+    check_versions(history, side=adapter(theirs), merged=merged)
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_damaged_bundle_is_repaired_from_the_remote(history: Repo) -> None:
+    history.git("push", "--quiet", "origin", "main", *VERSIONS)
+    largest = max((history.path / ".git/theta/packs").rglob("*/*"), key=lambda path: path.stat().st_size)
+    sound = largest.read_bytes()
+    largest.chmod(0o644)
+    largest.write_bytes(sound[:-50] + bytes(4) + sound[-46:])
+    assert history.run("theta", "fsck", "--full", check=False).returncode
+    history.git("theta", "fsck", "--full", "--repair")
+    history.git("theta", "fsck", "--full")
+    check_versions(history)
