@@ -36,6 +36,17 @@ def test_linked_worktree_shares_the_store(two: Repo, tmp_path: Path) -> None:
     assert two.problems(MODEL, model(3)) == []
 
 
+def test_a_bare_repository_with_a_linked_worktree_needs_what_no_remote_has(two: Repo, tmp_path: Path) -> None:
+    two.git("clone", "--quiet", "--bare", str(two.path), str(tmp_path / "bare"))
+    bare = Repo(tmp_path / "bare")
+    bare.git("theta", "install", "--local")
+    assert bare.run("theta", "fsck", check=False).returncode == 7  # clones of it would lack everything
+    bare.git("worktree", "add", "--no-checkout", "--quiet", "../linked", "main")
+    assert bare.git("theta", "fsck") == "2 versions of checkpoints, no problems"
+    (two.path / ".git/theta").rename(two.path / "lost")
+    assert bare.run("theta", "fsck", check=False).returncode == 7
+
+
 def test_sparse_checkout_disabled_again_writes_the_file(two: Repo) -> None:
     two.write(b"text", "docs/readme.txt")
     two.write_model("models/inner.safetensors", seed=5)

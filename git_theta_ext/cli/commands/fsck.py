@@ -20,6 +20,7 @@ from git_theta_ext.cli.render.repair import done_json, done_lines, names_of, pla
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import CorruptError, MissingError, UsageError
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.operations.maintenance.fsck import (
     check_attributes,
     check_store,
@@ -130,8 +131,8 @@ def _raw(output: Output, repo: Repository, revs: Sequence[str]) -> int:
 
 def _here(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo, store = workspace.repo, workspace.store
-    # A bare repository is cloned from: what only its remotes hold is missing for the clones.
-    remotes = Remotes(*try_remotes(workspace), count=repo.worktree is not None)
+    # A bare repository without linked work trees is cloned from: what only its remotes hold is missing for the clones.
+    remotes = Remotes(*try_remotes(workspace), count=repo.worktree is not None or len(worktrees(repo)) > 1)
     changes = None if args.full or args.repair else check_changes(workspace, remotes)
     if changes is not None and changes.kept:
         kept = f"{plural(changes.kept, 'pack')} did not change since an earlier check"
