@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.transfer.remote_index import HeldDigests
 
+_HARMLESS = 100_000
+"""Bytes of a file that earlier commits may keep: nobody rewrites commits for less, and text is mostly smaller."""
 _REFS = 1000
 """Refs whose commits git lists at once: its command has a limited length."""
 
@@ -50,8 +52,8 @@ class Outgoing:
         raw: Size in bytes of each file that git sends as it is although its path has ``filter=theta``, by path.
         conflicted: Paths of the manifests with merge conflicts that git sends.
         skeletons: The skeletons that these manifests name; all other digests are of tensors.
-        replaced: As ``raw``, of the files that the last commits have no more, by ``COMMIT:PATH``. Commits that a remote
-            has are left out: these cannot be mended.
+        replaced: As ``raw``, of large files that the last commits have no more, by ``COMMIT:PATH``. Commits that a
+            remote has are left out: these cannot be mended.
         read: Manifests that were read, by object id: the first ones, which recoding needs not read again.
     """
 
@@ -152,7 +154,9 @@ def outgoing(
             raise broken[min(bad)]
         conflicted = {oid: label for oid, label in conflicted.items() if oid in sent}
         raw = {path: oid for path, oid in raw.items() if oid in sent}
-    replaced = _replaced(repo, updates, others.keys() - {oid for files in trees.values() for oid in files.values()})
+    last = {oid for files in trees.values() for oid in files.values()}
+    large = {oid for oid, info in others.items() if info.nbytes >= _HARMLESS and oid not in last}
+    replaced = _replaced(repo, updates, large)
     held = frozenset[Digest]() if there is None else there.among(sizes)
     return Outgoing(
         sizes,

@@ -155,16 +155,17 @@ def test_a_raw_checkpoint_that_the_tip_mended_is_fine(place):
 
 def test_a_raw_checkpoint_that_a_later_commit_replaced_is_found_until_a_remote_has_it(place):
     place.commit(b"*.pt filter=theta\n", ".gitattributes")
-    there = place.commit(b"older numbers")
-    (place.path / "notes").write_bytes(b"not a checkpoint")
-    raw = place.commit(b"raw numbers")
+    there = place.commit(bytes(100_001))
+    (place.path / "notes").write_bytes(bytes(100_002))
+    raw = place.commit(bytes(100_000))
+    place.commit(b"less than a rewritten history is worth")
     place.commit(b"other notes", "notes")
     place.git("rm", "-q", "m.pt")
     place.git("commit", "-qm", "gone")
     tip = place.commit(manifest("a").to_bytes())
     (place.path / ".git/theta").mkdir()
-    assert place.found(place.new(tip, there)).replaced == {f"{raw[:12]}:m.pt": 11}
-    assert place.found(place.new(tip)).replaced == {f"{there[:12]}:m.pt": 13, f"{raw[:12]}:m.pt": 11}
+    assert place.found(place.new(tip, there)).replaced == {f"{raw[:12]}:m.pt": 100_000}
+    assert place.found(place.new(tip)).replaced == {f"{there[:12]}:m.pt": 100_001, f"{raw[:12]}:m.pt": 100_000}
     place.git("init", "--quiet", "--bare", "../x")
     push = Push(Workspace.discover(Reports(), place.path), "origin", "../x", (place.new(tip),))
     with pytest.raises(RepositoryError, match=f"{there[:12]}:m.pt is tracked") as caught:
