@@ -30,7 +30,7 @@ from git_theta_ext.coding.planes import (
     read_some_planes,
     write_planes,
 )
-from git_theta_ext.coding.stripe_plan import arrangement_limits, plan
+from git_theta_ext.coding.stripe_plan import arrangement_limits, plan, sample_size
 from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripes, encode_stripes, group
 from git_theta_ext.errors import CorruptError
 
@@ -94,8 +94,8 @@ def _encode(spec: TensorSpec, data: memoryview, predicted: memoryview) -> list[B
 
 def _arrange_compiled(spec: TensorSpec, data: memoryview, predicted: memoryview) -> Arranged | None:
     kind = _kind(spec)
-    limits = arrangement_limits(blocks=kind[3] > 0)
-    made = kernels.residuals.arrange(data, predicted, kind, *limits, _GAPS_WORTH)
+    sample = sample_size(data.nbytes // kind[0], blocks=kind[3] > 0)
+    made = kernels.residuals.arrange(data, predicted, kind, sample, *arrangement_limits(), _GAPS_WORTH)
     if made is None:
         return None
     head, runs_map, packed, sizes = made
@@ -116,7 +116,7 @@ def _arrange_with_numpy(spec: TensorSpec, data: memoryview, predicted: memoryvie
     if some < _GAPS_WORTH * runs.size:
         missed, keys, flags = _select(missed, runs), _select(keys, runs), _GAPS
         runs_map = np.packbits(runs, bitorder="little").data
-    stripes = plan(missed, keys, blocks=block_width(spec) > 0)
+    stripes = plan(missed, keys, sample_size(values.size, blocks=block_width(spec) > 0))
     order, parts = group(keys, stripes)
     if order is not None:
         missed = np.take(missed, order, mode="clip")  # no index is out of range, and the mode avoids a copy

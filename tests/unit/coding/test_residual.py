@@ -31,7 +31,7 @@ def test_packed_symbols_come_back(bits, count):
 def test_stripes_hold_every_place_once():
     rng = np.random.default_rng(0)
     keys = rng.integers(90, 130, 50_000).astype(np.uint8)
-    stripes = plan(rng.integers(0, 200, keys.size).astype("<u2"), keys)
+    stripes = plan(rng.integers(0, 200, keys.size).astype("<u2"), keys, 1 << 14)
     order, parts = group(keys, stripes)
     assert len(stripes) > 1
     assert stripes[-1].last == LAST_KEY
@@ -61,7 +61,7 @@ def test_stripes_coded_together_give_what_each_gives_alone(kind):
 
 def test_rare_exponents_share_a_stripe():
     keys = np.repeat(np.arange(100, 120, dtype=np.uint8), 10)
-    assert len(plan(np.arange(200, dtype="<u2"), keys)) == 1
+    assert len(plan(np.arange(200, dtype="<u2"), keys, 1 << 14)) == 1
 
 
 def test_every_exponent_at_once_comes_back():
