@@ -61,7 +61,7 @@ class Index:
         self._lock = threading.RLock()
         self._known: Locations = {}
         self._known_at: tuple[int, int] | None = None
-        self._parts: dict[Digest, list[tuple[Digest, int]]] = {}
+        self._parts: dict[Digest, Sequence[tuple[Digest, int]]] = {}
         self._parts_at = -1
         self._db = self._open()
 
@@ -235,18 +235,19 @@ class Index:
             self._known, self._known_at = {}, changes
         return self._known
 
-    def parts(self, digests: Iterable[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
+    def parts(self, digests: Iterable[Digest]) -> dict[Digest, Sequence[tuple[Digest, int]]]:
         """Return the bundles that some tensors are in, wherever these are, and the position of each tensor in them."""
         wanted = set(digests)
         with self._lock:
             version = self.rows("PRAGMA data_version")[0][0]
             if version != self._parts_at:
                 self._parts, self._parts_at = {}, version
-            self._parts |= find_parts(self.rows, wanted - self._parts.keys())
+            if todo := wanted - self._parts.keys():
+                self._parts |= {**dict.fromkeys(todo, ()), **find_parts(self.rows, todo)}
             if len(wanted) * _SHARE < len(self._parts):
-                return {digest: self._parts[digest] for digest in wanted if digest in self._parts}
+                return {digest: held for digest in wanted if (held := self._parts[digest])}
             # In the order in which they are in memory; see ``locations``.
-            return {digest: several for digest, several in self._parts.items() if digest in wanted}
+            return {digest: held for digest, held in self._parts.items() if held and digest in wanted}
 
     def all_locations(self) -> Locations:
         """Return the locations of all digests, including bad ones."""

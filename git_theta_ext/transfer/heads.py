@@ -22,7 +22,7 @@ from git_theta_ext.transfer.records import heads_directory, record_path
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -141,7 +141,7 @@ class Heads:
             locations[digest] = (*locations.get(digest, ()), *self._unrecorded[digest])
         return locations
 
-    def parts(self, digests: Iterable[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
+    def parts(self, digests: Iterable[Digest]) -> dict[Digest, Sequence[tuple[Digest, int]]]:
         """Return the bundles that some tensors are in, and the position of each tensor in them."""
         wanted = set(digests)
         parts = self._index.parts(wanted)
