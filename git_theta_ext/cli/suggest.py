@@ -31,8 +31,13 @@ GIT_OPTIONS = {
     f"git theta {command} --{side}": f"git theta resolve --method {side} MODEL"
     for command in ("resolve", "checkout")
     for side in _SIDES
+} | {
+    "git theta log --oneline": "git log --oneline MODEL",
+    "git theta log --stat": "git theta log --numbers MODEL",
+    "git theta log -p": "git theta log --numbers MODEL",
+    "git theta diff --name-only": "git diff --name-only MODEL",
 }
-"""Options that users of ``git checkout`` and ``git merge-file`` expect, after the command, and how to do the same."""
+"""Options of git that commands of the same name lack, after the command, and how to do the same."""
 
 SYNONYMS = {"prefetch": "fetch"}
 """Other names of commands."""

@@ -81,6 +81,7 @@ def test_every_command_explains_itself_with_an_example(name, capsys):
         (["env", "--zzzz"], "unrecognized arguments: --zzzz", "git theta env -h"),
         (["resolve", "--ours", "a.pt"], "unrecognized arguments: --ours", "git theta resolve --method ours MODEL"),
         (["checkout", "--theirs", "a.pt"], "arguments: --theirs", "git theta resolve --method theirs MODEL"),
+        (["log", "--oneline", "a.pt"], "arguments: --oneline", "git log --oneline MODEL"),
         (["add"], "required: PATH", "git theta add -h"),
         (["hook", "pre-pull", "a", "b"], "invalid choice", "git theta hook -h"),
     ],
