@@ -27,16 +27,18 @@ GIT_EQUIVALENTS = {
 
 _SIDES = ("ours", "theirs", "base")
 
+_OTHERS = {
+    "log --oneline": "git log --oneline MODEL",
+    "log --stat": "git theta log --numbers MODEL",
+    "log -p": "git theta log --numbers MODEL",
+    "diff --name-only": "git diff --name-only MODEL",
+}
+
 GIT_OPTIONS = {
     f"git theta {command} --{side}": f"git theta resolve --method {side} MODEL"
     for command in ("resolve", "checkout")
     for side in _SIDES
-} | {
-    "git theta log --oneline": "git log --oneline MODEL",
-    "git theta log --stat": "git theta log --numbers MODEL",
-    "git theta log -p": "git theta log --numbers MODEL",
-    "git theta diff --name-only": "git diff --name-only MODEL",
-}
+} | {f"git theta {words}": hint for words, hint in _OTHERS.items()}
 """Options of git that commands of the same name lack, after the command, and how to do the same."""
 
 SYNONYMS = {"prefetch": "fetch"}
