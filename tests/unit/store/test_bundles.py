@@ -4,6 +4,7 @@ import contextlib
 import random
 import shutil
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.store.bundled import LARGEST, SMALL
 from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.store.maintenance.fsck import check_packs, check_tensors, stored_specs
+from git_theta_ext.store.maintenance.gc import collect, find_garbage
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.store.packs.format import GATHERED, PART, Entry
 from git_theta_ext.store.packs.reader import read_pack_header
@@ -428,3 +430,41 @@ def test_packs_with_bundles_decode_for_ever(store, tmp_path):
     assert len(items) == 87
     assert store.touch_and_find_missing(names_of(items)) == set()
     assert intact(store, items)
+
+
+@pytest.fixture
+def borrowed(store, tmp_path):
+    """Return tensors that are bundled here, and a delta of one of them that came from a store without bundles."""
+    shape = (64, 64)
+    items = small(FEWEST, shape=shape)
+    spec, parent, data = items[3]
+    changed = (np.frombuffer(data, "<f4") * np.float32(1 + 2**-12)).reshape(shape)
+    delta = item(changed)
+    with contextlib.closing(Store(tmp_path / "other")) as other:
+        other.put([items[3]])
+        other.put([delta], hints={delta[1]: DeltaHint("delta", parent, spec)})
+        (path,) = [path for _, path in other.pack_files() if read_pack_header(path).entries[0].bases]
+        shutil.copy(path, tmp_path / "came")
+        store.put(items)
+        store.adopt(path.name, tmp_path / "came")
+    return items, delta
+
+
+def test_a_delta_of_a_tensor_that_is_only_in_a_bundle_is_read_and_keeps_the_bundle(store, again, borrowed):
+    _, delta = borrowed
+    assert store.touch_and_find_missing({delta[1]}) == set()
+    now = time.time() + 100
+    collect(store, find_garbage(store, store.with_bundles({delta[1]}), now), now)
+    assert intact(again(), [delta])
+
+
+def test_a_delta_of_a_tensor_in_a_bundle_that_is_damaged_is_missing(store, again, borrowed):
+    items, delta = borrowed
+    (pack,) = [path for _, path in store.pack_files() if read_pack_header(path).entries[0].bundle]
+    damage(pack, -30)
+    opened = again()
+    assert opened.touch_and_find_missing({delta[1]}) in (set(), {delta[1]})  # what was verified before is believed
+    with contextlib.suppress(CorruptError, MissingError):
+        for spec, digest, _ in [*items, delta]:
+            opened.read(digest, spec)
+    assert opened.touch_and_find_missing({delta[1]}) == {delta[1]}
