@@ -44,7 +44,7 @@ class ConflictCode(Enum):
     METADATA = "metadata"
     """Several sides changed what the file holds besides its tensors."""
     LAYOUT = "layout"
-    """The file's layout depends on parameters in conflict, or no layout for the merged parameters can be composed."""
+    """No layout can be composed for the merged parameters, or the layout depends on parameters in conflict."""
     MODEL = "model"
     """Parameters of a model moved between its files, and git merges files one by one."""
     OTHER = "other"

@@ -180,6 +180,18 @@ def test_clone_fails_if_the_remote_lacks_the_tensors_of_a_checkpoint(two: Repo, 
     assert copy.problems(MODEL, model(2)) == []
 
 
+def test_a_clone_of_a_bundle_says_where_its_tensors_come_from(two: Repo, shared: Repo, tmp_path: Path) -> None:
+    two.git("push", "--quiet", "origin", "main")
+    two.git("bundle", "create", "--quiet", str(tmp_path / "a.bundle"), "main")
+    clone = Repo(tmp_path / "clone")
+    done = two.run("clone", "--quiet", "--branch", "main", str(tmp_path / "a.bundle"), str(clone.path), check=False)
+    assert "a.bundle is a file, as that of git bundle, which has no tensors" in done.stderr
+    assert "git remote set-url origin URL" in done.stderr
+    clone.git("remote", "set-url", "origin", str(shared.path))
+    clone.git("reset", "--quiet", "--hard")
+    assert clone.read() == two.read()
+
+
 def test_anonymous_remote(two: Repo, shared: Repo, tmp_path: Path) -> None:
     two.git("push", "--quiet", str(shared.path), "main")
     assert clone(shared, tmp_path / "clone").problems(MODEL, model(2)) == []

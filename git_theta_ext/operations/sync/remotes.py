@@ -177,6 +177,11 @@ def repository_at(repo: Repository, name: str, address: str) -> Repository:
                 return Repository.discover(folder, env=env)
             except RepositoryError as error:
                 raise RemoteError(f"{name}: {folder}: {error.message}", hint=error.hint) from error
+    if wanted.is_file():
+        raise RemoteError(
+            f"{name}: {wanted} is a file, as that of git bundle, which has no tensors",
+            hint=f"git remote set-url {quote(name)} URL, with the URL of a repository that has them",
+        )
     raise RemoteError(
         f"{name}: there is no git repository {wanted}",
         hint=f"git remote set-url {quote(name)} URL, or mount the file system",
