@@ -42,6 +42,9 @@ def cast_candidates(
     """
     candidates = {}
     for name, before in ({} if base is None else base.parameters).items():
+        versions = [side.parameters.get(name, before) for side in sides]
+        if all(version.spec is before.spec for version in versions):  # as in most merges
+            continue
         values = {number: value for number, side in enumerate(sides) if (value := side.parameters.get(name)) != before}
         cast = {number: value for number, value in values.items() if value is not None and _may_be_cast(before, value)}
         if cast and len(set(values.values())) > 1:
