@@ -29,6 +29,12 @@ Each = TypeVar("Each", bound="tuple[TensorSpec, Digest, Buffer | FileSource]")
 SMALL = 1 << 16
 """Bytes of a tensor up to which it is bundled with others."""
 
+SMALL_MATRIX = 1 << 14
+"""The same of a matrix with at least ``THIN`` rows and columns, of which a merged LoRA changes little more than a thin
+matrix has: it takes fewer bytes as a delta of its own, as ``low_rank``."""
+
+THIN = 64
+
 LARGEST = 1 << 20
 """Bytes of a bundle, which is decoded to read any of its tensors."""
 
@@ -50,8 +56,7 @@ def bundled(items: Iterable[Each], alone: Container[Digest] = ()) -> tuple[list[
         return [], every
     for item in every:
         spec, digest, _ = item
-        fits = 0 < spec.nbytes <= SMALL and spec.dtype is not SKELETON and digest not in alone
-        (small[spec.dtype.name] if fits else others).append(item)
+        (small[spec.dtype.name] if _fits(spec) and digest not in alone else others).append(item)
     bundles: list[list[Each]] = []
     for alike in small.values():
         if len(alike) < FEWEST:
@@ -66,6 +71,12 @@ def bundled(items: Iterable[Each], alone: Container[Digest] = ()) -> tuple[list[
             bundles[-1].append(item)
             room -= nbytes
     return bundles, others
+
+
+def _fits(spec: TensorSpec) -> bool:
+    """Return whether a tensor of a spec is bundled with others."""
+    wide = len(spec.shape) > 1 and min(spec.shape) >= THIN
+    return 0 < spec.nbytes <= (SMALL_MATRIX if wide else SMALL) and spec.dtype is not SKELETON
 
 
 def bundle_blob(items: Sequence[Item]) -> NewBlob:
