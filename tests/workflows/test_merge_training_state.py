@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,6 +66,9 @@ def test_a_rule_takes_the_state_of_one_side_whole(forked: Repo, side: str) -> No
     forked.commit("rules")
     forked.git("merge", "--quiet", "side")
     _check(forked, side)
+    assert "identical to HEAD" in forked.git("theta", "merge", "--replay")
+    (group,) = json.loads(forked.git("theta", "merge", "--report", "--json"))["reports"][0]["groups"][-1:]
+    assert (group["label"], group["method"]) == ("weight", "average")
 
 
 def _check(repo: Repo, side: str) -> None:

@@ -10,6 +10,7 @@ from git_theta_ext.git.objects import manifest_blobs
 from git_theta_ext.git.revisions import commit_id, head_of, merge_heads, parents_of
 from git_theta_ext.git.unmerged import unmerged
 from git_theta_ext.merging.apply import apply
+from git_theta_ext.merging.planning.whole_layouts import with_whole_layouts
 from git_theta_ext.merging.reporting.report import rows, several
 from git_theta_ext.operations.merge.adapter_scales import scales_to_resolve
 from git_theta_ext.operations.merge.computation import bytes_to_compute, engine
@@ -63,6 +64,8 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
         tensors = as_tensors(workspace, record.path, base, sides, record.commits)
         base, sides = tensors or (base, sides)
         plan = plan_checkpoint(workspace, base, sides, record.rules, record.unread_types, mixed=tensors is not None)
+        ensure_digests(workspace, plan.reads_layouts())
+        plan = with_whole_layouts(plan, workspace.store)
         merges.append(RecordedMerge(oid, record, plan, committed[record.path][1]))
     return merges
 
