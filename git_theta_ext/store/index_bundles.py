@@ -47,17 +47,23 @@ def find_parts(
     parts: dict[Digest, list[tuple[Digest, int]]] = {}
     if not rows("SELECT EXISTS (SELECT 1 FROM bundles)", ())[0][0]:  # as in most repositories
         return parts
-    wanted = sorted(digests)  # neighbours are on the same pages
+    wanted = {bytes.fromhex(digest): digest for digest in digests}
+    order = sorted(wanted)  # neighbours are on the same pages
     names: dict[int, Digest | None] = {}
-    for at in range(0, len(wanted), _BATCH):
-        batch = [bytes.fromhex(digest) for digest in wanted[at : at + _BATCH]]
+    for at in range(0, len(order), _BATCH):
+        batch = order[at : at + _BATCH]
         query = f"SELECT digest, bundle, start FROM members WHERE digest IN ({','.join('?' * len(batch))})"  # noqa: S608 - only question marks
         for digest, bundle, start in rows(query, batch):
             if bundle not in names:
                 held = rows("SELECT digest FROM bundles WHERE id = ?", (bundle,))
                 names[bundle] = digest_of(held[0][0]) if held else None  # another process has just forgotten it
-            if (name := names[bundle]) is not None:
-                parts.setdefault(digest_of(digest), []).append((name, start))
+            if (name := names[bundle]) is None:
+                continue
+            found = wanted[digest]
+            if found in parts:
+                parts[found].append((name, start))
+            else:
+                parts[found] = [(name, start)]
     return parts
 
 
