@@ -37,7 +37,7 @@ def with_whole_layouts(plan: Plan, store: Store) -> Plan:
     """
     if plan.moved or not _needs_new_layout(plan):
         return plan
-    rows = tuple(_of_one_side(decision, plan.ours.format) for decision in plan.decisions)
+    rows = tuple(map(_of_one_side, plan.decisions))
     if rows == plan.decisions:
         return plan
     layout = read_skeleton(store, plan.layout.skeleton)
@@ -52,10 +52,10 @@ def _needs_new_layout(plan: Plan) -> bool:
     return plan.layout.action == "compute" and plan.layout.fallback is None
 
 
-def _of_one_side(decision: Decision, kind: str) -> Decision:
+def _of_one_side(decision: Decision) -> Decision:
     if decision.action != "take" or len({None if side is None else side.spec for side in decision.sides}) == 1:
         return decision
     if decision.choice.method in {"base", *side_names(len(decision.sides))}:
         return replace(decision, source=decision.choice.method)
-    text = f"{decision.state}, but {kind} files have the parameters of one side"
-    return decision.in_conflict(Reason.of(ConflictCode.LAYOUT, text))
+    reason = Reason.of(ConflictCode.LAYOUT, f"{decision.state}, but the layout is that of one side")
+    return decision.in_conflict(reason)
