@@ -56,7 +56,7 @@ class Offers:
         It is called for each file of a checkout. Whether the remotes have everything is answered without the store.
         """
         wanted, look_up = set(missing), _sound(self.locations, self._store)
-        stored = self._stored_as(wanted)
+        stored = set(self.stored_as(wanted).values())
         return stored <= shallowest(closure(stored, look_up)).keys() or self._choose(wanted)[1]
 
     def choose(self, missing: Iterable[Digest]) -> tuple[dict[str, Portion], bool]:
@@ -87,17 +87,17 @@ class Offers:
                     found[digest] = tuple(dict.fromkeys(found[digest] + usable)) if digest in found else usable
         return found
 
-    def _stored_as(self, digests: set[Digest]) -> set[Digest]:
-        """Return what some tensors are stored as on the remotes that were read so far: bundles, or the tensors."""
+    def stored_as(self, digests: set[Digest]) -> dict[Digest, Digest]:
+        """Return what each of some tensors is stored as on the remotes that were read so far: a bundle, or itself."""
         parts: dict[Digest, list[tuple[Digest, int]]] = {}
         for index in self._indexes:
             for digest, several in index.heads.parts(digests).items():
                 parts[digest] = list(dict.fromkeys([*parts.get(digest, ()), *several]))
         if not parts:
-            return digests
+            return {digest: digest for digest in digests}
         look_up = _sound(self.locations, self._store)
         bundles = chosen_bundles(parts, lambda some: shallowest(offered(some, look_up, self._store)))
-        return {bundles.get(digest, digest) for digest in digests}
+        return {digest: bundles.get(digest, digest) for digest in digests}
 
     def read_all(self) -> None:
         """Read the indexes of all remotes."""
@@ -122,15 +122,18 @@ class Offers:
             self.remotes.setdefault(name, []).append(remote)
 
     def _choose(self, wanted: set[Digest]) -> tuple[dict[str, set[int]], bool]:
-        packs, complete = choose_packs(self._stored_as(wanted), self.locations, self._store)
+        packs, complete = self._packs_with(wanted)
         while self._unread and not (complete and packs):
             self._read_next()
-            packs, complete = choose_packs(self._stored_as(wanted), self.locations, self._store)
+            packs, complete = self._packs_with(wanted)
         if not packs and (damaged := self.remotes.keys() - self._usable):
             # They may have been replaced, and every download is verified.
             self._usable |= damaged
-            packs, complete = choose_packs(self._stored_as(wanted), self.locations, self._store)
+            packs, complete = self._packs_with(wanted)
         return packs, complete
+
+    def _packs_with(self, wanted: set[Digest]) -> tuple[dict[str, set[int]], bool]:
+        return choose_packs(self.stored_as(wanted).values(), self.locations, self._store)
 
     def _header(self, name: str) -> PackHeader | None:
         headers = (index.heads.header(name) for index in self._indexes if name in index.packs | index.damaged)

@@ -73,9 +73,11 @@ def relay(
     offers.read_all()
     failures = list(offers.failures)
     packs = nbytes = 0
-    best = smallest(offered(left, offers.locations, store))
+    stored = offers.stored_as(left)
+    best = smallest(offered(set(stored.values()), offers.locations, store))
     sizes = {name: offers.pack_bytes(name) for name in {location.pack for location in best.values()} - {""}}
-    for batch in _batches(left & set(best), best, sizes):
+    for entries in _batches(set(stored.values()) & set(best), best, sizes):
+        batch = {digest for digest, held in stored.items() if held in entries}
         with _temporary_store(store) as passing:
             try:
                 fetch(passing, sources, batch, advance)
