@@ -33,6 +33,7 @@ class BundleCandidates:
         graph: What is a delta of what. Parents that have to be written are added.
         stored: The bundle that each tensor is in.
         blob_at: Returns the blob of a digest at a location.
+        look_up: Returns the blobs of digests that the store has, and of all that they depend on.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class BundleCandidates:
         graph: DeltaGraph,
         stored: Mapping[Digest, Digest],
         blob_at: Callable[[Digest, Location], StoredBlob],
+        look_up: Callable[[set[Digest]], Blobs],
     ) -> None:
         self._graph = graph
         self._stored = stored
         self._blob_at = blob_at
+        self._look_up = look_up
         self._made: dict[Digest, Entry] = {}
         self._blobs: dict[Digest, StoredBlob] = {}
 
@@ -60,15 +63,10 @@ class BundleCandidates:
                 bundles[name][candidate.digest] = candidate
         return [*(self._bundle(name, members) for name, members in bundles.items()), *alone]
 
-    def with_blobs(self, digests: AbstractSet[Digest], look_up: Callable[[set[Digest]], Blobs]) -> Blobs:
-        """Return the blobs of some digests and of all that they depend on, also of those that have to be written.
-
-        Args:
-            digests: The digests.
-            look_up: Returns the blobs of digests that the store has.
-        """
+    def with_blobs(self, digests: AbstractSet[Digest]) -> Blobs:
+        """Return the blobs of some digests and of all that they depend on, also of those that have to be written."""
         made = [self._made[digest] for digest in digests if digest in self._made]
-        found = look_up({*(digests - self._made.keys()), *(base for entry in made for base in entry.bases)})
+        found = self._look_up({*(digests - self._made.keys()), *(base for entry in made for base in entry.bases)})
         self._blobs.update((entry.digest, StoredBlob(found[entry.bases[0]].path, entry)) for entry in made)
         return {**found, **{entry.digest: self._blobs[entry.digest] for entry in made}} if made else found
 
@@ -82,7 +80,9 @@ class BundleCandidates:
 
     def _blob(self, name: Digest) -> StoredBlob:
         if name not in self._blobs:
-            self._blobs[name] = self._blob_at(name, self._graph.chosen[name])
+            location = self._graph.chosen[name]
+            # A push counts deltas of what it does not push as stored whole, in a pack without a name.
+            self._blobs[name] = self._blob_at(name, location) if location.pack else self._look_up({name})[name]
         return self._blobs[name]
 
     def _add_parts(self, candidate: Candidate) -> None:
@@ -102,12 +102,12 @@ class BundleCandidates:
         order = [members.get(digest) for _, _, digest in entry.bundle.members()] if entry.bundle is not None else []
         whole = [candidate for candidate in order if candidate is not None]
         if not whole or len(whole) < len(order):  # some belong to another version
-            return Candidate(name, entry.spec, (), bundled=True)
+            return Candidate(name, entry.spec, (), max(1, len(order)))
         parents = {parent.digest: parent for parent in _parents(whole) if parent.digest != name}
         for parent in parents.values():
             self._gather(parent)
         held = tuple((parent.digest, parent.spec) for parent in parents.values())
-        return Candidate(name, entry.spec, held, bundled=True)
+        return Candidate(name, entry.spec, held, len(order))
 
     def _gather(self, bundle: Bundle) -> None:
         """Add a bundle that the store does not have, if all of its tensors are there."""

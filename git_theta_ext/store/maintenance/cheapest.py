@@ -34,13 +34,23 @@ class Candidate(NamedTuple):
         digest: Digest of the tensor.
         spec: Element type and shape.
         parents: Digest and spec of possible parents, the most likely first. All are older than the tensor.
-        bundled: Whether it is a bundle.
+        members: Number of tensors if it is a bundle.
     """
 
     digest: Digest
     spec: TensorSpec
     parents: tuple[tuple[Digest, TensorSpec], ...]
-    bundled: bool = False
+    members: int = 0
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it is a bundle."""
+        return self.members > 0
+
+    @property
+    def tensors(self) -> int:
+        """Number of tensors."""
+        return self.members or 1
 
 
 class PossibleParent(NamedTuple):

@@ -125,7 +125,7 @@ class Recoder:
         else:
             locations = store.locations({stored.get(digest, digest) for digest in related})
         self._graph = DeltaGraph(self._best_locations(locations))
-        self._bundles = BundleCandidates(self._graph, stored, store.blob_at)
+        self._bundles = BundleCandidates(self._graph, stored, store.blob_at, store.blobs)
         self._parents = Parents(self._graph, store.blob_at, depth, aggressive=aggressive, going=going)
         self.result = Recoded()
         self.planned: dict[Digest, Location] = {}
@@ -162,7 +162,7 @@ class Recoder:
             for tensors in groups:
                 group = self._bundles.of(tensors)
                 wanted = [candidate for candidate in group if self._may_move(candidate)]
-                self.result.examined += len(wanted)
+                self.result.examined += sum(candidate.tensors for candidate in wanted)
                 # Most tensors of a first version have no parents, and need no thread.
                 likely = [one for one in wanted if one.parents or self._parents.too_deep(one.digest)]
                 plans: list[StoragePlan] = []
@@ -228,7 +228,7 @@ class Recoder:
             return {}
         # One look-up for all of them.
         digests = {d for (c, parents) in choices for d in (c.digest, *(p.digest for p in parents))}
-        blobs = self._bundles.with_blobs(digests, self._store.blobs)
+        blobs = self._bundles.with_blobs(digests)
         plans: dict[Digest, StoragePlan | None] = {}
         for choice, plan in zip(choices, executor.map(partial(self._plan, blobs), choices), strict=True):
             advance(0)
@@ -262,7 +262,7 @@ class Recoder:
         before, encoding = self._graph.chosen[digest], plan.hint.encoding if plan.hint else "dense"
         self.result.before += self._bytes_now(plan.candidate)
         self.result.after += plan.stored
-        self.result.tensors[encoding] = self.result.tensors.get(encoding, 0) + 1
+        self.result.tensors[encoding] = self.result.tensors.get(encoding, 0) + plan.candidate.tensors
         self._graph.move(digest, Location(before.root, before.pack, before.entry, plan.stored, bases))
         if self._dry_run:
             self.planned[digest] = Location(before.root, "", 0, plan.stored, bases)
