@@ -13,6 +13,7 @@ from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.store.maintenance.combine import combined
 from git_theta_ext.store.maintenance.copying import renamed, whole_again
 from git_theta_ext.store.maintenance.extract import extract_packs
+from git_theta_ext.store.maintenance.rebundle import without_others
 from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.transfer.bring import Fetched, bring_packs
 from git_theta_ext.transfer.damaged import note_damaged, read_damaged, tell_damaged
@@ -84,7 +85,7 @@ def plan_push(
             "git theta fsck --remote lists the files that need them",
         )
     known = index.packs | read_damaged(store.root, remote.url)  # the latter go under other names
-    stored = store.stored_as(lacking)
+    stored = without_others(store, store.stored_as(lacking), there.among)
     going = set(stored.values())
     if lacking:
         steps.prepare(_going(FinalPacks(store, going, there, known), uploads, stored))

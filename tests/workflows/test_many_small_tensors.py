@@ -172,3 +172,45 @@ def test_a_damaged_bundle_is_repaired_from_the_remote(history: Repo) -> None:
     history.git("theta", "fsck", "--full", "--repair")
     history.git("theta", "fsck", "--full")
     check_versions(history)
+
+
+def members(repo: Repo, folder: str) -> set[str]:
+    """Return the digests of all tensors in the packs of a repository, in bundles and alone."""
+    found = {entry.digest for entry in entries(repo, folder) if entry.bundle is None}
+    bundles = (entry.bundle for entry in entries(repo, folder) if entry.bundle is not None)
+    return found.union(digest for bundle in bundles for _, _, digest in bundle.members())
+
+
+@pytest.mark.parametrize("recoded", [False, True])
+def test_a_push_sends_no_tensors_of_a_bundle_that_its_commits_do_not_name(
+    repo: Repo, shared: Repo, tmp_path: Path, *, recoded: bool
+) -> None:
+    repo.write(adapter(FIRST))
+    repo.git("add", MODEL)  # this state is never committed
+    seconds = trained(FIRST, range(60, 80), 7)
+    repo.write(adapter(seconds))
+    repo.commit("first")
+    repo.git("checkout", "--quiet", "-b", "private")
+    repo.write(adapter(trained(seconds, range(0, COUNT, 2), 8)))
+    repo.commit("private")
+    repo.git("checkout", "--quiet", "main")
+    thirds = trained(seconds, range(COUNT), 9)
+    repo.write(adapter({**thirds, "late": np.ones((3, 4), "<f4")}))
+    repo.commit("second")
+    if recoded:
+        repo.git("theta", "gc")
+    repo.git("push", "--quiet", "origin", "main")
+    named = {
+        word for rev in ("main", "main~1") for word in repo.git("show", f"{rev}:{MODEL}").split() if len(word) == 64
+    }
+    assert named == members(shared, "theta")
+    Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
+    clone = Repo(tmp_path / "clone")
+    assert clone.problems(MODEL, adapter({**thirds, "late": np.ones((3, 4), "<f4")})) == []
+    clone.git("checkout", "--quiet", "main~1")
+    assert clone.problems(MODEL, adapter(seconds)) == []
+    repo.git("theta", "gc")
+    repo.git("push", "--quiet", "origin", "private")
+    clone.git("fetch", "--quiet")
+    clone.git("checkout", "--quiet", "private")
+    assert clone.problems(MODEL, adapter(trained(seconds, range(0, COUNT, 2), 8))) == []

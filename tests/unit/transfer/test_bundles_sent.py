@@ -17,6 +17,7 @@ from git_theta_ext.store.packs.format import GATHERED, PART
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import portions
 from git_theta_ext.transfer.outgoing import PushSteps
+from git_theta_ext.transfer.relay import relay
 from git_theta_ext.transfer.remote_index import OpenedRemote, read_remote_index
 from git_theta_ext.transfer.sync import fetch, push
 from git_theta_ext.transfer.verify import verified
@@ -204,3 +205,27 @@ def test_bundles_of_a_remote_are_known_although_its_index_cannot_be_written(open
         patch.setattr(Index, "add_pack", full)
         index = read_remote_index(theirs, remote)
         assert index.held(digests([items])) == digests([items])
+
+
+def test_bundles_pass_from_one_remote_to_another_without_other_tensors(opened, place):
+    (items,) = evolution()
+    mine, theirs, near, far = opened("mine"), opened("theirs"), place("near"), place("far")
+    mine.put(items)
+    push(mine, near, digests([items]))
+    some = items[10:40]
+    relayed = relay(theirs, [near], far, digests([some]))
+    assert (relayed.left, relayed.packs) == (frozenset(), 1)
+    assert entries(theirs) == []
+    assert arrives(opened, [far], some)
+    assert read_remote_index(opened("reader"), far).held(digests([items])) == digests([some])
+
+
+def test_a_bundle_is_pushed_whole_if_the_remote_has_its_other_tensors(opened, place):
+    (items,) = evolution()
+    mine, theirs, remote = opened("mine"), opened("theirs"), place("remote")
+    theirs.put(items[:20])
+    push(theirs, remote, digests([items[:20]]))
+    mine.put(items)
+    push(mine, remote, digests([items[20:]]))
+    assert [entry.digest for entry in entries(mine)] == [bundle_of(items).digest]
+    assert arrives(opened, [remote], items)
