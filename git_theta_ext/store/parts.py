@@ -19,19 +19,23 @@ FEWEST = 16
 their own, and each of them may become a delta of another kind."""
 
 
-def chosen_bundles(parts: Parts, readable: Callable[[set[Digest]], Container[Digest]]) -> dict[Digest, Digest]:
+def chosen_bundles(
+    parts: Parts, readable: Callable[[set[Digest]], Container[Digest]], first: Container[Digest] = ()
+) -> dict[Digest, Digest]:
     """Return the bundle that each tensor is read from; of several, the one with most of the tensors.
 
     Args:
         parts: The tensors. Those for which no bundle can be read are left out of the result.
         readable: Returns those of some bundles that can be read.
+        first: Bundles that come before all others.
     """
     chosen = {digest: several[0][0] for digest, several in parts.items() if len(several) == 1}  # as for most
     counts = Counter(chosen.values())
     rest = [(digest, several) for digest, several in parts.items() if len(several) != 1]
     counts.update(bundle for _, several in rest for bundle, _ in several)
     there = readable(set(counts))
-    order = {bundle: (-count, bundle) for bundle, count in counts.items() if bundle in there}
+    shared = {bundle for _, several in rest for bundle, _ in several if bundle in first}
+    order = {bundle: (bundle not in shared, -count, bundle) for bundle, count in counts.items() if bundle in there}
     if len(order) < len(counts):
         chosen = {digest: bundle for digest, bundle in chosen.items() if bundle in order}
     for digest, several in rest:

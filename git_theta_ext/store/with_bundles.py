@@ -10,7 +10,7 @@ from git_theta_ext.store.parts import chosen_bundles
 from git_theta_ext.store.verification.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location, Locations
@@ -30,10 +30,16 @@ class StoreWithBundles(Verifier):
             wanted.difference_update(chosen_bundles(parts, lambda some: self.touch_sound(some)[1]))
         return super().touch_and_find_missing(wanted)
 
-    def stored_as(self, digests: Iterable[Digest]) -> dict[Digest, Digest]:
-        """Return the bundle that each of some tensors is read from, or the tensor itself if it is in none."""
+    def stored_as(self, digests: Iterable[Digest], first: Container[Digest] = ()) -> dict[Digest, Digest]:
+        """Return the bundle that each of some tensors is read from, or the tensor itself if it is in none.
+
+        Args:
+            digests: Digests of the tensors.
+            first: Bundles that come before all others.
+        """
         wanted = set(digests)
-        bundles = chosen_bundles(self.index.parts(wanted), lambda some: shallowest(sound(self.locations(some))))
+        parts = self.index.parts(wanted)
+        bundles = chosen_bundles(parts, lambda some: shallowest(sound(self.locations(some))), first)
         return {digest: bundles.get(digest, digest) for digest in wanted}
 
     def present(self, digests: Iterable[Digest]) -> set[Digest]:

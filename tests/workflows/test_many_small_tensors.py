@@ -214,3 +214,17 @@ def test_a_push_sends_no_tensors_of_a_bundle_that_its_commits_do_not_name(
     clone.git("fetch", "--quiet")
     clone.git("checkout", "--quiet", "private")
     assert clone.problems(MODEL, adapter(trained(seconds, range(0, COUNT, 2), 8))) == []
+
+
+def test_a_push_sends_deltas_of_what_remains_of_a_bundle(repo: Repo, shared: Repo) -> None:
+    repo.write(adapter(FIRST))
+    repo.git("add", MODEL)  # this state is never committed
+    seconds = trained(FIRST, range(60, 80), 7)
+    repo.write(adapter(seconds))
+    repo.commit("first")
+    repo.git("push", "--quiet", "origin", "main")
+    repo.write(adapter(trained(seconds, range(COUNT), 9)))
+    repo.commit("second")
+    repo.git("push", "--quiet", "origin", "main")
+    assert kinds(shared, "theta").count("delta") == 1
+    assert [entry.encoding for entry in entries(shared, "theta") if entry.bundle].count("dense") == 2

@@ -239,14 +239,14 @@ def _recoder(
     workspace: Workspace, going: Going, few: Few | None, history: Sequence[Version], *, dry_run: bool = False
 ) -> Recoder:
     related = None if few is None else few.related
-    others = workspace.store.stored_as((_named(history) if related is None else related) - going.stored.keys())
+    others = (_named(history) if related is None else related) - going.stored.keys()
     return Recoder(
         workspace.store,
         workspace.settings.chain_depth,
         dry_run=dry_run,
         going=(going.digests, going.there),
         related=related,
-        stored={**others, **going.stored},
+        stored={**workspace.store.stored_as(others, going.there), **going.stored},
     )
 
 
