@@ -1,4 +1,4 @@
-"""Store many small tensors as bundles, and find them in these."""
+"""Store many small tensors as bundles."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SMALL = 1 << 16
 """Bytes of a tensor up to which it is bundled with others."""
 
 SMALL_MATRIX = 1 << 14
-"""The same of a matrix with at least ``THIN`` rows and columns, of which a merged LoRA changes little more than a thin
-matrix has: it takes fewer bytes as a delta of its own, as ``low_rank``."""
+"""The same of a matrix with at least ``THIN`` rows and columns: a merged LoRA in it takes fewer bytes as a ``low_rank``
+delta of its own."""
 
 THIN = 64
 

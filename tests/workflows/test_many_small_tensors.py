@@ -181,15 +181,21 @@ def members(repo: Repo, folder: str) -> set[str]:
     return found.union(digest for bundle in bundles for _, _, digest in bundle.members())
 
 
+def added_twice(repo: Repo) -> Values:
+    """Commit an adapter of which an earlier state was added, and never committed; return what was committed."""
+    repo.write(adapter(FIRST))
+    repo.git("add", MODEL)
+    seconds = trained(FIRST, range(60, 80), 7)
+    repo.write(adapter(seconds))
+    repo.commit("first")
+    return seconds
+
+
 @pytest.mark.parametrize("recoded", [False, True])
 def test_a_push_sends_no_tensors_of_a_bundle_that_its_commits_do_not_name(
     repo: Repo, shared: Repo, tmp_path: Path, *, recoded: bool
 ) -> None:
-    repo.write(adapter(FIRST))
-    repo.git("add", MODEL)  # this state is never committed
-    seconds = trained(FIRST, range(60, 80), 7)
-    repo.write(adapter(seconds))
-    repo.commit("first")
+    seconds = added_twice(repo)
     repo.git("checkout", "--quiet", "-b", "private")
     repo.write(adapter(trained(seconds, range(0, COUNT, 2), 8)))
     repo.commit("private")
@@ -217,11 +223,7 @@ def test_a_push_sends_no_tensors_of_a_bundle_that_its_commits_do_not_name(
 
 
 def test_a_push_sends_deltas_of_what_remains_of_a_bundle(repo: Repo, shared: Repo) -> None:
-    repo.write(adapter(FIRST))
-    repo.git("add", MODEL)  # this state is never committed
-    seconds = trained(FIRST, range(60, 80), 7)
-    repo.write(adapter(seconds))
-    repo.commit("first")
+    seconds = added_twice(repo)
     repo.git("push", "--quiet", "origin", "main")
     repo.write(adapter(trained(seconds, range(COUNT), 9)))
     repo.commit("second")
