@@ -245,12 +245,23 @@ def _other_plugin(group: Group, name: str) -> object:
     if different := [other for other in points if other.value != point.value]:
         both = f"{_package(point)} and {_package(different[0])}"
         raise PluginError(f"both {both} register the {noun} {name!r}", hint=f"pip uninstall {_package(point)}")
+    if group == "encodings" and _is_reserved(name):
+        raise PluginError(
+            f"{_package(point)} registers the {noun} {name!r}, a name that packs use for entries without bytes",
+            hint=f"pip uninstall {_package(point)}, or rename its {noun}",
+        )
     try:
         return cast("object", point.load())
     except ThetaError:
         raise
     except Exception as error:  # another package's code may raise anything
         raise PluginError(f"cannot load {noun} {name!r} of {_package(point)}: {error}") from error
+
+
+def _is_reserved(name: str) -> bool:
+    from git_theta_ext.interfaces.encodings import RESERVED_NAMES  # most plug-ins are not encodings
+
+    return name in RESERVED_NAMES
 
 
 @cache

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import TensorSpec
 
+RESERVED_NAMES = frozenset({"part", "gathered"})
+"""Names that no encoding can have. In the headers of packs they mean that an entry has no bytes of its own."""
+
 
 class TensorSource(Protocol):
     """A tensor that is read in parts. Each read decodes again.

@@ -119,6 +119,14 @@ def test_a_plugin_bears_the_name_that_it_is_registered_by(others) -> None:
         registry.find_format("zebra")
 
 
+@pytest.mark.parametrize("name", ["part", "gathered"])
+def test_an_encoding_cannot_have_a_name_that_packs_use_for_entries_without_bytes(others, name: str) -> None:
+    others("zoo", "encodings", {name: "git_theta_plugins.encodings.delta:ENCODING"})
+    with pytest.raises(PluginError, match=f"zoo registers the encoding '{name}'") as caught:
+        registry.find_encoding(name)
+    assert "pip uninstall zoo" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("name", ["nosuch", "_zip", "__init__", "ties.extra", "../ties", "", "zebr\u00e4"])
 def test_an_unknown_name_is_an_error_that_lists_what_there_is(name: str) -> None:
     with pytest.raises(PluginError, match="unknown merge method") as caught:

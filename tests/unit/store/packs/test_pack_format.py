@@ -6,6 +6,7 @@ import pytest
 from bounds import memory_of
 
 from git_theta_ext.errors import CorruptError
+from git_theta_ext.interfaces.encodings import RESERVED_NAMES
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec
 from git_theta_ext.store.packs import format as pack_format
 from git_theta_ext.store.packs.format import (
@@ -180,3 +181,7 @@ def test_a_header_that_claims_something_odd_is_refused(row):
 )
 def test_a_header_takes_memory_in_proportion_to_its_size(row):
     assert memory_of(lambda: read_header(row)) < 16 * len(row) + (1 << 18)
+
+
+def test_no_plugin_can_have_the_name_of_an_entry_without_bytes():
+    assert pack_format.WITHOUT_CHUNKS == RESERVED_NAMES
