@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.records import dataclass
-from git_theta_ext.store.maintenance.fsck import specs_of
+from git_theta_ext.store.maintenance.fsck import check_manifests, specs_of
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.sync import fetch
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.maintenance.fsck import Problem
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.remote_index import OpenedRemote
     from git_theta_ext.util.reporter import Progress
@@ -36,9 +38,12 @@ class Remotes:
     failures: list[ThetaError]
     count: bool
 
-    def elsewhere(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
-        """Return the missing digests that count as present, since remotes have them."""
-        return self.held(store, manifests) if self.count else set()
+    def problems(
+        self, store: Store, manifests: Mapping[str, Manifest], advance: Callable[[int], None] = no_progress
+    ) -> Iterator[Problem]:
+        """Check manifests as ``check_manifests`` does; its problems say what a remote has."""
+        held = self.held(store, manifests)
+        return check_manifests(store, manifests, elsewhere=held, here=not self.count, advance=advance)
 
     def held(self, store: Store, manifests: Mapping[str, Manifest]) -> set[Digest]:
         """Return the missing digests that remotes have."""

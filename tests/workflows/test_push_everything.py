@@ -143,6 +143,8 @@ def test_parameters_are_pushed_without_commits_and_what_is_nowhere_is_reported(
     shared.git("remote", "add", "clone", str(two.path))
     checked = shared.run("theta", "fsck", check=False)
     assert checked.returncode == 7
+    assert "on a remote, but not in the store: " in checked.stdout
+    assert "neither in the store" not in checked.stdout
     assert checked.stderr.count("hint: git theta fsck --repair\n") == 1
     shared.git("theta", "fsck", "--repair")
     assert "has everything" in copy.git("theta", "push", "--all", "origin")

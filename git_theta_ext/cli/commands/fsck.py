@@ -35,7 +35,6 @@ from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.store.maintenance.fsck import (
     NAMED,
     Problem,
-    check_manifests,
     specs_of,
     users,
 )
@@ -218,6 +217,6 @@ def _repair(  # noqa: PLR0913, PLR0917 - it joins the remotes, the store and the
     moved = {str(store.pack_path(name)) for name in (*done.removed, *done.quarantined)}
     left = [problem for problem in problems if problem.pack and problem.pack not in moved]
     left += done.problems
-    left += check_manifests(store, manifests, elsewhere=remotes.elsewhere(store, manifests))
+    left += remotes.problems(store, manifests)
     names = names_of(manifests, {*done.sources, *done.lost})
     return left, done_json(done, names), list(done_lines(store, done, names))

@@ -16,7 +16,6 @@ from git_theta_ext.operations.maintenance.raw_checkpoints import RAW, raw_blobs
 from git_theta_ext.operations.maintenance.worktree_restore import restore_from_worktrees
 from git_theta_ext.store.maintenance.fsck import (
     Problem,
-    check_manifests,
     check_packs,
     check_tensors,
     known_bad,
@@ -132,8 +131,7 @@ def _problems(
     store, reporter = workspace.store, workspace.reporter
     problems = list(packs)
     with reporter.progress("checking manifests", sum(n for m in manifests.values() for _, n in m.digests())) as advance:
-        elsewhere = remotes.elsewhere(store, manifests)
-        problems += check_manifests(store, manifests, elsewhere=elsewhere, advance=advance)
+        problems += remotes.problems(store, manifests, advance)
     if not full:
         damaged = {problem.pack for problem in problems}
         problems += [problem for problem in known_bad(store) if problem.pack not in damaged]

@@ -124,8 +124,8 @@ def _check_versions(workspace: Workspace, remotes: Remotes, checks: Checks) -> _
                 manifests = {oid: Manifest.parse(data) for oid, data in blobs}
             except ManifestError:
                 return None
-            elsewhere = remotes.elsewhere(workspace.store, manifests)
-            if any(check_manifests(workspace.store, manifests, elsewhere=elsewhere)):
+            elsewhere = remotes.held(workspace.store, manifests)
+            if any(check_manifests(workspace.store, manifests, elsewhere=elsewhere, here=not remotes.count)):
                 return None
             found.update((key, True) for oid in manifests for key in keys[oid])
             incomplete += [oid for oid, manifest in manifests.items() if elsewhere and _needs(manifest, elsewhere)]

@@ -142,6 +142,7 @@ def check_manifests(
     manifests: Mapping[str, Manifest],
     *,
     elsewhere: AbstractSet[Digest] = frozenset(),
+    here: bool = False,
     advance: Callable[[int], None] = no_progress,
 ) -> Iterator[Problem]:
     """Check that all tensors that manifests name are available, and that the layouts fit the manifests.
@@ -150,27 +151,31 @@ def check_manifests(
         store: The store, with its alternates.
         manifests: Manifests by name, such as ``HEAD:model.safetensors``.
         elsewhere: Digests that a remote has, so that they may be missing in the store.
+        here: Whether the store must have these, too.
         advance: Called with the number of tensor bytes dealt with since the last call.
     """
-    here = store.present(specs_of(manifests.values()))
+    present = store.present(specs_of(manifests.values()))
 
     @lru_cache(_LAYOUTS)
     def specs(skeleton: Skeleton, parameters: int) -> Mapping[str, TensorSpec]:
         return read_skeleton(store, skeleton, parameters=parameters).parameters
 
     for place, manifest in manifests.items():
-        if lost := {digest for digest, _ in manifest.digests()} - here - elsewhere:
-            yield Problem("missing", place, _lost(manifest, lost))
-        if manifest.skeleton.digest in here:
+        absent = {digest for digest, _ in manifest.digests()} - present
+        if lost := absent - elsewhere:
+            yield Problem("missing", place, f"neither in the store nor on a remote: {_names(manifest, lost)}")
+        if here and (left := absent & elsewhere):
+            yield Problem("missing", place, f"on a remote, but not in the store: {_names(manifest, left)}")
+        if manifest.skeleton.digest in present:
             yield from _check_skeleton(specs, place, manifest)
         advance(sum(nbytes for _, nbytes in manifest.digests()))
 
 
-def _lost(manifest: Manifest, lost: AbstractSet[Digest]) -> str:
-    names = [repr(name) for name, parameter in manifest.parameters.items() if parameter.digest in lost]
-    if manifest.skeleton.digest in lost:
+def _names(manifest: Manifest, digests: AbstractSet[Digest]) -> str:
+    names = [repr(name) for name, parameter in manifest.parameters.items() if parameter.digest in digests]
+    if manifest.skeleton.digest in digests:
         names.append("the skeleton")
-    return f"neither in the store nor on a remote: {shortlist(names, NAMED)}"
+    return shortlist(names, NAMED)
 
 
 def _check_skeleton(

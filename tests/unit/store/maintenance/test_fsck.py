@@ -168,6 +168,8 @@ def test_missing_and_wrong_tensors_are_named_by_parameter(store, manifest, make)
     assert (lost.kind, lost.where, lost.what) == ("missing", "HEAD:m", "neither in the store nor on a remote: 'absent'")
     assert "layout disagree" in layout.what
     assert [p.kind for p in check_manifests(store, {"x": odd}, elsewhere={absent[1]})] == ["corrupt"]
+    (away, _) = check_manifests(store, {"x": odd}, elsewhere={absent[1]}, here=True)
+    assert (away.kind, away.what) == ("missing", "on a remote, but not in the store: 'absent'")
 
 
 @pytest.mark.usefixtures("anywhere")
