@@ -120,6 +120,29 @@ def test_every_number_is_rounded_alike(kind):
 
 
 @needs_compiled
+def test_two_bf16_numbers_of_any_exponents_have_the_mean_of_the_arrays():
+    edges = np.array([0, 1, 2, 3, 0x40, 0x55, 0x7E, 0x7F], "<u2")  # mantissas
+    exponents = np.arange(0, 255, dtype="<u2") << 7  # all that are finite
+    numbers = np.unique(np.concatenate([exponents[:, None] | edges, (exponents[:, None] | edges) | 0x8000]))
+    ours = np.repeat(numbers[:: numbers.size // 199], numbers.size)
+    theirs = np.tile(numbers, ours.size // numbers.size)
+    task = task_of(["BF16"] * 3, ours.size, "average", {}, None)
+    one, other = (merged(task, [ours.tobytes(), theirs.tobytes()], [], 1, 0, module) for module in (compiled, None))
+    assert one == other
+
+
+@needs_compiled
+@pytest.mark.parametrize("bits", [0x7F80, 0xFF80, 0x7FC0, 0xFFFF])
+@pytest.mark.parametrize("member", [0, 1])
+def test_a_mean_of_two_with_a_number_that_is_not_finite_is_an_error(bits, member):
+    values = [np.full(1000, 0x3F80, "<u2") for _ in range(2)]
+    values[member][777] = bits
+    task = task_of(["BF16"] * 3, 1000, "average", {}, None)
+    part = merged(task, [value.tobytes() for value in values], [], 1, 0, compiled)
+    assert "NaN or infinite" in part.fault
+
+
+@needs_compiled
 @pytest.mark.parametrize("change", ["short", "kinds", "trims", "keys", "none", "tensors", "room", "many", "text"])
 def test_buffers_of_wrong_sizes_are_refused(change):
     chunks: tuple = (bytes(8),) * 3
