@@ -14,6 +14,7 @@ from git_theta_ext.merging.planning.adapter_config import merge_configs
 from git_theta_ext.merging.planning.layout_decision import decide_layout
 from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.merging.planning.model_layout import decide_model_layout, merged_index
+from git_theta_ext.merging.planning.whole_layouts import with_whole_layouts
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.records import dataclass, field, replace
@@ -67,6 +68,7 @@ def apply_model(  # noqa: PLR0913, PLR0917 - as apply
     Raises:
         ThetaError: See ``git_theta_ext.merging.apply.apply``.
     """
+    plan = with_whole_layouts(plan, store)
     computed = compute(plan, store, start, advance, leave)
     whole = outcome_of(plan, computed, lambda *_: (plan.layout.skeleton, None, ""))
     names = {*whole.manifest.parameters, *(conflict.name for conflict in whole.manifest.conflicts)}

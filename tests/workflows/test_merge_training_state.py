@@ -88,3 +88,61 @@ def test_if_no_file_can_hold_what_is_taken_the_message_says_why_and_what_to_do(f
     forked.git("add", PATH)
     forked.git("commit", "--quiet", "--no-edit")
     assert forked.git("rev-parse", f"HEAD:{PATH}") == forked.git("rev-parse", f"side:{PATH}")
+
+
+SHARDS = ("training-00001-of-00002.npz", "training-00002-of-00002.npz")
+
+
+def _shard(seed: int, number: int, *, trained: bool) -> bytes:
+    weight = np.random.default_rng((seed, number)).normal(size=8)
+    state = {f"step.{number}": np.array([5.0])} if trained else {}
+    file = io.BytesIO()
+    np.savez(file, **{f"weight.{number}": weight, **state})
+    return file.getvalue()
+
+
+def _write_shards(repo: Repo, seed: int, without: int | None = None) -> None:
+    for number, path in enumerate(SHARDS):
+        repo.write(_shard(seed, number, trained=number != without), path)
+
+
+def _forked_shards(repo: Repo) -> None:
+    repo.git("theta", "track", "*.npz")
+    _write_shards(repo, 1)
+    repo.commit("base")
+    repo.switch("-b", "side")
+    _write_shards(repo, THEIRS, without=1)
+    repo.commit("side")
+    repo.switch("main")
+    _write_shards(repo, OURS, without=0)
+    repo.commit("main")
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_the_state_in_several_files_is_taken_whole_from_one_side(with_history: WithHistory, side: str) -> None:
+    repo = with_history(_forked_shards)
+    assert repo.run("merge", "side", check=False).returncode == 1
+    repo.git("theta", "resolve", "--method", side)
+    _check_shards(repo, side)
+
+
+def test_a_rule_takes_the_state_in_several_files_whole(with_history: WithHistory) -> None:
+    repo = with_history(_forked_shards)
+    repo.write(b"version: 1\nrules:\n- match: step.**\n  method: theirs\n", ".thetamerge")
+    repo.commit("rules")
+    repo.git("merge", "--quiet", "side")
+    _check_shards(repo, "theirs")
+    assert "identical to HEAD" in repo.git("theta", "merge", "--replay")
+    assert "weight.{0-1}" in repo.git("theta", "merge", "--report")
+
+
+def _check_shards(repo: Repo, side: str) -> None:
+    seed, without = {"ours": (OURS, 0), "theirs": (THEIRS, 1)}[side]
+    for number, path in enumerate(SHARDS):
+        ours, theirs = (_contents(_shard(which, number, trained=True)) for which in (OURS, THEIRS))
+        merged = _contents(repo.read(path))
+        name = f"weight.{number}"
+        np.testing.assert_array_equal(merged.pop(name), (ours[name] + theirs[name]) / 2)
+        wanted = _contents(_shard(seed, number, trained=number != without))
+        assert merged.keys() == wanted.keys() - {name}
+        assert all((merged[name] == wanted[name]).all() for name in merged)

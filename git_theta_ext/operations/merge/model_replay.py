@@ -11,6 +11,7 @@ from git_theta_ext.git.objects import object_infos
 from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.merging.models import apply_model
+from git_theta_ext.merging.planning.whole_layouts import with_whole_layouts
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.operations.merge.adapter_scales import files_of, scales_to_resolve
 from git_theta_ext.operations.merge.computation import bytes_to_compute, engine
@@ -59,6 +60,8 @@ def recorded_model(workspace: Workspace, commit: str, record: Record, parents: I
     versions = in_our_pieces(workspace, ModelVersions(record.path, base, sides))
     before, after = versions.manifests()
     plan = plan_checkpoint(workspace, before, after, record.rules, record.unread_types, mixed=True)
+    ensure_digests(workspace, plan.reads_layouts())
+    plan = with_whole_layouts(plan, workspace.store)
     recorded = RecordedModel(versions, committed)
     return RecordedMerge(commit_id(repo, commit), record, plan, committed.as_one(), recorded)
 
