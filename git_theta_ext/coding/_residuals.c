@@ -14,6 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+#include <immintrin.h>
+#define COMPRESSES 1 /* some processors can move elements of a vector together */
+#else
+#define COMPRESSES 0
+#endif
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the kernels are for little-endian machines"
 #endif
@@ -32,11 +39,15 @@
 
 #define RUN 64
 #define SIZES 4     /* numbers of bits of a symbol */
-#define VALUES 256  /* values of a byte */
 #define RECORD 8    /* bytes of a stripe in a payload */
 #define GAPS 0x80
 #define BLOCK 128   /* elements that are counted in a byte */
+#define VALUES 256  /* values of a byte */
 #define STREAMS 4   /* parts of the elements that are grouped at the same time: each addition waits for the one before */
+#define OFTEN 8     /* keys that vectors are compared with */
+#define RARE 24     /* part of the elements of which fewer take longer as vectors than one by one */
+#define SAMPLE 4096 /* elements in the sample that shows which keys are frequent, and the fewest for which it pays */
+#define BATCH 4096  /* elements after which those with other keys are moved one by one */
 
 static const int SYMBOL_BITS[SIZES] = {1, 2, 4, 8};
 static const int TOPS[SIZES] = {1, 3, 15, 255};
@@ -335,6 +346,197 @@ OF_WIDTH(16)
 OF_WIDTH(32)
 OF_WIDTH(64)
 
+/* The keys that most elements have; none if vectors are not worth it. */
+typedef struct {
+    int number;
+    uint8_t keys[OFTEN];
+} frequent;
+
+#if COMPRESSES
+
+/* Group 16-bit elements by key with AVX-512 VBMI2. Most elements have one of a few keys, because exponents of weights do.
+   Vectors of elements are compared with each of these keys, and those that match are written with one store. The others
+   are collected, and moved one by one. The order is that of group and ungroup. */
+
+#define VECTORS __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt"))) static
+#define INLINE VECTORS inline __attribute__((always_inline))
+#define EACH_FREQUENT _Pragma("GCC unroll 8") for (int at = 0; at < number; at++)
+
+static int has_vectors(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("popcnt");
+}
+
+/* Call a function for the number of keys, so that its loops over them are unrolled and their places are in registers. */
+#define FOR_NUMBER(function, number, ...) \
+    switch (number) { \
+    case 1: function(1, __VA_ARGS__); break; \
+    case 2: function(2, __VA_ARGS__); break; \
+    case 3: function(3, __VA_ARGS__); break; \
+    case 4: function(4, __VA_ARGS__); break; \
+    case 5: function(5, __VA_ARGS__); break; \
+    case 6: function(6, __VA_ARGS__); break; \
+    case 7: function(7, __VA_ARGS__); break; \
+    default: function(8, __VA_ARGS__); \
+    }
+
+INLINE void count_for(const int number, const uint8_t *keys, Py_ssize_t count, const frequent *often, Py_ssize_t *counts) {
+    Py_ssize_t many[OFTEN] = {0}, i = 0;
+    uint8_t others[BATCH + 64];
+    __m512i wanted[OFTEN];
+    EACH_FREQUENT wanted[at] = _mm512_set1_epi8((char)often->keys[at]);
+    while (i + 64 <= count) {
+        Py_ssize_t last = count - i < BATCH ? count - 63 : i + BATCH, collected = 0;
+        for (; i < last; i += 64) {
+            __m512i here = _mm512_loadu_si512(keys + i);
+            uint64_t left = ~(uint64_t)0;
+            EACH_FREQUENT {
+                uint64_t equal = _mm512_cmpeq_epi8_mask(here, wanted[at]);
+                many[at] += __builtin_popcountll(equal);
+                left ^= equal;
+            }
+            _mm512_storeu_si512(others + collected, _mm512_maskz_compress_epi8(left, here));
+            collected += __builtin_popcountll(left);
+        }
+        for (Py_ssize_t at = 0; at < collected; at++)
+            counts[others[at]]++;
+    }
+    for (; i < count; i++)
+        counts[keys[i]]++;
+    EACH_FREQUENT counts[often->keys[at]] += many[at];
+}
+
+/* Group the elements from i to end. Before ends less one vector, a whole vector may be written. */
+INLINE void group_for(const int number, const uint16_t *values, const uint8_t *keys, Py_ssize_t i, Py_ssize_t end,
+                      const frequent *often, const Py_ssize_t *ends, Py_ssize_t *next, uint16_t *out) {
+    Py_ssize_t places[OFTEN];
+    __m256i wanted[OFTEN];
+    uint16_t others[BATCH + 32];
+    uint8_t other_keys[BATCH + 32];
+    EACH_FREQUENT {
+        wanted[at] = _mm256_set1_epi8((char)often->keys[at]);
+        places[at] = next[often->keys[at]];
+    }
+    while (i + 32 <= end) {
+        Py_ssize_t last = end - i < BATCH ? end - 31 : i + BATCH, collected = 0;
+        for (; i < last; i += 32) {
+            __m256i here = _mm256_loadu_si256((const __m256i *)(keys + i));
+            __m512i some = _mm512_loadu_si512(values + i);
+            uint32_t left = ~(uint32_t)0;
+            EACH_FREQUENT {
+                uint32_t equal = _mm256_cmpeq_epi8_mask(here, wanted[at]);
+                if (places[at] + 32 <= ends[at])
+                    _mm512_storeu_si512(out + places[at], _mm512_maskz_compress_epi16(equal, some));
+                else
+                    _mm512_mask_compressstoreu_epi16(out + places[at], equal, some);
+                places[at] += __builtin_popcount(equal);
+                left ^= equal;
+            }
+            _mm512_storeu_si512(others + collected, _mm512_maskz_compress_epi16(left, some));
+            _mm256_storeu_si256((__m256i *)(other_keys + collected), _mm256_maskz_compress_epi8(left, here));
+            collected += __builtin_popcount(left);
+        }
+        for (Py_ssize_t at = 0; at < collected; at++)
+            out[next[other_keys[at]]++] = others[at];
+    }
+    EACH_FREQUENT next[often->keys[at]] = places[at];
+    for (; i < end; i++)
+        out[next[keys[i]]++] = values[i];
+}
+
+INLINE void ungroup_for(const int number, const uint16_t *values, const uint8_t *keys, Py_ssize_t i, Py_ssize_t end,
+                        const frequent *often, Py_ssize_t *next, uint16_t *out) {
+    const __m512i lanes = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12,
+                                           11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    Py_ssize_t places[OFTEN];
+    __m256i wanted[OFTEN];
+    uint16_t others[BATCH + 32];
+    EACH_FREQUENT {
+        wanted[at] = _mm256_set1_epi8((char)often->keys[at]);
+        places[at] = next[often->keys[at]];
+    }
+    while (i + 32 <= end) {
+        Py_ssize_t first = i, last = end - i < BATCH ? end - 31 : i + BATCH, collected = 0;
+        for (; i < last; i += 32) {
+            __m256i here = _mm256_loadu_si256((const __m256i *)(keys + i));
+            __m512i some = _mm512_setzero_si512(), indices = _mm512_add_epi16(lanes, _mm512_set1_epi16((short)(i - first)));
+            uint32_t left = ~(uint32_t)0;
+            EACH_FREQUENT {
+                uint32_t equal = _mm256_cmpeq_epi8_mask(here, wanted[at]);
+                some = _mm512_mask_expand_epi16(some, equal, _mm512_loadu_si512(values + places[at]));
+                places[at] += __builtin_popcount(equal);
+                left ^= equal;
+            }
+            _mm512_storeu_si512(out + i, some);
+            _mm512_storeu_si512(others + collected, _mm512_maskz_compress_epi16(left, indices));
+            collected += __builtin_popcount(left);
+        }
+        for (Py_ssize_t at = 0; at < collected; at++)
+            out[first + others[at]] = values[next[keys[first + others[at]]]++];
+    }
+    EACH_FREQUENT next[often->keys[at]] = places[at];
+    for (; i < end; i++)
+        out[i] = values[next[keys[i]]++];
+}
+
+VECTORS void count_vectors(const uint8_t *keys, Py_ssize_t count, const frequent *often, Py_ssize_t *counts) {
+    FOR_NUMBER(count_for, often->number, keys, count, often, counts)
+}
+
+VECTORS void group_vectors(const void *values, const uint8_t *keys, Py_ssize_t count, const frequent *often,
+                           Py_ssize_t next[STREAMS][VALUES], void *out) {
+    Py_ssize_t part = count / STREAMS, ends[OFTEN];
+    for (int at = 0; at < often->number; at++)
+        ends[at] = often->keys[at] + 1 < VALUES ? next[0][often->keys[at] + 1] : count;
+    for (int stream = 0; stream < STREAMS; stream++) {
+        Py_ssize_t start = stream * part, end = stream + 1 < STREAMS ? start + part : count;
+        FOR_NUMBER(group_for, often->number, values, keys, start, end, often, ends, next[stream], out)
+    }
+}
+
+/* Undo group_vectors. 64 bytes after the values are read, too. */
+VECTORS void ungroup_vectors(const void *values, const uint8_t *keys, Py_ssize_t count, const frequent *often,
+                             Py_ssize_t next[STREAMS][VALUES], void *out) {
+    Py_ssize_t part = count / STREAMS;
+    for (int stream = 0; stream < STREAMS; stream++) {
+        Py_ssize_t start = stream * part, end = stream + 1 < STREAMS ? start + part : count;
+        FOR_NUMBER(ungroup_for, often->number, values, keys, start, end, often, next[stream], out)
+    }
+}
+
+#else
+
+static int has_vectors(void) { return 0; }
+static void count_vectors(const uint8_t *keys, Py_ssize_t count, const frequent *often, Py_ssize_t *counts) {}
+static void group_vectors(const void *values, const uint8_t *keys, Py_ssize_t count, const frequent *often,
+                          Py_ssize_t next[STREAMS][VALUES], void *out) {}
+static void ungroup_vectors(const void *values, const uint8_t *keys, Py_ssize_t count, const frequent *often,
+                            Py_ssize_t next[STREAMS][VALUES], void *out) {}
+
+#endif
+
+/* Find the keys that most elements have. */
+static void find_frequent(const uint8_t *keys, Py_ssize_t count, frequent *often) {
+    int counts[VALUES] = {0}, sampled = 0, covered = 0;
+    often->number = 0;
+    if (count < SAMPLE || !has_vectors())
+        return;
+    for (Py_ssize_t i = 0, step = count / SAMPLE | 1; i < count; i += step, sampled++)
+        counts[keys[i]]++;
+    for (; often->number < OFTEN; often->number++) {
+        int most = 0;
+        for (int key = 1; key < VALUES; key++)
+            most = counts[key] > counts[most] ? key : most;
+        if (counts[most] * RARE < sampled)
+            break;
+        often->keys[often->number] = (uint8_t)most;
+        covered += counts[most];
+        counts[most] = 0;
+    }
+    if (4 * covered < 3 * sampled)
+        often->number = 0;
+}
+
 #define BY_WIDTH(name) {name##_8, name##_16, name##_32, name##_64}
 
 /* The place of a width in bytes in tables of functions; -1 for what is no width. */
@@ -596,6 +798,7 @@ typedef struct {
     uint8_t *keys, *map;
     Py_ssize_t all, count; /* elements of the chunk, and those that are coded */
     int width, gaps, number, done;
+    frequent often;
     Py_ssize_t next[STREAMS][VALUES];
     stripe stripes[VALUES];
 } residual;
@@ -618,18 +821,31 @@ static int reserve(residual *made, Py_ssize_t count, int width) {
     return made->missed != NULL;
 }
 
-/* Find out where the elements of each key go when they are grouped, and the end of each stripe. */
-static void place_keys(residual *made) {
-    Py_ssize_t count = made->count, part = count / STREAMS, ends[VALUES], end = 0, (*next)[VALUES] = made->next;
+/* Count the elements of each key in each part. */
+static void count_keys(residual *made) {
+    Py_ssize_t count = made->count, part = count / STREAMS, (*next)[VALUES] = made->next;
     const uint8_t *keys = made->keys;
-    stripe *stripes = made->stripes;
     memset(made->next, 0, sizeof made->next);
+    find_frequent(keys, count, &made->often);
+    if (made->often.number) {
+        for (int stream = 0; stream + 1 < STREAMS; stream++, count -= part)
+            count_vectors(keys + stream * part, part, &made->often, next[stream]);
+        count_vectors(keys + (STREAMS - 1) * part, count, &made->often, next[STREAMS - 1]);
+        return;
+    }
     for (Py_ssize_t i = 0; i < part; i++) {
         for (int stream = 0; stream < STREAMS; stream++)
             next[stream][keys[stream * part + i]]++;
     }
     for (Py_ssize_t i = STREAMS * part; i < count; i++)
         next[STREAMS - 1][keys[i]]++;
+}
+
+/* Find out where the elements of each key go when they are grouped, and the end of each stripe. */
+static void place_keys(residual *made) {
+    Py_ssize_t ends[VALUES], end = 0, (*next)[VALUES] = made->next;
+    stripe *stripes = made->stripes;
+    count_keys(made);
     for (int key = 0; key < VALUES; key++) {
         for (int stream = 0; stream < STREAMS; stream++) {
             Py_ssize_t here = next[stream][key];
@@ -662,7 +878,10 @@ static int fill(residual *made, const char *values, const char *guesses, const k
     made->number = plan(made->missed, made->keys, made->count, how->width, sample, logs, least, most, made->stripes);
     if (made->number > 1) {
         place_keys(made);
-        groups[place(how->width)](made->missed, made->keys, made->count, made->next, made->grouped);
+        if (how->width == 2 && made->often.number)
+            group_vectors(made->missed, made->keys, made->count, &made->often, made->next, made->grouped);
+        else
+            groups[place(how->width)](made->missed, made->keys, made->count, made->next, made->grouped);
     } else {
         made->grouped = made->missed;
         made->stripes[0].start = 0;
@@ -850,7 +1069,10 @@ static int write_values(residual *made, const uint8_t *const *planes, const char
         planes += made->stripes[at].low + 1 + made->stripes[at].wide;
     }
     if (made->number > 1) {
-        ungroups[place(width)](made->grouped, made->keys, made->count, made->next, made->missed);
+        if (width == 2 && made->often.number) /* the keys come after the values, and are more than 64 bytes */
+            ungroup_vectors(made->grouped, made->keys, made->count, &made->often, made->next, made->missed);
+        else
+            ungroups[place(width)](made->grouped, made->keys, made->count, made->next, made->missed);
         missed = made->missed;
     }
     if (!made->gaps) {

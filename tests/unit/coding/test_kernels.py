@@ -87,6 +87,39 @@ def test_payloads_are_the_same_with_and_without_the_compiled_module(name, count)
 
 @needs_compiled
 @given(
+    name=st.sampled_from(["BF16", "F16", "F32"]),
+    count=st.integers(4000, 20_000),
+    exponents=st.lists(st.integers(0, 255), min_size=2, max_size=14, unique=True),
+    falling=st.floats(0.05, 1),
+    unlike=st.floats(0, 0.3),
+    seed=st.integers(0, 99),
+)
+@example(name="BF16", count=8192, exponents=[255, 0, 1], falling=0.5, unlike=0, seed=0)
+@example(name="BF16", count=16_001, exponents=[*range(120, 128)], falling=0.9, unlike=0.05, seed=1)
+def test_residuals_are_the_same_however_many_elements_have_a_frequent_exponent(
+    name, count, exponents, falling, unlike, seed
+):
+    rng = np.random.default_rng(seed)
+    spec = TensorSpec.of(name, (count,))
+    kind, mantissa = np.dtype(f"<u{spec.dtype.bits // 8}"), spec.dtype.mantissa
+    shares = falling ** np.arange(len(exponents))
+    drawn = rng.choice(exponents, count, p=shares / shares.sum())
+    drawn = np.where(rng.random(count) < unlike, rng.integers(0, 256, count), drawn).astype(kind)
+    guesses = drawn << kind.type(mantissa) | rng.integers(0, 1 << mantissa, count).astype(kind)
+    data, parent = (memoryview(x.tobytes()) for x in (guesses + rng.geometric(0.2, count).astype(kind), guesses))
+    payload, other = in_both_ways(lambda: joined(encode_residual(spec, data, parent)))
+    assert payload == other
+
+    def decoded():
+        out = memoryview(bytearray(spec.nbytes))
+        decode_residual(spec, memoryview(payload), parent, out)
+        return bytes(out)
+
+    assert in_both_ways(decoded) == [data, data]
+
+
+@needs_compiled
+@given(
     name=st.sampled_from(["BF16", "F32", "F64", "I8", "C64", "opaque72"]),
     count=st.integers(1, 700),
     changed=st.lists(st.integers(0, 699), max_size=6),
