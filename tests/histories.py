@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from helpers import Repo, model
+from helpers import Repo, make_old, model
 
 from git_theta_ext.checkpoint.populate import populate
 from git_theta_ext.checkpoint.replace import Expected
@@ -112,6 +112,12 @@ def commit_map(repo: Repo) -> dict[str, str]:
     return dict(map(str.split, lines[1:]))
 
 
+def drop_backup(repo: Repo) -> None:
+    """Delete the refs that name what was before the last migration."""
+    for ref in repo.git("for-each-ref", "--format=%(refname)", "refs/original").split():
+        repo.git("update-ref", "-d", ref)
+
+
 def read_all(repo: Repo, oids: Sequence[str]) -> dict[str, bytes]:
     """Return the content of objects."""
     done = subprocess.run(
@@ -205,6 +211,7 @@ def copy_of(make: Callable[[Path], Made], path: Path) -> Made:
         kept = Path(tempfile.mkdtemp(prefix="git-theta-histories-"))
         atexit.register(shutil.rmtree, kept, ignore_errors=True)
         _made[make] = kept / "repo", make(kept / "repo")
+        make_old(kept / "repo")  # git runs filters on files as old as its index, and that of Git LFS stores objects
     source, result = _made[make]
     shutil.copytree(source, path, symlinks=True)
     Repo(path).git("update-index", "-q", "--refresh")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import MODEL, Repo, model
-from histories import changed_metadata, commit_map, copy_of, lfs_history, plain_history, tree
+from histories import changed_metadata, commit_map, copy_of, drop_backup, lfs_history, plain_history, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +27,6 @@ def models(repo: Repo) -> dict[str, dict[str, tuple[str, str]]]:
         commit: {path: entry for path, entry in files.items() if not path.endswith(".gitattributes")}
         for commit, files in trees(repo).items()
     }
-
-
-def drop_backup(repo: Repo) -> None:
-    for ref in repo.git("for-each-ref", "--format=%(refname)", "refs/original").split():
-        repo.git("update-ref", "-d", ref)
 
 
 def test_to_plain_git_and_back_every_blob_is_as_it_was(tmp_path: Path) -> None:

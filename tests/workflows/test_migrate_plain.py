@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import MODEL, Repo, model
-from histories import changed_metadata, commit_map, copy_of, plain_history, read_all, tree, wrong_versions
+from histories import (
+    Stream,
+    changed_metadata,
+    commit_map,
+    copy_of,
+    drop_backup,
+    plain_history,
+    read_all,
+    tree,
+    wrong_versions,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +82,25 @@ def _check_tags_and_notes(repo: Repo, before: dict[str, str]) -> None:
     assert repo.git("log", "-1", "--format=%N", "main~1") == "a note"
     assert repo.git("log", "-1", "--format=%N", "side") == "another note"
     assert repo.git("log", "--format=%s", "refs/notes/commits").splitlines() == ["Notes added by 'git notes add'"] * 2
+
+
+def test_commits_before_the_first_file_of_a_pattern_stay_as_they_are(tmp_path: Path) -> None:
+    stream, last = Stream(), ()
+    for path in ("README", ".gitattributes", MODEL, "old.npz"):
+        content = b"*.txt text\n" if path == ".gitattributes" else model(len(path))
+        last = (stream.commit("refs/heads/main", {path: content}, last),)
+    repo = stream.write(tmp_path / "repo")
+    plain = repo.git("rev-list", "--reverse", "main").splitlines()
+    repo.git(*INCLUDE)
+    models = repo.git("rev-list", "--reverse", "main").splitlines()
+    assert [old == new for old, new in zip(plain, models, strict=True)] == [True, True, False, False]
+    drop_backup(repo)
+    repo.git("theta", "migrate", "import", "--include", "*.npz")
+    every = repo.git("rev-list", "--reverse", "main").splitlines()
+    assert [old == new for old, new in zip(models, every, strict=True)] == [True, True, True, False]
+    lines = repo.git("show", "main:.gitattributes").splitlines()
+    assert [line.split()[0] for line in lines] == ["*.txt", "*.safetensors", "*.npz"]
+    assert repo.git("show", "main~1:.gitattributes").splitlines() == lines[:2]
 
 
 def test_only_the_named_refs_move_and_a_second_run_says_how_to_drop_the_backup(tmp_path: Path) -> None:

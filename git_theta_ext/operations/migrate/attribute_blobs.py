@@ -65,6 +65,15 @@ class AttributeBlobs:
             blobs[folder, oid] = self.store(new) if new or not old else None
         return blobs
 
+    def extended(self, edit: Callable[[str, str], str]) -> set[tuple[bytes, str]]:
+        """Return the folder and blob of each version of which an edit keeps all lines; see ``edited``."""
+        return {
+            (folder, oid)
+            for folder, oid in self.places
+            if set(self.texts[oid].splitlines())
+            <= set(edit(self.texts[oid], folder.decode("utf-8", "surrogateescape")).splitlines())
+        }
+
     def store(self, text: str) -> str:
         """Store a text and return its blob."""
         if text not in self._stored:

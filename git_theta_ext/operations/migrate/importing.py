@@ -146,14 +146,19 @@ class _Import:
         self.manifests.update(blobs.values())
         attributes = AttributeBlobs.of(repo, listing.attributes)
         macros = {name for old in attributes.at_top() for name in macros_of(old)}
-        edited = attributes.edited(lambda old, folder: to_theta(old, self.tracked, folder, macros))
+        default = attributes.store(to_theta("", self.tracked))
+
+        def edit(text: str, folder: str) -> str:
+            return to_theta(text, self.tracked, folder, macros)
+
+        edited, later = attributes.edited(edit), attributes.extended(edit)
         done = replace(
             planned,
             versions=planned.versions - len(converter.left),
             nbytes=planned.nbytes - sum(map(sources.size, converter.left)),
             left=(*planned.left, *((text(listing.files[oid]), reason) for oid, reason in converter.left.items())),
         )
-        return FileEdit(self.matches, blobs, edited, attributes.store(to_theta("", self.tracked))), done
+        return FileEdit(self.matches, blobs, edited, later, default), done
 
 
 def _missing(sources: Sources, listing: Listing, reasons: Iterable[str]) -> MissingError:

@@ -15,13 +15,14 @@ from git_theta_ext.operations.migrate.streams import Change, Delete, edited
 from git_theta_ext.records import dataclass, field, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import IO
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.operations.migrate.streams import Edit
+    from git_theta_ext.operations.migrate.streams import CommitFiles, Edit
 
+_TOP = NAME.encode()
 TEMPORARY_REF = "refs/theta-migrate/commits"
 """Names what ``git fast-import`` writes, so that git does not prune the trees before refs name their commits."""
 
@@ -39,16 +40,36 @@ class FileEdit:
         matches: Returns whether a path is to be migrated.
         blobs: Blob to what replaces it at such a path.
         attributes: The folder and the blob of each ``.gitattributes``, to the blob that replaces it; None to remove it.
-        default: The blob of the ``.gitattributes`` at the top of commits that have none; None to add none.
+        later: Those that stay in a commit without such a path, if its first parents had none either.
+        default: The blob of the ``.gitattributes`` at the top of other commits that have none; None to add none.
     """
 
     matches: Callable[[bytes], bool]
     blobs: Mapping[str, str]
     attributes: Mapping[tuple[bytes, str], str | None]
+    later: Container[tuple[bytes, str]] = frozenset()
     default: str | None = None
+    _before: dict[int, Mapping[bytes, Change]] = field(default_factory=dict)
+    """Each commit without such a path to its ``.gitattributes`` by path."""
 
-    def change(self, change: Change) -> Change | Delete:
-        """Return a change with the new blob."""
+    def edit(self, commit: CommitFiles) -> list[Change | Delete]:
+        """Return the changes with the new blobs, and what the first commit with a path to migrate lacks."""
+        before = self._before.get(commit.parent, None) if commit.parent is not None else {}
+        if before is None:
+            return [*map(self._delete, commit.deletes), *map(self._change, commit.changes)]
+        files = _with_changes(before, commit)
+        if not any(change.regular and self.matches(change.path) for change in commit.changes):
+            self._before[commit.mark] = files
+            return [*commit.deletes, *(self._change(one) if self._is_due(one) else one for one in commit.changes)]
+        edits = [*commit.deletes, *map(self._change, commit.changes)]
+        edits += [self._change(file) for file in files.values() if file not in commit.changes]
+        return edits if self.default is None or _TOP in files else [*edits, self._default()]
+
+    def _is_due(self, change: Change) -> bool:
+        folder = attributes_folder(change.path) if change.regular else None
+        return folder is not None and (folder, change.oid) not in self.later
+
+    def _change(self, change: Change) -> Change | Delete:
         folder = attributes_folder(change.path)
         if folder is not None:
             if not change.regular:  # git does not follow it
@@ -59,16 +80,20 @@ class FileEdit:
             return replace(change, oid=self.blobs[change.oid])
         return change
 
-    def delete(self, delete: Delete) -> Change | Delete:
-        """Return a deletion, or the ``.gitattributes`` that stays instead."""
-        return self._default() if self.default and delete.path == NAME.encode() else delete
-
-    def added_to_root(self, paths: set[bytes]) -> list[Change]:
-        """Return the ``.gitattributes`` that a commit without parents lacks."""
-        return [self._default()] if self.default and NAME.encode() not in paths else []
+    def _delete(self, delete: Delete) -> Change | Delete:
+        return self._default() if self.default and delete.path == _TOP else delete
 
     def _default(self) -> Change:
-        return Change("100644", self.default or "", NAME.encode(), NAME.encode())
+        return Change("100644", self.default or "", _TOP, _TOP)
+
+
+def _with_changes(before: Mapping[bytes, Change], commit: CommitFiles) -> Mapping[bytes, Change]:
+    """Return the ``.gitattributes`` of a commit, given those of its first parent."""
+    deleted = [one.path for one in commit.deletes if one.path in before]
+    changed = {one.path: one for one in commit.changes if attributes_folder(one.path) is not None}
+    if not deleted and not changed:
+        return before  # commits share it
+    return {path: file for path, file in before.items() if path not in deleted} | changed
 
 
 @dataclass(frozen=True)
@@ -80,21 +105,14 @@ class NotesEdit:
     """
 
     ids: Mapping[str, str]
-    _names: dict[bytes, bytes] = field(default_factory=dict)
 
-    def change(self, change: Change) -> Change:
-        """Return a change at the new path."""
-        path = self._new(change.path)
-        return change if path == change.path else replace(change, path=path, written=path)
+    def edit(self, commit: CommitFiles) -> list[Change | Delete]:
+        """Return the changes and deletions at the new paths."""
+        return [*map(self._renamed, commit.deletes), *map(self._renamed, commit.changes)]
 
-    def delete(self, delete: Delete) -> Change | Delete:
-        """Return a deletion at the new path."""
-        path = self._new(delete.path)
-        return delete if path == delete.path else Delete(path, path)
-
-    def added_to_root(self, paths: set[bytes]) -> list[Change]:  # noqa: ARG002 - as Edit
-        """Add nothing."""
-        return []
+    def _renamed(self, one: Change | Delete) -> Change | Delete:
+        path = self._new(one.path)
+        return one if path == one.path else replace(one, path=path, written=path)
 
     def _new(self, path: bytes) -> bytes:
         new = self.ids.get(path.replace(b"/", b"").decode("latin-1"))

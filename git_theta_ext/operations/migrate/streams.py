@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import ProtocolError
 from git_theta_ext.git.quoting import unquote
-from git_theta_ext.records import dataclass
+from git_theta_ext.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ _ORIGINAL = re.compile(rb"original-oid ([0-9a-f]{40}|[0-9a-f]{64})\n")
 _CHANGE = re.compile(rb"M ([0-7]{6}) ([0-9a-f]{40}|[0-9a-f]{64}) ([^\n]+)\n")
 _DELETE = re.compile(rb"D ([^\n]+)\n")
 _DATA = re.compile(rb"data ([0-9]{1,18})\n")
-_PARENT = re.compile(rb"(?:from|merge) (:[1-9][0-9]{0,17})\n")
+_PARENT = re.compile(rb"(?:from|merge) :([1-9][0-9]{0,17})\n")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\(?:[abfnrtv"\\]|[0-3][0-7]{2}))*)"')
 _IGNORED = (b"author ", b"committer ", b"encoding ")
 _SIGNATURE = b"gpgsig "
@@ -53,9 +53,15 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A line that names a parent."""
+    """A parent of the commit; the first one comes first.
+
+    Attributes:
+        line: The line that names it.
+        mark: Its number in the stream.
+    """
 
     line: bytes
+    mark: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +102,28 @@ class End:
 Event = Reset | Begin | Parent | Change | Delete | End
 
 
+@dataclass(frozen=True, slots=True)
+class CommitFiles:
+    """The files of a commit.
+
+    Attributes:
+        mark: Its number in the stream.
+        parent: The number of the first parent; None if there is none.
+        deletes: The files that are deleted, compared with the first parent.
+        changes: The files that are added or changed.
+    """
+
+    mark: int
+    parent: int | None
+    deletes: list[Delete]
+    changes: list[Change]
+
+
 class Edit(Protocol):
     """Decides what becomes of the files of each commit."""
 
-    def change(self, change: Change) -> Change | Delete:
-        """Return what replaces a change."""
-        ...
-
-    def delete(self, delete: Delete) -> Change | Delete:
-        """Return what replaces a deletion."""
-        ...
-
-    def added_to_root(self, paths: set[bytes]) -> list[Change]:
-        """Return the files to add to a commit without parents, given the paths that it has been asked about."""
+    def edit(self, commit: CommitFiles) -> list[Change | Delete]:
+        """Return what replaces the changes and deletions of a commit, which comes after its parents."""
         ...
 
 
@@ -140,9 +155,9 @@ def edited(stream: IO[bytes], ref: str, edit: Edit, commits: dict[int, str]) -> 
         ProtocolError: As ``read_events``.
     """
     name = ref.encode()
-    root, parents = False, 0
-    deletes: list[Delete] = []
-    changes: list[Change] = []
+    root = False
+    parents: list[int] = []
+    files = CommitFiles(0, None, [], [])
     yield b"feature done\n"
     for event in read_events(stream):
         if isinstance(event, Reset):
@@ -150,27 +165,24 @@ def edited(stream: IO[bytes], ref: str, edit: Edit, commits: dict[int, str]) -> 
             yield b"reset %s\n" % name
         elif isinstance(event, Begin):
             commits[event.mark] = event.oid
+            files = CommitFiles(event.mark, None, [], [])
             yield b"commit %s\nmark :%d\ncommitter x <x> 0 +0000\ndata 0\n\n" % (name, event.mark)
         elif isinstance(event, Parent):
-            parents += 1
+            parents.append(event.mark)
             yield event.line
         elif isinstance(event, Change):
-            changes.append(event)
+            files.changes.append(event)
         elif isinstance(event, Delete):
-            deletes.append(event)
+            files.deletes.append(event)
         else:
             if root == bool(parents):  # a commit that names no parent would get the commit before it
-                raise ProtocolError(f"git fast-export printed commit {commits[max(commits)]} in the wrong order")
+                raise ProtocolError(f"git fast-export printed commit {commits[files.mark]} in the wrong order")
+            edits = edit.edit(replace(files, parent=parents[0] if parents else None))
             # git deletes a file that becomes a folder after it added the files in it, which would delete them as well.
-            edited_deletes = [edit.delete(one) for one in deletes]
-            yield from (_to_line(one) for one in edited_deletes if isinstance(one, Delete))
-            yield from (_to_line(one) for one in edited_deletes if isinstance(one, Change))
-            yield from (_to_line(edit.change(one)) for one in changes)
-            if root:
-                yield from map(_to_line, edit.added_to_root({one.path for one in changes}))
+            yield from (_to_line(one) for one in edits if isinstance(one, Delete))
+            yield from (_to_line(one) for one in edits if isinstance(one, Change))
             yield b"\n"
-            root, parents = False, 0
-            deletes, changes = [], []
+            root, parents = False, []
     yield b"done\n"
 
 
@@ -194,8 +206,8 @@ def _files(stream: IO[bytes]) -> Iterator[Event]:
             yield Change(change[1].decode(), change[2].decode(), _path(change[3]), change[3])
         elif delete := _DELETE.fullmatch(line):
             yield Delete(_path(delete[1]), delete[1])
-        elif _PARENT.fullmatch(line):
-            yield Parent(line)
+        elif parent := _PARENT.fullmatch(line):
+            yield Parent(line, int(parent[1]))
         else:
             raise _unexpected(line)
     yield End()

@@ -11,31 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_theta_ext.errors import ProtocolError
-from git_theta_ext.operations.migrate.streams import MAX_LINE, Change, Delete, edited, read_events
+from git_theta_ext.operations.migrate.streams import MAX_LINE, Change, CommitFiles, Delete, edited, read_events
 
 A, B = "a" * 40, "b" * 40
 HEAD = b"feature done\nreset x\ncommit x\nmark :1\noriginal-oid %s\nauthor A <a> 1 +0000\ncommitter C <c> 2 -0100\n"
 
 
 class Swap:
-    """Replaces blob A by blob B, and adds a file to roots."""
+    """Replaces blob A by blob B, and adds a file to commits without parents."""
 
     def __init__(self) -> None:
-        self.asked: list[bytes] = []
+        self.asked: list[CommitFiles] = []
 
-    def change(self, change: Change) -> Change:
-        self.asked.append(change.path)
-        return replace(change, oid=B) if change.oid == A else change
-
-    def delete(self, delete: Delete) -> Change | Delete:
-        self.asked.append(delete.path)
-        return Change("100644", B, b"kept", b"kept") if delete.path == b"kept" else delete
-
-    def added_to_root(self, paths: set[bytes]) -> list[Change]:
-        return [] if b"kept" in paths else [Change("100644", B, b"kept", b"kept")]
+    def edit(self, commit: CommitFiles) -> list[Change | Delete]:
+        self.asked.append(commit)
+        edits = [replace(change, oid=B) if change.oid == A else change for change in commit.changes]
+        return [*edits, *commit.deletes, *([Change("100644", B, b"kept", b"kept")] if commit.parent is None else [])]
 
 
-def edit(text: bytes) -> tuple[bytes, dict[int, str], list[bytes]]:
+def edit(text: bytes) -> tuple[bytes, dict[int, str], list[CommitFiles]]:
     commits: dict[int, str] = {}
     swap = Swap()
     return b"".join(edited(io.BytesIO(text), "refs/t", swap, commits)), commits, swap.asked
@@ -51,12 +45,14 @@ def test_ids_are_replaced_and_authors_and_messages_left_out() -> None:
     )
     text, commits, asked = edit(stream)
     assert commits == {1: A, 2: B}
-    assert asked == [b"plain name", 'q"ü'.encode(), b"kept", b"other"]
+    assert [(one.mark, one.parent) for one in asked] == [(1, None), (2, 1)]
+    assert [one.path for one in asked[0].changes] == [b"plain name", 'q"ü'.encode()]
+    assert [one.path for one in asked[1].deletes] == [b"kept", b"other"]
     assert text == (
         b"feature done\nreset refs/t\ncommit refs/t\nmark :1\ncommitter x <x> 0 +0000\ndata 0\n\n"
         + f'M 100644 {B} plain name\nM 100755 {B} "q\\"\\303\\274"\nM 100644 {B} kept\n\n'.encode()
         + b"commit refs/t\nmark :2\ncommitter x <x> 0 +0000\ndata 0\n\nfrom :1\nmerge :1\n"
-        + f"D other\nM 100644 {B} kept\n\ndone\n".encode()
+        + b"D kept\nD other\n\ndone\n"
     )
 
 
