@@ -172,3 +172,18 @@ def test_a_program_that_git_does_not_find_is_a_problem(two: Repo, monkeypatch: p
     code, found = doctor(two)
     assert code == 1
     assert "PATH" in found["program"]["command"]
+
+
+def test_models_in_a_submodule_are_found(two: Repo, tmp_path: Path) -> None:
+    outer = Repo(tmp_path / "outer")
+    outer.path.mkdir()
+    outer.git("init", "--quiet")
+    outer.git("submodule", "--quiet", "add", str(two.path), "the weights")
+    (step,) = json.loads(outer.git("theta", "--json"))["next"]
+    assert (step["text"], step["command"]) == (
+        "'the weights' is a submodule with models",
+        "(cd 'the weights' && git theta)",
+    )
+    outer.git("submodule", "--quiet", "deinit", "--force", "--all")
+    step = json.loads(outer.git("theta", "--json"))["next"][0]
+    assert step["command"] == "git submodule update --init 'the weights'"

@@ -16,6 +16,7 @@ from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.attribute_lines import patterns, read
 from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.git.entries import SUBMODULE
 from git_theta_ext.git.hooks import PRE_PUSH, hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import blob_id
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
 
@@ -66,13 +68,18 @@ class Overview:
 def first_steps(repo: Repository | None) -> list[Finding]:
     """Return those of the first three commands of a user that are left; all of them outside a repository."""
     pattern, path = "*.safetensors", "model.safetensors"
-    tracks = repo is not None and bool(patterns(read(worktree_of(repo) / ".gitattributes")))
+    tracks = repo is not None and _tracks(repo)
     if repo is not None and not tracks and (found := _largest_checkpoint(repo)) is not None:
         pattern, path = found
     added = path if repo is None else repo.argument(path)
     steps = [] if repo is not None and configured(repo) else [_CONFIGURE]
     steps += [] if tracks else [Finding("track", "choose files", f"git theta track {quote(pattern)}")]
     return [*steps, Finding("add", "commit them as any file", f"git add .gitattributes {added} && git commit")]
+
+
+def _tracks(repo: Repository, folder: str = "") -> bool:
+    """Return whether a directory of the work tree tracks models, such as the top or a submodule."""
+    return bool(patterns(read(worktree_of(repo) / folder / ".gitattributes")))
 
 
 def _largest_checkpoint(repo: Repository) -> tuple[str, str] | None:
@@ -106,12 +113,24 @@ def overview(workspace: Workspace) -> Overview:
         findings += [] if configured(repo) else [_CONFIGURE]
         findings.append(Finding("not_checked_out", "no file is checked out yet", "git checkout"))
     elif not (tracked or new or packs):
-        findings += first_steps(repo)
+        findings += _submodules(repo, entries)
+        findings += [] if any(found.code == "submodule" for found in findings) else first_steps(repo)
     else:
         findings += _files(workspace, index, unmerged, tracked, new)
         findings += _sharing(workspace)
         findings += _store(workspace, packs)
     return Overview(branch_of(repo), len(tracked), total_bytes(packs), tuple(findings))
+
+
+def _submodules(repo: Repository, entries: Iterable[TreeEntry]) -> Iterator[Finding]:
+    """Yield where models may be if the repository itself has none."""
+    for path in (entry.path for entry in entries if entry.mode == SUBMODULE):
+        name = repo.argument(path)
+        if not (worktree_of(repo) / path / ".git").exists():
+            update = f"git submodule update --init {name}"
+            yield Finding("submodule_not_checked_out", f"{name} is a submodule that is not checked out", update)
+        elif _tracks(repo, path):
+            yield Finding("submodule", f"{name} is a submodule with models", f"(cd {name} && git theta)")
 
 
 def _unread(folder: Path, packs: Iterable[Path]) -> int:
