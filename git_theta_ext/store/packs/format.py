@@ -56,7 +56,7 @@ WITHOUT_CHUNKS = frozenset({PART, GATHERED})
 
 _PREFIX = struct.Struct("<8sIQ")
 
-_LARGE = 1 << 16
+_LARGE = 1 << 9
 """Bytes of a head from which on hashing it takes much less time than reading it."""
 
 _KEPT = 1 << 22
@@ -114,7 +114,8 @@ _in_use: WeakValueDictionary[bytes, PackHeader] = WeakValueDictionary()
 """Headers by the SHA-256 of their heads."""
 
 _latest: deque[PackHeader] = deque()
-"""The headers of large heads that were read last."""
+_latest_bytes = 0
+"""The headers of large heads that were read last, and the size of these heads."""
 
 _lock = Lock()
 
@@ -179,6 +180,7 @@ def read_header(data: bytes) -> PackHeader:
     Raises:
         CorruptError: The header is damaged or not valid.
     """
+    global _latest_bytes  # noqa: PLW0603 - the size of what is in a cache of the process
     nbytes = header_length(data)
     head = memoryview(data)[:nbytes]
     if nbytes < _LARGE:
@@ -187,15 +189,12 @@ def read_header(data: bytes) -> PackHeader:
     header = _in_use.get(name)
     if header is None:
         header = _in_use[name] = _parse(head, nbytes)
-        _keep(header)
+        with _lock:
+            _latest.append(header)
+            _latest_bytes += header.nbytes
+            while _latest_bytes > _KEPT:
+                _latest_bytes -= _latest.popleft().nbytes
     return header
-
-
-def _keep(header: PackHeader) -> None:
-    with _lock:
-        _latest.append(header)
-        while sum(kept.nbytes for kept in _latest) > _KEPT:
-            _latest.popleft()
 
 
 def keep_header(head: bytes, header: PackHeader) -> None:

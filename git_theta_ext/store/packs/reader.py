@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -156,13 +157,18 @@ class _Pack:
             raise MissingError(
                 f"pack {path.name} is gone from the store", hint="git theta checkout", pack=path.name
             ) from error
+        self._entries = entries
+
+    @cached_property
+    def header(self) -> PackHeader:
+        """The header, which readers of chunks do not need."""
         prefix = read_at(self.descriptor, PREFIX_BYTES, 0)
         head = read_at(self.descriptor, header_length(prefix), 0)
-        if entries is not None and head == write_header(entries):
-            self.header = PackHeader(entries, len(head))
-            keep_header(head, self.header)
-        else:
-            self.header = read_header(head)
+        if self._entries is not None and head == write_header(self._entries):
+            header = PackHeader(self._entries, len(head))
+            keep_header(head, header)
+            return header
+        return read_header(head)
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
