@@ -67,6 +67,17 @@ def find_parts(
     return parts
 
 
+def member_counts(rows: Callable[[str, Sequence[object]], list[Any]]) -> dict[Digest, int]:
+    """Return how many different tensors each bundle has.
+
+    Args:
+        rows: Returns the rows of a query.
+    """
+    counted = "SELECT bundle, COUNT(*) AS count FROM members GROUP BY bundle"
+    query = f"SELECT digest, count FROM bundles JOIN ({counted}) ON bundle = id"  # noqa: S608 - ours
+    return {digest_of(digest): count for digest, count in rows(query, ())}
+
+
 def any_gone(rows: Callable[[str, Sequence[object]], list[Any]]) -> bool:
     """Return whether there are records of bundles that are in no pack.
 

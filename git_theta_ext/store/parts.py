@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.packs.format import Entry
 
     Parts = Mapping[Digest, Sequence[tuple[Digest, int]]]
@@ -20,13 +21,15 @@ their own, and each of them may become a delta of another kind."""
 
 
 def chosen_bundles(
-    parts: Parts, readable: Callable[[set[Digest]], Container[Digest]], first: Container[Digest] = ()
+    parts: Parts, readable: Callable[[set[Digest]], Mapping[Digest, Location]], first: Container[Digest] = ()
 ) -> dict[Digest, Digest]:
     """Return the bundle that each tensor is read from; of several, the one with most of the tensors.
 
+    Of several with as many of them, it is the one that takes the fewest bytes: others have more that is not needed.
+
     Args:
         parts: The tensors. Those for which no bundle can be read are left out of the result.
-        readable: Returns those of some bundles that can be read.
+        readable: Returns the location of each of some bundles that can be read.
         first: Bundles that come before all others.
     """
     chosen = {digest: several[0][0] for digest, several in parts.items() if len(several) == 1}  # as for most
@@ -35,7 +38,12 @@ def chosen_bundles(
     counts.update(bundle for _, several in rest for bundle, _ in several)
     there = readable(set(counts))
     shared = {bundle for _, several in rest for bundle, _ in several if bundle in first}
-    order = {bundle: (bundle not in shared, -count, bundle) for bundle, count in counts.items() if bundle in there}
+    order = {
+        # A bundle without bytes of its own comes last, since others that are needed have its tensors.
+        bundle: (bundle not in shared, -count, not at.stored, at.stored, bundle)
+        for bundle, count in counts.items()
+        if (at := there.get(bundle)) is not None
+    }
     if len(order) < len(counts):
         chosen = {digest: bundle for digest, bundle in chosen.items() if bundle in order}
     for digest, several in rest:

@@ -11,6 +11,7 @@ from git_theta_ext.store.verification.verifier import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location, Locations
@@ -30,16 +31,19 @@ class StoreWithBundles(Verifier):
             wanted.difference_update(chosen_bundles(parts, lambda some: self.touch_sound(some)[1]))
         return super().touch_and_find_missing(wanted)
 
-    def stored_as(self, digests: Iterable[Digest], first: Container[Digest] = ()) -> dict[Digest, Digest]:
+    def stored_as(
+        self, digests: Iterable[Digest], first: Container[Digest] = (), without: AbstractSet[Digest] = frozenset()
+    ) -> dict[Digest, Digest]:
         """Return the bundle that each of some tensors is read from, or the tensor itself if it is in none.
 
         Args:
             digests: Digests of the tensors.
             first: Bundles that come before all others.
+            without: Bundles that do not count.
         """
         wanted = set(digests)
         parts = self.index.parts(wanted)
-        bundles = chosen_bundles(parts, lambda some: shallowest(sound(self.locations(some))), first)
+        bundles = chosen_bundles(parts, lambda some: shallowest(sound(self.locations(some - without))), first)
         return {digest: bundles.get(digest, digest) for digest in wanted}
 
     def present(self, digests: Iterable[Digest]) -> set[Digest]:
@@ -48,11 +52,16 @@ class StoreWithBundles(Verifier):
         bundled = chosen_bundles(self.index.parts(wanted), lambda some: shallowest(self.locations(some)))
         return wanted & {*bundled, *shallowest(self.locations(wanted - bundled.keys()))}
 
-    def with_bundles(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return what some tensors are stored as; all bundles of a tensor if none of them can be read at the moment."""
-        stored = self.stored_as(digests)
+    def with_bundles(self, digests: Iterable[Digest], without: AbstractSet[Digest] = frozenset()) -> set[Digest]:
+        """Return what some tensors are stored as; all bundles of a tensor if none of them can be read at the moment.
+
+        Args:
+            digests: Digests of the tensors.
+            without: Bundles that do not count.
+        """
+        stored = self.stored_as(digests, without=without)
         left = self.index.parts(digest for digest, bundle in stored.items() if digest == bundle)
-        return {*stored.values(), *(bundle for several in left.values() for bundle, _ in several)}
+        return {*stored.values(), *(bundle for several in left.values() for bundle, _ in several)} - without
 
     def all_locations(self) -> Locations:
         """As ``Verifier.all_locations``, with tensors that entries depend on although they are only in bundles."""

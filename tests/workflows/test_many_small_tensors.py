@@ -174,6 +174,39 @@ def test_a_damaged_bundle_is_repaired_from_the_remote(history: Repo) -> None:
     check_versions(history)
 
 
+def test_gc_removes_most_of_a_bundle_of_which_a_commit_names_little(repo: Repo) -> None:
+    repo.write(adapter(FIRST))
+    repo.git("add", MODEL)
+    few = dict(list(FIRST.items())[50:80])
+    data = adapter(few)
+    repo.write(data)
+    repo.commit("few")
+    repo.git("theta", "gc")  # the manifest that was added names everything
+    repo.git("prune", "--expire=now")
+    before = json.loads(repo.git("theta", "du", "--json"))["disk"]
+    assert before["unreachable"] == pytest.approx((1 - 30 / COUNT) * (before["unreachable"] + before["live"]), rel=0.2)
+    assert json.loads(repo.git("theta", "gc", "--dry-run", "--json"))["shrunk"] == 1
+    assert json.loads(repo.git("theta", "gc", "--json"))["shrunk"] == 1
+    assert len(members(repo, ".git/theta")) == COUNT + 2  # for the time of grace
+    planned = json.loads(repo.git("theta", "gc", "--dry-run", "--json", "--grace", "0"))
+    done = json.loads(repo.git("theta", "gc", "--json", "--grace", "0"))
+    assert planned["store_bytes"][1] == pytest.approx(done["store_bytes"][1], rel=0.05)
+    assert members(repo, ".git/theta") == named(repo, "main")
+    after = json.loads(repo.git("theta", "du", "--json"))["disk"]
+    assert after["unreachable"] == 0
+    assert after["live"] == pytest.approx(before["live"], rel=0.05)
+    repo.git("theta", "fsck", "--full")
+    (repo.path / MODEL).unlink()
+    repo.git("checkout", "--", MODEL)
+    assert repo.problems(MODEL, data) == []
+    assert json.loads(repo.git("theta", "gc", "--json"))["removed_bytes"] == 0
+
+
+def named(repo: Repo, *revs: str) -> set[str]:
+    """Return the digests that manifests of some commits name."""
+    return {word for rev in revs for word in repo.git("show", f"{rev}:{MODEL}").split() if len(word) == 64}
+
+
 def members(repo: Repo, folder: str) -> set[str]:
     """Return the digests of all tensors in the packs of a repository, in bundles and alone."""
     found = {entry.digest for entry in entries(repo, folder) if entry.bundle is None}
@@ -206,10 +239,7 @@ def test_a_push_sends_no_tensors_of_a_bundle_that_its_commits_do_not_name(
     if recoded:
         repo.git("theta", "gc")
     repo.git("push", "--quiet", "origin", "main")
-    named = {
-        word for rev in ("main", "main~1") for word in repo.git("show", f"{rev}:{MODEL}").split() if len(word) == 64
-    }
-    assert named == members(shared, "theta")
+    assert named(repo, "main", "main~1") == members(shared, "theta")
     Repo(tmp_path).git("clone", "--quiet", str(shared.path), "clone")
     clone = Repo(tmp_path / "clone")
     assert clone.problems(MODEL, adapter({**thirds, "late": np.ones((3, 4), "<f4")})) == []

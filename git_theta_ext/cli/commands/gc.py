@@ -100,6 +100,7 @@ def _run(output: Output, workspace: Workspace, options: GcOptions) -> None:
             "kept_for_grace_bytes": done.garbage.young,
             "removed_bytes": done.freed,
             "repacked": done.repacked,
+            "shrunk": done.shrunk,
             "store_bytes": [before, after],
         },
         [
@@ -127,6 +128,8 @@ def _lines(done: Collected, would: str) -> Iterator[str]:
         yield f"{would}remove {plural(len(garbage.dead), 'pack')} of unreachable tensors"
     if garbage.young:
         yield f"kept {human_bytes(garbage.young)} of unreachable tensors that are younger than the grace period"
+    if done.shrunk:
+        yield f"{would}store {plural(done.shrunk, 'bundle')} of small tensors again, without those that are not needed"
     if done.repacked:
         yield f"combined the contents of {plural(done.repacked, 'pack')}"
     if done.freed:

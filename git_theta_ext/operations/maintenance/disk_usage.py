@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.history.versions import Version
-    from git_theta_ext.store.locations import Location
     from git_theta_ext.store.packs.format import PackHeader
 
 _MOST_GROUPS = 20
@@ -214,7 +213,7 @@ def measure(
         encodings=sorted(tally.encodings.values(), key=lambda share: (-share.stored, share.label)),
         parameters=parameters,
         groups=_groups(tally),
-        disk=_disk(packs, disk_bytes, stored.chosen, {stored.bundles.get(digest, digest) for digest in named}),
+        disk=_disk(packs, disk_bytes, stored, named),
     )
 
 
@@ -261,17 +260,18 @@ def _sum(label: str, shares: Iterable[Share]) -> Share:
     return total
 
 
-def _disk(
-    packs: Mapping[str, PackHeader], total: int, chosen: Mapping[Digest, Location], named: Collection[Digest]
-) -> Disk:
-    reachable = ancestors(set(named) & set(chosen), chosen)
+def _disk(packs: Mapping[str, PackHeader], total: int, stored: StoredSizes, named: Collection[Digest]) -> Disk:
+    chosen = stored.chosen
+    reachable = ancestors({stored.bundles.get(digest, digest) for digest in named} & chosen.keys(), chosen)
+    spare = stored.spare(named, reachable)
     live = again = unreachable = 0
     for name, header in packs.items():
         for number, entry in enumerate(header.entries):
             if entry.digest not in reachable:
                 unreachable += entry.stored
             elif (chosen[entry.digest].pack, chosen[entry.digest].entry) == (name, number):
-                live += entry.stored
+                live += entry.stored - spare.get(entry.digest, 0)
+                unreachable += spare.get(entry.digest, 0)
             else:
                 again += entry.stored
     heads = sum(header.nbytes for header in packs.values())

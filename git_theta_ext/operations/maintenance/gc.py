@@ -16,8 +16,9 @@ from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import sound
 from git_theta_ext.store.maintenance.extract import starting_within
-from git_theta_ext.store.maintenance.gc import Garbage, collect, find_garbage, repack, wait_for_clock, wasted
+from git_theta_ext.store.maintenance.gc import Garbage, collect, repack, wait_for_clock, wasted
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
+from git_theta_ext.store.maintenance.shrink import shrunk_garbage
 from git_theta_ext.store.maintenance.write_plans import write_plans
 from git_theta_ext.store.parts import parts_in
 
@@ -66,17 +67,20 @@ class Collected:
         garbage: Packs that were removed.
         freed: Size of these packs in bytes; in a dry run also the bytes that repacking other packs would free.
         repacked: Number of packs whose content was copied into others.
+        shrunk: Number of bundles that were stored again, because most of them was not needed.
     """
 
     recoded: Recoded = field(default_factory=Recoded)
     garbage: Garbage = field(default_factory=Garbage)
     freed: int = 0
     repacked: int = 0
+    shrunk: int = 0
 
     @property
     def changed(self) -> bool:
         """Whether anything was recoded, copied or removed."""
-        return bool(self.recoded.tensors or self.garbage.redundant or self.garbage.dead or self.repacked)
+        removed = self.garbage.redundant or self.garbage.dead
+        return bool(self.recoded.tensors or removed or self.repacked or self.shrunk)
 
 
 def live_digests(repo: Repository) -> set[Digest]:
@@ -138,15 +142,18 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
     if recoded.tensors and not options.dry_run:
         wait_for_clock()
     store.refresh()  # recoding may have taken long
-    live = store.with_bundles(live_digests(workspace.repo))
-    garbage = find_garbage(store, live, options.older_than, recoder.planned, depth)
+    named = live_digests(workspace.repo)
+    older, dry = options.older_than, options.dry_run
+    garbage, shrinking = shrunk_garbage(store, named, older, recoder.planned, depth, dry_run=dry)
+    shrunk = len(shrinking.replaced)
     if options.dry_run:
-        return Collected(recoded, garbage, garbage.nbytes + wasted(store, garbage))
+        freed = garbage.nbytes + wasted(store, garbage) - shrinking.nbytes
+        return Collected(recoded, garbage, freed, shrunk=shrunk)
     store.index.mark_recoded(str(store.root), loose)
     freed = collect(store, garbage, options.older_than)
     repacked = repack(store, garbage)
     store.index.compact()
-    done = Collected(recoded, garbage, freed, repacked)
+    done = Collected(recoded, garbage, freed, repacked, shrunk)
     if not done.changed:
         write_idle(store, state, garbage)
     return done

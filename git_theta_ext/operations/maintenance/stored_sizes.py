@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.records import dataclass
@@ -10,7 +11,8 @@ from git_theta_ext.store.locations import in_packs, with_parts
 from git_theta_ext.store.parts import chosen_bundles, parts_behind, parts_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location
@@ -51,6 +53,41 @@ class StoredSizes:
             every.update(dict.fromkeys([base] if bundle is None else [member for _, _, member in bundle.members()]))
         return list(every)
 
+    def spare(self, named: Iterable[Digest], reachable: AbstractSet[Digest]) -> dict[Digest, int]:
+        """Return the stored bytes in bundles that are of tensors which nothing reachable needs.
+
+        Args:
+            named: The tensors that versions name.
+            reachable: What these are stored as, with all that it depends on.
+        """
+        needed: dict[Digest, set[Digest]] = defaultdict(set)
+        for digest in named:
+            if digest in self.bundles:
+                needed[self.bundles[digest]].add(digest)
+        whole: set[Digest] = set()
+        for digest in reachable:
+            held = self.chosen[digest]
+            if held.stored:
+                whole.update(held.bases)
+                continue
+            bundle = self.entries[digest].bundle if held.bases and digest in self.entries else None
+            gathered = () if bundle is None else [member for _, _, member in bundle.members()]
+            for base in held.bases:
+                needed[base].update((digest, *gathered))
+        spare = {}
+        for name in reachable & self.entries.keys() - whole:
+            entry = self.entries[name]
+            if entry.bundle is not None:
+                spare[name] = entry.stored - sum(size for member, size in _shares(entry) if member in needed[name])
+        return spare
+
+
+def _shares(entry: Entry) -> Iterator[tuple[Digest, int]]:
+    """Yield the tensors of a bundle, and the share that each has of its stored bytes."""
+    stored, nbytes = entry.stored, entry.spec.nbytes
+    for start, spec, digest in entry.bundle.members() if entry.bundle is not None else ():
+        yield digest, stored * (start + spec.nbytes) // nbytes - stored * start // nbytes
+
 
 def stored_sizes(packs: Mapping[str, PackHeader]) -> StoredSizes:
     """Return what tensors take in packs, which are given by name."""
@@ -61,9 +98,6 @@ def stored_sizes(packs: Mapping[str, PackHeader]) -> StoredSizes:
     bundles = chosen_bundles(parts_in(entries.values()), lambda _: chosen)
     shares: dict[Digest, int] = {}
     for name in dict.fromkeys(bundles.values()):
-        bundle, stored = entries[name].bundle, chosen[name].stored
-        for start, spec, digest in bundle.members() if bundle is not None else ():
-            if bundles[digest] == name:  # so that all shares together are the bytes of the bundle
-                nbytes = entries[name].spec.nbytes
-                shares[digest] = stored * (start + spec.nbytes) // nbytes - stored * start // nbytes
+        # Of several bundles of a tensor one counts, so that all shares together are the bytes of the bundles.
+        shares.update((digest, size) for digest, size in _shares(entries[name]) if bundles[digest] == name)
     return StoredSizes(entries, chosen, bundles, shares)

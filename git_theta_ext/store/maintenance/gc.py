@@ -64,12 +64,14 @@ class Garbage:
         return sum(nbytes for _, nbytes in (*self.redundant, *self.dead))
 
 
-def find_garbage(
+def find_garbage(  # noqa: PLR0913 - named
     store: Store,
     live: AbstractSet[Digest],
     older_than: float,
     planned: Mapping[Digest, Location] = MappingProxyType({}),
     depth: int = MAX_CHAIN,
+    *,
+    replaced: AbstractSet[Digest] = frozenset(),
 ) -> Garbage:
     """Find the packs that are not needed.
 
@@ -79,22 +81,23 @@ def find_garbage(
         older_than: Packs written or touched at this time, in seconds since the epoch, or later count as needed.
         planned: Locations of some digests that a dry run takes to exist, in a pack without a name.
         depth: Largest chain depth. A location with a larger one is redundant if there is another.
+        replaced: Bundles whose tensors have been stored again, or that a dry run takes to be.
     """
     seen = time.time() - _TICK
-    needs = needs_of(store, live, older_than, planned, depth)
+    needs = needs_of(store, live, older_than, planned, depth, replaced)
     keep = {needs.chosen[digest].pack for digest in needs.needed} | needs.spared
     redundant, dead = [], []
     for name in sorted(set(needs.held) - keep):
         size, changed = needs.sizes[name]
-        if needs.held[name] & needs.needed:
+        if needs.held[name] & (needs.needed | replaced):
             redundant.append(name)
         elif changed < older_than:
             dead.append((name, size))
     sound = _replaced(store, needs, redundant)
     young = sum(needs.chosen[digest].stored for digest in needs.nameless if digest in needs.chosen)
     waiting = sorted(name for name, digests in needs.held.items() if digests & needs.nameless)
-    replaced = tuple((name, needs.sizes[name][0]) for name in sound)
-    return Garbage(replaced, tuple(dead), young, tuple(waiting), seen, needs)
+    elsewhere = tuple((name, needs.sizes[name][0]) for name in sound)
+    return Garbage(elsewhere, tuple(dead), young, tuple(waiting), seen, needs)
 
 
 def collect(store: Store, garbage: Garbage, older_than: float) -> int:

@@ -32,6 +32,7 @@ class Needs:
         filled: The bytes of the entries in each pack.
         sizes: The bytes of each pack, and when it was last used.
         spared: Names of packs that are kept in any case.
+        replaced: Bundles whose tensors have been, or would be, stored again.
     """
 
     chosen: Mapping[Digest, Location]
@@ -41,10 +42,16 @@ class Needs:
     filled: Mapping[str, int]
     sizes: Mapping[str, tuple[int, float]]
     spared: AbstractSet[str]
+    replaced: AbstractSet[Digest] = frozenset()
 
 
-def needs_of(
-    store: Store, live: AbstractSet[Digest], older_than: float, planned: Mapping[Digest, Location], depth: int
+def needs_of(  # noqa: PLR0913, PLR0917 - all of them describe what is needed
+    store: Store,
+    live: AbstractSet[Digest],
+    older_than: float,
+    planned: Mapping[Digest, Location],
+    depth: int,
+    replaced: AbstractSet[Digest],
 ) -> Needs:
     """Find out what is needed of the packs of a store; see ``gc.find_garbage`` for the arguments."""
     choose = partial(smallest, depth=depth)
@@ -58,11 +65,13 @@ def needs_of(
         by_pack[location.pack].add(digest)
         filled[location.pack] += location.stored
     young = {digest for name, digests in by_pack.items() if sizes[name][1] >= older_than for digest in digests}
+    young -= replaced
     # An unverified location must not replace a verified one.
     if not store.all_proven():
         store.prove((live | young) & set(own), choose)
         recorded = _present(store, present)
-    locations = store.with_parts_behind(store.usable(recorded))
+    usable = store.usable(recorded)
+    locations = store.with_parts_behind(_without(replaced, usable, planned) if replaced else usable)
     # A tensor is kept here even if an alternate has it too, since the alternate's owner may remove it.
     mine = _in_root(store, locations)
     chosen = sound_first(locations, choose)
@@ -77,6 +86,7 @@ def needs_of(
         filled=filled,
         sizes=sizes,
         spared=_packs_of_all(own, (live | young) - set(chosen)),
+        replaced=replaced,
     )
 
 
@@ -86,6 +96,12 @@ def _present(store: Store, packs: AbstractSet[tuple[str, str]]) -> Locations:
     if store.index.packs() <= packs:
         return locations
     return filtered(locations, lambda _, location: location.pack_id in packs)
+
+
+def _without(replaced: AbstractSet[Digest], locations: Locations, planned: Mapping[Digest, Location]) -> Locations:
+    """Leave out some bundles and what is made of them, and add what a dry run takes to be there instead."""
+    left = filtered(locations, lambda digest, at: digest not in replaced and replaced.isdisjoint(at.bases))
+    return left | {digest: (*left.get(digest, ()), at) for digest, at in planned.items()}
 
 
 def _in_root(store: Store, locations: Locations) -> Locations:

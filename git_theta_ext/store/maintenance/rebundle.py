@@ -1,4 +1,4 @@
-"""Store bundles again without some of their tensors, before a push."""
+"""Store bundles again without some of their tensors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from git_theta_ext.model.bundle import Bundle
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.packs.checked import checked_blob
-from git_theta_ext.store.packs.format import GATHERED, Entry
+from git_theta_ext.store.packs.format import GATHERED, PART, Entry
 from git_theta_ext.store.packs.reader import StoredBlob, wrong_tensor
 from git_theta_ext.store.packs.writer import grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.packs.blobs import NewBlob
     from git_theta_ext.store.store import Store
@@ -52,18 +52,38 @@ def without_others(
         members = [(spec, digest) for _, spec, digest in bundle.members()]
         if banned.isdisjoint(digest for _, digest in members):
             continue
-        kept = Bundle.of([(spec, digest) for spec, digest in members if stored.get(digest) == name])
-        changed.update((digest, kept.digest) for _, _, digest in kept.members())
-        made[kept.digest] = _taken_out(store, blobs, name, kept)
+        kept = [(spec, digest) for spec, digest in members if stored.get(digest) == name]
+        (blob,) = taken_out(store, blobs, name, kept)
+        changed.update((digest, blob.digest) for _, digest in kept)
+        made[blob.digest] = blob
     missing = store.touch_and_find_missing(made)
     store.write(grouped(blob for digest, blob in made.items() if digest in missing), loose=True)
     return changed
 
 
-def _taken_out(store: Store, blobs: Blobs, source: Digest, bundle: Bundle) -> NewBlob:
-    """Return the blob of a bundle of some tensors of another one."""
-    path = blobs[source].path
-    entry = Entry(bundle.digest, bundle.spec, GATHERED, (), 0, (source,), {}, bundle)
-    known = {**blobs, bundle.digest: StoredBlob(path, entry)}
-    wrong = partial(wrong_tensor, path.name, bundle.digest)
-    return checked_blob(bundle.digest, lambda: StoredSource(store.decoder, known, bundle.digest), wrong, bundle)
+def taken_out(
+    store: Store, blobs: Blobs, source: Digest, members: Sequence[tuple[TensorSpec, Digest]], *, alone: bool = False
+) -> list[NewBlob]:
+    """Return blobs of some tensors of a bundle: a smaller bundle, or each alone. Writing them fails if it is damaged.
+
+    Args:
+        store: The store that decodes the bundle.
+        blobs: Of the bundle and of all that it depends on.
+        source: Digest of the bundle.
+        members: Spec and digest of the tensors, in the order of the bundle.
+        alone: Whether each gets a blob of its own.
+    """
+    path, entry = blobs[source]
+    starts = {digest: start for start, _, digest in entry.bundle.members()} if alone and entry.bundle else {}
+    if alone:
+        made = [Entry(digest, spec, PART, (), 0, (source,), {"start": starts[digest]}) for spec, digest in members]
+    else:
+        bundle = Bundle.of(members)
+        made = [Entry(bundle.digest, bundle.spec, GATHERED, (), 0, (source,), {}, bundle)]
+    known = {**blobs, **{entry.digest: StoredBlob(path, entry) for entry in made}}
+
+    def blob(digest: Digest, bundle: Bundle | None) -> NewBlob:
+        wrong = partial(wrong_tensor, path.name, digest)
+        return checked_blob(digest, lambda: StoredSource(store.decoder, known, digest), wrong, bundle)
+
+    return [blob(entry.digest, entry.bundle) for entry in made]
