@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from math import log2
+from typing import Any
 
 from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 _MOST = 32
 _LEAST_BITS = 1 << 14  # a stripe's own tables pay from about 2 KiB on
@@ -22,8 +20,7 @@ _BYTE_VALUES = 256
 _TOPS = [(1 << bits) - 1 for bits in SYMBOL_BITS]
 
 
-@cache
-def arrangement_limits() -> tuple[npt.NDArray[np.float64], float, float]:
+def arrangement_limits() -> tuple[array[float], float, float]:
     """Return what the compiled module needs to plan: n log2(n), the bits of a stripe, and the number of stripes."""
     return _information(), _LEAST_BITS, _MOST
 
@@ -112,16 +109,15 @@ def _costs(counts: Any, width: int) -> Any:
 
 
 def _log_sum(counts: Any) -> Any:
-    return _information()[counts]
+    import numpy as np
+
+    return np.asarray(_information())[counts]
 
 
 @cache
-def _information() -> npt.NDArray[np.float64]:
-    """Return n log2(n) for each number of elements that a sample can have."""
-    import numpy as np
-
-    counts = np.arange(2 * _BLOCK_SAMPLE, dtype=np.float64)
-    return counts * np.log2(np.maximum(counts, 1))
+def _information() -> array[float]:
+    """Return n log2(n) for each number of elements that a sample can have, without numpy, whose import takes longer."""
+    return array("d", [0.0, *(count * log2(count) for count in range(1, 2 * _BLOCK_SAMPLE))])
 
 
 def _loss(share: Any) -> Any:
