@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.bundle import Bundle
@@ -124,11 +125,17 @@ class BundleCandidates:
 
 def _parents(tensors: Sequence[Candidate]) -> Iterator[Bundle]:
     """Yield the bundles of the likeliest parents of some tensors, then of the next ones."""
-    for rank in range(min(len(tensor.parents) for tensor in tensors)):
-        chosen: list[tuple[TensorSpec, Digest]] = []
-        for tensor in tensors:
-            digest, spec = tensor.parents[rank]
-            if spec.nbytes == tensor.spec.nbytes and spec.dtype is tensor.spec.dtype:
-                chosen.append((spec, digest))
-        if len(chosen) == len(tensors):
-            yield Bundle.of(chosen)
+    specs = [tensor.spec for tensor in tensors]
+    for parents in zip(*[tensor.parents for tensor in tensors], strict=False):
+        if all(map(_fills, specs, [spec for _, spec in parents])):
+            yield _bundle_of(parents)
+
+
+def _fills(spec: TensorSpec, parent: TensorSpec) -> bool:
+    """Return whether a parent has the place of a tensor in a bundle."""
+    return parent is spec or (parent.nbytes == spec.nbytes and parent.dtype is spec.dtype)
+
+
+@lru_cache(1 << 10)  # the parents of a version are parents of the next one, too
+def _bundle_of(tensors: tuple[tuple[Digest, TensorSpec], ...]) -> Bundle:
+    return Bundle.of([(spec, digest) for digest, spec in tensors])
