@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WORTH = 1 << 25
 """Bytes of a file from which on it is written in jobs."""
 
-_BACKDATE_NS = 2_000_000_000
+BACKDATE_NS = 2_000_000_000
 """Git reads a file again that is as recent as its index, and trusts one that looks older than the replaced file."""
 
 
@@ -124,7 +124,7 @@ def _put(unfinished: Unfinished, expected: Expected) -> os.stat_result | None:
 def _past(expected: Expected) -> int:
     # Git wrote the manifest there before its index, no matter how long populating takes.
     now = time.time_ns()
-    return (now if expected.stat is None else min(now, expected.stat.st_mtime_ns)) - _BACKDATE_NS
+    return (now if expected.stat is None else min(now, expected.stat.st_mtime_ns)) - BACKDATE_NS
 
 
 def _write_in_jobs(  # noqa: PLR0913, PLR0917 - as _write

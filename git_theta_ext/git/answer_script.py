@@ -27,10 +27,15 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.answers import Kept
 
-_SCRIPTS, _CALLS, _LEFT = "scripts", ".calls", ".left"
+SCRIPTS, CALLS, _LEFT = "scripts", ".calls", ".left"
 RECORDS = ("theta", "merging", "records")
 """The folder in ``$GIT_DIR`` with scripts for the hook that records merges; see ``git_theta_ext.git.record_script``."""
-_RUN_SCRIPT = f's="${{GIT_DIR:-.git}}/theta/%s/scripts/$PPID"; [ ! -f "$s" ] || . "$s"; {FIND}exec '
+CHECKOUTS = ("theta", "checkout", SCRIPTS)
+"""The folder in ``$GIT_DIR`` with scripts for the filter; see ``git_theta_ext.operations.merge.checkout_script``."""
+RUN_SCRIPT = f's="${{GIT_DIR:-.git}}/theta/%s/scripts/$PPID"; [ ! -f "$s" ] || . "$s"; {FIND}exec '
+"""Begins a command that runs the script of the git process first, given the folder in ``$GIT_DIR/theta``."""
+FILTER_COMMAND = RUN_SCRIPT % "checkout" + "git-theta filter-process"
+"""The command of the filter in git's configuration."""
 IS_STARTED = 'is() { [ $# -gt 19 ] && shift 19 && [ "$1" = %s ]; }'
 """Defines a command for ``of_process``, given the start of the process."""
 OF_PROCESS = """read -r boot </proc/sys/kernel/random/boot_id && [ "$boot" = %s ] &&
@@ -78,7 +83,7 @@ class Driver:
 
 
 MERGE = Driver(
-    command="set -- %O %A %B %L %P; " + _RUN_SCRIPT % "merging" + 'git-theta merge-driver "$@"',
+    command="set -- %O %A %B %L %P; " + RUN_SCRIPT % "merging" + 'git-theta merge-driver "$@"',
     folder=("theta", "merging"),
     path="$5",
     call='"$4 $5"',
@@ -87,7 +92,7 @@ MERGE = Driver(
 )
 
 DIFF = Driver(
-    command=_RUN_SCRIPT % "diffing" + "git-theta diff-driver",  # git appends "$@"
+    command=RUN_SCRIPT % "diffing" + "git-theta diff-driver",  # git appends "$@"
     folder=("theta", "diffing"),
     path="$1",
     call='"$3 $4 $6 $7 $1//${8-}"',  # no path has "//"
@@ -185,10 +190,10 @@ def _write(git_dir: Path, git: str, driver: Driver, answers: Sequence[ShellAnswe
     if not by_path:
         return
     pid, start, boot = git.split("-", 2)
-    script = git_dir.joinpath(*driver.folder, _SCRIPTS, pid)
-    _remove(script)
+    script = git_dir.joinpath(*driver.folder, SCRIPTS, pid)
+    remove_script(script)
     for path, cases in by_path.items():
-        file = Path(f"{script}{_CALLS}/{path}.sh")
+        file = Path(f"{script}{CALLS}/{path}.sh")
         file.parent.mkdir(parents=True, exist_ok=True)
         head, _, tail = _CASES.format(call=driver.call, answers="\0").partition("\0")
         file.write_bytes(os.fsencode(head) + b"\n".join(cases) + os.fsencode(tail))
@@ -197,7 +202,7 @@ def _write(git_dir: Path, git: str, driver: Driver, answers: Sequence[ShellAnswe
         git=pid,
         is_started=IS_STARTED % start,
         of_process=OF_PROCESS % quote(boot),
-        calls=_CALLS,
+        calls=CALLS,
         left=_LEFT,
         folder=quote(str(Path(answers[0].file).parent)),
         path=driver.path,
@@ -207,11 +212,11 @@ def _write(git_dir: Path, git: str, driver: Driver, answers: Sequence[ShellAnswe
     replace_content(script, os.fsencode(text))
 
 
-def _remove(script: Path) -> None:
+def remove_script(script: Path) -> None:
     """Remove the script of a git process, and then its answers."""
     script.unlink(missing_ok=True)
     Path(f"{script}{_LEFT}").unlink(missing_ok=True)
-    calls = Path(f"{script}{_CALLS}")
+    calls = Path(f"{script}{CALLS}")
     if calls.is_dir():
         from shutil import rmtree  # which imports compressors, and is needed only if git did not ask for all answers
 
@@ -224,8 +229,8 @@ def drop_scripts(git_dir: Path) -> None:
     Args:
         git_dir: The repository's ``$GIT_DIR``.
     """
-    for folder in ((*MERGE.folder, _SCRIPTS), (*DIFF.folder, _SCRIPTS), RECORDS):
+    for folder in ((*MERGE.folder, SCRIPTS), (*DIFF.folder, SCRIPTS), CHECKOUTS, RECORDS):
         with suppress(OSError):
             for pid in {file.name.partition(".")[0] for file in git_dir.joinpath(*folder).iterdir()}:
                 if not Path("/proc", pid).exists():
-                    _remove(git_dir.joinpath(*folder, pid))
+                    remove_script(git_dir.joinpath(*folder, pid))

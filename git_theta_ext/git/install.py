@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import ConfigError, RepositoryError
-from git_theta_ext.git.answer_script import DIFF, MERGE
+from git_theta_ext.git.answer_script import DIFF, FILTER_COMMAND, MERGE
 from git_theta_ext.git.hooks import (
     CONFIG_HOOKS_SINCE,
     FORMER_SETTINGS,
@@ -38,7 +38,7 @@ Scope = Literal["local", "global", "system", "worktree"]
 # If `process` is set, git never uses the one-shot commands `clean` and `smudge`, so they are not set. Git starts
 # `git-theta` and not `git theta`, which it refuses to run in submodules until 2.41 (`checkout --recurse-submodules`).
 SETTINGS = {
-    "filter.theta.process": f"{FIND}exec git-theta filter-process",
+    "filter.theta.process": FILTER_COMMAND,
     "filter.theta.required": "true",
     "diff.theta.command": DIFF.command,
     "diff.theta.textconv": f"{FIND}exec git-theta textconv",
@@ -63,6 +63,7 @@ _FORMER = {
     key: {SETTINGS[key].replace(FIND, ""), plain, plain.replace("git-theta ", "git theta ")}
     for key, plain in _PLAIN.items()
 }
+_FORMER["filter.theta.process"] |= {f"{find}exec git-theta filter-process" for find in ("", FIND)}
 _FORMER |= FORMER_SETTINGS
 """The values of earlier versions, which work: ``git theta`` except in submodules with an old git."""
 _DROPPED = {"diff.theta.binary": "false"}

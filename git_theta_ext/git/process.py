@@ -38,6 +38,8 @@ NESTED = "GIT_THETA_NESTED"
 
 And for merges that we run to find out what git merges: a driver that they start merges one file.
 """
+FILTER_RECEIVED, FILTER_ANSWERED = "GIT_THETA_FILTER_RECEIVED", "GIT_THETA_FILTER_ANSWERED"
+"""Variables that tell the filter what a shell has done of its work; see ``operations.merge.checkout_script``."""
 FINISHED_LATER = "GIT_THETA_FINISHED_LATER"
 """Set for git commands whose conflicts our merge strategy will look at: a filter need not report them."""
 MERGE_OPTIONS = "GIT_THETA_MERGE"

@@ -149,8 +149,7 @@ class Connection:
     def send_success(self, content: Buffer) -> bytes:
         """Answer a complete request with the converted content."""
         self._answer(_State.REPLY, _State.REQUEST)
-        # The empty list at the end confirms the status that was sent first.
-        return encode_list([b"status=success"]) + encode_content(content) + FLUSH
+        return success(content)
 
     def send_error(self) -> bytes:
         """Answer a complete request with an error: this file cannot be converted."""
@@ -189,6 +188,12 @@ class Connection:
             return _capabilities(lines)
         self._state = _State.CONTENT
         return _request(lines)
+
+
+def success(content: Buffer) -> bytes:
+    """Return the answer to a request, given the converted content."""
+    # The empty list at the end confirms the status that was sent first.
+    return encode_list([b"status=success"]) + encode_content(content) + FLUSH
 
 
 def _welcome(lines: list[bytes]) -> Welcome:

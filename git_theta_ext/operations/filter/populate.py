@@ -6,6 +6,7 @@ import os
 import stat
 from contextlib import nullcontext, suppress
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.draft import finished_draft, remove_drafts
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.git.repository import Repository
+    from git_theta_ext.operations.filter.smudge import Supply
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.store import Store
 
@@ -160,6 +162,29 @@ def _workers(workspace: Workspace, manifests: Mapping[str, Manifest]) -> Abstrac
     """Give workers if ``theta.cluster`` is set and a file is large enough for jobs."""
     largest = max((sum(nbytes for _, nbytes in one.digests()) for one in manifests.values()), default=0)
     return workers_if_set(workspace) if largest >= WORTH else nullcontext()
+
+
+def leave_out(workspace: Workspace, supply: Supply, wanted: dict[str, Wanted]) -> None:
+    """Remove the checkpoints that are not to be fetched, and note this.
+
+    Args:
+        workspace: The repository and its store.
+        supply: The tensors that are available.
+        wanted: The checkpoints that are to be written, by path.
+    """
+    manifests = parsed(wanted, [])
+    digests = (digest for manifest in manifests.values() for digest, _ in manifest.digests())
+    if not workspace.store.touch_and_find_missing(digests):
+        return  # most checkouts need not know the paths, which git is asked for
+    left = supply.paths.left_out(workspace.store, manifests.items())
+    for path in left:
+        del wanted[path]
+    if left:
+        files = f"{len(left)} checkpoints are" if left[1:] else f"{left[0]} is"
+        workspace.reporter.note(
+            f"{files} not fetched, as theta.fetch.include and theta.fetch.exclude say; "
+            f"git theta checkout {quote(left[0])} fetches and writes it"
+        )
 
 
 def total_bytes(wanted: Iterable[Wanted]) -> int:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from shlex import quote
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, to_theta_error
 from git_theta_ext.git.caller import calling_command
-from git_theta_ext.git.process import FINISHED_LATER, NESTED
+from git_theta_ext.git.process import FILTER_RECEIVED, FINISHED_LATER, NESTED
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.filter.clean import LOOKING, CleanRequest
 from git_theta_ext.operations.workspace import Workspace
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.format_process import FormatProcess
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.filter.begun import Begun
     from git_theta_ext.operations.filter.populate import Wanted
     from git_theta_ext.operations.filter.smudge import SmudgeRequest, Supply
     from git_theta_ext.protocol.filter import Event
@@ -58,9 +58,12 @@ class FilterProcess:
         source: File descriptor that git writes to.
         sink: File descriptor that git reads from.
         reporter: Receives notes, warnings and errors for the user.
+        begun: What a shell has read and answered.
     """
 
-    def __init__(self, reporter: Reporter, source: int = 0, sink: int = 1) -> None:
+    def __init__(self, reporter: Reporter, source: int = 0, sink: int = 1, begun: Begun | None = None) -> None:
+        self._begun = begun
+        self._sent = 0 if begun is None else begun.sent
         self._source = source
         self._reporter = reporter
         self._stored: Callable[[int], None] = no_progress
@@ -92,10 +95,15 @@ class FilterProcess:
                 self._workspace.close()
 
     def _serve(self) -> None:
+        if self._begun is not None:
+            for packet in self._begun.packets():
+                for event in self._connection.receive(packet):
+                    self._handle(event)
         widen_pipe(self._source, _PIPE)
         buffer = memoryview(bytearray(_BUFFER))
         while True:
-            count = read_into(self._source, buffer)
+            # A shell answers before it has read the end of a list, so the next one may follow at once.
+            count = read_into(self._source, buffer[:1] if self._sent else buffer)
             for event in self._connection.receive(buffer[:count]):
                 if isinstance(event, EndOfInput):
                     return
@@ -174,7 +182,8 @@ class FilterProcess:
 
     def _finish(self) -> int:
         # Git commands that refresh an index for us start this filter, which would repeat the same work endlessly.
-        if NESTED in os.environ or (self._workspace is None and not self._wanted):
+        given = () if self._begun is None else self._begun.files
+        if NESTED in os.environ or (self._workspace is None and not self._wanted and not given):
             return 0
         os.environ[NESTED] = "1"
         from git_theta_ext.git.hooks import ensure_hooks, notes
@@ -193,17 +202,20 @@ class FilterProcess:
                     self._reporter.warning(note, hint)
         except ThetaError as error:
             self._reporter.error(error)
+        if self._begun is not None:
+            self._begun.date_back(workspace.repo)
         code = self._populate(workspace)
-        if self._wanted and FINISHED_LATER not in os.environ:
-            self._warn_of_unfinished(workspace)
+        if (self._wanted or given) and FINISHED_LATER not in os.environ:
+            self._warn_of_unfinished(workspace, given)
         if self._cleaned:
             start_if_due(workspace)
         return code
 
-    def _warn_of_unfinished(self, workspace: Workspace) -> None:
+    def _warn_of_unfinished(self, workspace: Workspace, given: Iterable[str]) -> None:
         from git_theta_ext.operations.merge.unfinished_models import warn_of_models
 
-        written = {path: wanted.content for path, wanted in self._wanted.items()}
+        # A shell gives no files of models of several files, for which alone the manifests matter.
+        written = {**dict.fromkeys(given, b""), **{path: wanted.content for path, wanted in self._wanted.items()}}
         merges = any(name.startswith("GITHEAD_") for name in os.environ)  # git merge sets it
         try:
             warn_of_models(workspace, written, calling_command(os.getppid()), merges=merges)
@@ -215,7 +227,7 @@ class FilterProcess:
 
         if not (self._wanted or read_pending(workspace.repo)):
             return 0
-        from git_theta_ext.operations.filter.populate import populate_wanted, total_bytes
+        from git_theta_ext.operations.filter.populate import leave_out, populate_wanted, total_bytes
         from git_theta_ext.operations.filter.smudge import skips_smudge
         from git_theta_ext.operations.sync.fetch import ensure_local
 
@@ -228,7 +240,7 @@ class FilterProcess:
 
         try:
             if self._supply is not None:
-                self._leave_out(self._supply, workspace)
+                leave_out(workspace, self._supply, self._wanted)
             total = total_bytes(self._wanted.values())
             with self._reporter.progress("writing checkpoints", total) as written:
                 failures = populate_wanted(workspace, self._wanted, ensure, written)
@@ -243,32 +255,26 @@ class FilterProcess:
             self._reporter.warning(what, hint)
         return failures[0].exit_code if failures else 0
 
-    def _leave_out(self, supply: Supply, workspace: Workspace) -> None:
-        from git_theta_ext.operations.filter.populate import parsed
-
-        manifests = parsed(self._wanted, [])
-        digests = (digest for manifest in manifests.values() for digest, _ in manifest.digests())
-        if not workspace.store.touch_and_find_missing(digests):
-            return  # most checkouts need not know the paths, which git is asked for
-        left = supply.paths.left_out(workspace.store, manifests.items())
-        for path in left:
-            del self._wanted[path]
-        if left:
-            files = f"{len(left)} checkpoints are" if left[1:] else f"{left[0]} is"
-            self._reporter.note(
-                f"{files} not fetched, as theta.fetch.include and theta.fetch.exclude say; "
-                f"git theta checkout {quote(left[0])} fetches and writes it"
-            )
-
     def _open(self) -> Workspace:
         if self._workspace is None:
             self._workspace = Workspace.discover(self._reporter)
         return self._workspace
 
     def _send(self, data: bytes) -> None:
+        if self._sent:  # by the shell
+            self._sent -= 1
+            return
         view = memoryview(data)
         while view.nbytes:
             view = view[os.write(self._sink, view) :]
+
+
+def _begun() -> Begun | None:
+    if FILTER_RECEIVED not in os.environ:
+        return None
+    from git_theta_ext.operations.filter.begun import Begun  # most filters start without it
+
+    return Begun.from_environment()
 
 
 def main(reporter: Reporter) -> int:
@@ -282,7 +288,7 @@ def main(reporter: Reporter) -> int:
         # Git ends filters with SIGTERM if it fails, and closing a terminal ends them with SIGHUP. Unwinding removes
         # unfinished files, and records finished ones in the index.
         with unwinding_signals():
-            return FilterProcess(reporter).run()
+            return FilterProcess(reporter, begun=_begun()).run()
     except ProtocolError as error:
         reporter.error(error)
         return error.exit_code

@@ -131,7 +131,7 @@ def answers_of(workspace: Workspace, merged: Sequence[MergedCall]) -> list[Answe
         notes[call.path] = (record, {call.path: blob_id(one.content, object_format)})
     if merged:
         remember(workspace, merged[0].planned.call.heads, notes)
-    return [Answer(one.content, bool(one.outcome.conflicts)) for one in merged]
+    return [Answer(one.content, bool(one.outcome.conflicts), one.outcome.manifest) for one in merged]
 
 
 def answer_ancestor(workspace: Workspace, call: DriverCall) -> Answer:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.git.answers import drop_answers
+from git_theta_ext.git.answers import DRAFTS, drop_answers
+from git_theta_ext.model.shards import model_name
 from git_theta_ext.store.skeletons import read_skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from git_theta_ext.checkpoint.draft import Draft
     from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.operations.merge.driver_call import Answer
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -43,3 +45,40 @@ def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -
     draft = Draft.begin(folder / f"{os.getpid()}.part", workspace.repo.folder / path, layout)
     with draft or nullcontext():
         yield draft
+
+
+def give_drafts_in_shell(workspace: Workspace, git: str, merged: Mapping[str, Answer]) -> None:
+    """Let the shell that git starts for the filter give small drafts, if git's configuration has a shell do it.
+
+    Args:
+        workspace: The repository and its store.
+        git: The git process, as ``git_theta_ext.git.answers.calling_git`` returns it.
+        merged: The results of the merge by path.
+    """
+    repo = workspace.repo
+    folder = repo.git_dir.joinpath(*DRAFTS, git)
+    if not folder.is_dir():
+        return
+    from git_theta_ext.checkpoint.draft import finished_draft
+    from git_theta_ext.git.answer_script import FILTER_COMMAND
+    from git_theta_ext.operations.filter.pending import read_pending
+    from git_theta_ext.operations.filter.smudge import skips_smudge
+    from git_theta_ext.operations.merge.checkout_script import LARGEST, MergedFile, write_checkout
+
+    if repo.config.text("filter.theta.process") != FILTER_COMMAND or repo.config.fsync_index:
+        return
+    if skips_smudge() or read_pending(repo):
+        return
+    drafts: dict[str, Path] = {}
+    files = []
+    with suppress(OSError):
+        for path, answer in merged.items():
+            if answer.manifest is None or answer.conflicted or model_name(path) != path:
+                continue
+            draft = finished_draft(folder, answer.manifest, repo.folder / path)
+            if draft is not None and draft.stat().st_size <= LARGEST:
+                drafts[path] = draft
+                files.append(MergedFile(path, answer.content, draft.read_bytes()))
+        for path in write_checkout(repo.git_dir, git, repo.object_format, files):
+            drafts[path].unlink()
+        folder.rmdir()  # unless it has other drafts

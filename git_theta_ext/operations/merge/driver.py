@@ -21,6 +21,7 @@ from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
 from git_theta_ext.model.shards import is_text
 from git_theta_ext.operations.merge.checkpoint_driver import answer_ancestor, answer_checkpoint
+from git_theta_ext.operations.merge.drafts import give_drafts_in_shell
 from git_theta_ext.operations.merge.driver_ahead import answer_ahead
 from git_theta_ext.operations.merge.driver_call import DriverCall, KeptAnswers
 from git_theta_ext.operations.merge.model_driver import answer_model
@@ -78,11 +79,13 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         workspace.reporter.error(ThetaError(f"{path}: {error.message}; our version is kept", hint=hint))
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual and not nested:
+        merged = {path: answered}
         with suppress(ThetaError):
-            answer_ahead(workspace, call)
+            merged |= answer_ahead(workspace, call)
         if (answers := KeptAnswers.of(repo)) is not None:
             answers.give_in_shell(repo)
             if operation.name == MERGE.name:
+                give_drafts_in_shell(workspace, answers.git, merged)
                 with suppress(ThetaError):
                     leave_for_hook(repo, answers.git, heads)
     return CONFLICT if answered.conflicted else CLEAN

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.merge.checkpoint_driver import MergedCall, PlannedCall
-    from git_theta_ext.operations.merge.driver_call import DriverCall
+    from git_theta_ext.operations.merge.driver_call import Answer, DriverCall
     from git_theta_ext.operations.merge.merged_trees import MergedTrees
     from git_theta_ext.operations.workspace import Workspace
 
@@ -36,7 +36,7 @@ TOGETHER = 1 << 24
 """Bytes that are read for merges whose values are held in memory, and whose results share packs."""
 
 
-def answer_ahead(workspace: Workspace, call: DriverCall) -> None:
+def answer_ahead(workspace: Workspace, call: DriverCall) -> dict[str, Answer]:
     """Merge the other checkpoints that both sides changed, and keep the answers to git's calls for them.
 
     A file that cannot be merged is left to its own call, which reports why.
@@ -45,19 +45,24 @@ def answer_ahead(workspace: Workspace, call: DriverCall) -> None:
         workspace: The repository and its store.
         call: The call that git made, and that is answered.
 
+    Returns:
+        The answers for checkpoints that are models by themselves, by path.
+
     Raises:
         RepositoryError: Git cannot read its objects.
     """
+    merged: dict[str, Answer] = {}
     repo, answers = workspace.repo, KeptAnswers.of(workspace.repo)
     trees = None if answers is None else _merged_trees(repo, call)
     if answers is None or trees is None:
-        return
+        return merged
     others = _others(repo, call, trees)
     if not others or not _is_first(repo, answers, trees):
-        return
+        return merged
     for planned in batches(_planned(workspace, call, others, answers), _bytes_to_read, TOGETHER):
-        if not _merge(workspace, planned, answers):
-            return
+        if not _merge(workspace, planned, answers, merged):
+            break
+    return merged
 
 
 def _planned(
@@ -84,7 +89,9 @@ def _planned(
         yield planned
 
 
-def _merge(workspace: Workspace, planned: Sequence[PlannedCall], answers: KeptAnswers) -> bool:
+def _merge(
+    workspace: Workspace, planned: Sequence[PlannedCall], answers: KeptAnswers, given: dict[str, Answer]
+) -> bool:
     """Merge checkpoints, and keep the answers when the results are durable; return whether to go on with others."""
     merged: list[MergedCall] = []
     stopped = False
@@ -102,6 +109,7 @@ def _merge(workspace: Workspace, planned: Sequence[PlannedCall], answers: KeptAn
         return False
     for done, answer in zip(merged, answers_of(workspace, merged), strict=True):
         answers.keep(done.planned.call, answer)
+        given[done.planned.call.path] = answer
     return not stopped
 
 

@@ -68,10 +68,12 @@ class Answer:
     Attributes:
         content: The file.
         conflicted: Whether git is to leave the file in conflict.
+        manifest: The manifest that the file is, if the merge may have left a draft of the checkpoint.
     """
 
     content: bytes
     conflicted: bool
+    manifest: Manifest | None = None
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from git_theta_ext.git.install import (
     TRUSTED_SINCE,
     configured,
     install,
+    outdated,
     trusts_exit_code,
     uninstall,
 )
+from git_theta_ext.git.program import FIND
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.settings import PATH
 
@@ -58,6 +60,15 @@ def test_only_a_git_that_trusts_the_diff_driver_is_told_to(top, monkeypatch):
     assert not trusts_exit_code(Repository.discover(top))
     uninstall("local", Repository.discover(top))
     assert git(top, "config", TRUSTED, check=False) == ""
+
+
+def test_a_filter_that_starts_python_at_once_is_replaced(top):
+    former = f"{FIND}exec git-theta filter-process"
+    git(top, "config", "filter.theta.process", former)
+    assert configured(Repository.discover(top))
+    assert outdated(Repository.discover(top))[0] == "filter.theta.process"
+    install("local", Repository.discover(top))
+    assert git(top, "config", "--get-all", "filter.theta.process") == SETTINGS["filter.theta.process"] != former
 
 
 @pytest.mark.parametrize("program", ["git-theta", "git theta"])
