@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from helpers import MODEL, Repo
 
+from git_theta_ext.store.store import Store
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -94,6 +96,17 @@ def test_a_pack_that_nothing_read_for_a_week_is_to_be_verified(two: Repo, monkey
     monkeypatch.setattr("git_theta_ext.store.verification.checks._RACY_SECONDS", -3600)
     two.git("theta", "fsck")
     assert "unverified" not in codes(two)
+
+
+def test_a_pack_that_another_process_removes_meanwhile_does_not_matter(
+    two: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = codes(two)
+    packs = Store.pack_files
+    monkeypatch.setattr(
+        Store, "pack_files", lambda store: [*packs(store), (store.root, store.root / "packs/aa" / ("a" * 64))]
+    )
+    assert codes(two) == before
 
 
 def test_what_is_not_pushed_is_named_until_it_is(repo: Repo, shared: Repo) -> None:

@@ -136,8 +136,12 @@ def _submodules(repo: Repository, entries: Iterable[TreeEntry]) -> Iterator[Find
 def _unread(folder: Path, packs: Iterable[Path]) -> int:
     """Count packs that nothing has read in the last week: neither fsck, nor what wrote and verified them."""
     week_ago = time.time() - READ_AGAIN_SECONDS
+    old: list[Path] = []
+    for path in packs:
+        with suppress(FileNotFoundError):  # another process may have removed it
+            old += [path] if path.stat().st_mtime < week_ago else []
     with Checks(folder) as checks:
-        return checks.unread(path for path in packs if path.stat().st_mtime < week_ago)
+        return checks.unread(old)
 
 
 def _files(
