@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.repair import Repair, RepairPlan
 
+    Place = tuple[str, str]
+    """The name of a manifest, and that of a parameter in it."""
+
 
 def plan_json(plan: RepairPlan) -> dict[str, Any]:
     """Return what a repair would do, as JSON."""
@@ -35,43 +38,52 @@ def plan_lines(plan: RepairPlan, manifests: Iterable[Manifest]) -> Iterator[str]
         yield "nothing to repair"
 
 
-def names_of(manifests: Mapping[str, Manifest], digests: AbstractSet[Digest]) -> dict[Digest, list[str]]:
+def names_of(manifests: Mapping[str, Manifest], digests: AbstractSet[Digest]) -> dict[Digest, list[Place]]:
     """Return the parameters with certain digests, each with the name of its manifest."""
-    names: dict[Digest, list[str]] = {digest: [] for digest in digests}
+    names: dict[Digest, list[Place]] = {digest: [] for digest in digests}
     for place, manifest in manifests.items():
         named = [("the skeleton", manifest.skeleton.digest)]
         named += [(name, parameter.digest) for name, parameter in manifest.parameters.items()]
         for name, digest in named:
             if digest in names:
-                names[digest].append(f"{place}: {name}")
+                names[digest].append((place, name))
     return names
 
 
-def done_json(done: Repair, names: Mapping[Digest, Sequence[str]]) -> dict[str, Any]:
+def done_json(done: Repair, names: Mapping[Digest, Sequence[Place]]) -> dict[str, Any]:
     """Return what a repair did, as JSON."""
+    parameters = {digest: [f"{place}: {name}" for place, name in those] for digest, those in names.items()}
     digests = {"fetched": done.fetched, "saved": done.saved, "lost": done.lost}
     data: dict[str, Any] = {kind: sorted(those) for kind, those in digests.items()}
     return data | {
         "mended": [
-            {"digest": digest, "from": source, "parameters": names[digest]}
+            {"digest": digest, "from": source, "parameters": parameters[digest]}
             for digest, source in sorted(done.sources.items())
         ],
-        "lost_parameters": {digest: names[digest] for digest in sorted(done.lost)},
+        "lost_parameters": {digest: parameters[digest] for digest in sorted(done.lost)},
         "removed": list(done.removed),
         "quarantined": list(done.quarantined),
         "put_back": list(done.put_back),
     }
 
 
-def done_lines(store: Store, done: Repair, names: Mapping[Digest, Sequence[str]]) -> Iterator[str]:
+def done_lines(store: Store, done: Repair, names: Mapping[Digest, Sequence[Place]]) -> Iterator[str]:
     """Describe what a repair did."""
-    for digest, source in sorted(done.sources.items(), key=lambda item: (names[item[0]], item[0])):
-        yield f"repaired {shortlist(names[digest], NAMED)}: from {source}"
-    for digest in sorted(done.lost, key=lambda digest: (names[digest], digest)):
-        yield f"lost {shortlist(names[digest], NAMED)}: no good copy found"
+    yield from _lines("repaired", {digest: f"from {source}" for digest, source in done.sources.items()}, names)
+    yield from _lines("lost", dict.fromkeys(done.lost, "no good copy found"), names)
     if done.removed:
         yield f"removed {plural(len(done.removed), 'damaged pack')}"
     if done.quarantined:
         yield f"moved {plural(len(done.quarantined), 'damaged pack')} to {store.root / 'quarantine'}"
     if done.put_back:
         yield f"left {plural(len(done.put_back), 'damaged pack')} in place: no replacement found"
+
+
+def _lines(verb: str, results: Mapping[Digest, str], names: Mapping[Digest, Sequence[Place]]) -> Iterator[str]:
+    """Yield a line for the tensors of the same manifests with the same result."""
+    together: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for digest, result in results.items():
+        key = tuple(place for place, _ in names[digest]), result
+        together.setdefault(key, []).extend(dict.fromkeys(name for _, name in names[digest]))
+    for (places, result), found in sorted(together.items()):
+        yield f"{verb} {shortlist(places, NAMED)}: {shortlist(sorted(found), NAMED)}: {result}"
