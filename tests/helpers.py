@@ -315,7 +315,7 @@ MERGE_TREE = needs_git((2, 38), "merge-tree --write-tree")
 
 def bundle_from(patch: pytest.MonkeyPatch, count: int) -> None:
     """Bundle small tensors that are stored together from another number of them on."""
-    for module in ("store", "bundled"):
+    for module in ("store", "bundled", "maintenance.remains", "maintenance.shrink"):
         patch.setattr(f"git_theta_ext.store.{module}.FEWEST", count)
 
 

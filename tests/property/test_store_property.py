@@ -18,13 +18,14 @@ from git_theta_ext.interfaces import RemoteContext
 from git_theta_ext.model.bundle import Bundle
 from git_theta_ext.model.remote_keys import pack_key
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
-from git_theta_ext.operations.maintenance.prune import local_packs, plan_prune
+from git_theta_ext.operations.maintenance.prune import copy_parts, local_packs, plan_prune, reasons, reduced, tensors_of
 from git_theta_ext.store.deltas.encode import MemorySource, coded_blobs
+from git_theta_ext.store.maintenance import gc, remains
 from git_theta_ext.store.maintenance.cheapest import Candidate
-from git_theta_ext.store.maintenance.gc import collect, find_garbage, repack
+from git_theta_ext.store.maintenance.gc import collect, repack
 from git_theta_ext.store.maintenance.recode import Recoder
+from git_theta_ext.store.maintenance.shrink import shrunk_garbage
 from git_theta_ext.store.packs.format import GATHERED, PART, Entry
-from git_theta_ext.store.parts import parts_in
 from git_theta_ext.store.store import DeltaHint, Store
 from git_theta_ext.transfer.remote_index import OpenedRemote
 from git_theta_ext.transfer.sync import fetch, push
@@ -92,6 +93,8 @@ class Stores(RuleBasedStateMachine):
         )
         self.patch = pytest.MonkeyPatch()
         bundle_from(self.patch, 3)
+        self.patch.setattr(remains, "_NEGLIGIBLE", 0)
+        self.patch.setattr(gc, "_NEGLIGIBLE", 0)
         self.store = Store(self.folder / "theta", threads=1)
         self.kept = set()
 
@@ -144,12 +147,17 @@ class Stores(RuleBasedStateMachine):
         fetch(self.store, [self.place], self.digests())
         push(self.store, self.place, self.digests())
 
-    @rule()
-    def collect(self):
-        now = time.time() + 60
-        live = self.store.with_bundles(self.digests())
-        garbage = find_garbage(self.store, live, now)
-        collect(self.store, garbage, now)
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def forget(self, data):
+        """Name a tensor no more, as if commits were deleted."""
+        self.kept.discard(data.draw(st.sampled_from(sorted(self.kept))))
+
+    @rule(young=st.booleans())
+    def collect(self, young):
+        older_than = 0 if young else time.time() + 60
+        garbage, _ = shrunk_garbage(self.store, self.digests(), older_than)
+        collect(self.store, garbage, older_than)
         repack(self.store, garbage)
 
     @precondition(lambda self: self.kept)
@@ -167,13 +175,19 @@ class Stores(RuleBasedStateMachine):
     def refresh(self):
         self.store.refresh()
 
-    @rule(download=st.booleans())
-    def prune(self, download):
-        packs = local_packs(self.store)
-        entries = [entry for header in packs.values() for entry in header.entries]
-        held = {entry.digest for entry in entries} | parts_in(entries).keys()
-        safe = verified(self.store, self.place, held, download=download)
-        self.store.drop(plan_prune(packs, set(), safe).drop)
+    @rule(download=st.booleans(), numbers=st.sets(NUMBERS))
+    def prune(self, download, numbers):
+        start = time.time() + 60
+        named = {ITEMS[number][0] for number in numbers & self.kept}
+        held = named - self.store.touch_and_find_missing(named)
+        there = verified(self.store, self.place, tensors_of(local_packs(self.store)) - named, download=download)
+        why = reasons(self.store, named, there, start, dry_run=False)
+        parts = reduced(why.packs, why.needed, why.safe)
+        plan = plan_prune({**why.packs, **parts}, why.needed, why.safe)
+        copied = copy_parts(self.store, parts)
+        self.store.drop(plan.drop)
+        self.store.drop(copied)
+        assert self.store.touch_and_find_missing(held) == set()
 
     @rule()
     def lose_the_index(self):

@@ -205,6 +205,47 @@ def test_gc_removes_most_of_a_bundle_of_which_a_commit_names_little(repo: Repo) 
     assert json.loads(repo.git("theta", "gc", "--json"))["removed_bytes"] == 0
 
 
+@pytest.mark.usefixtures("shared")
+def test_prune_keeps_the_needed_tensors_of_a_bundle_that_the_remote_has(history: Repo) -> None:
+    few = {**dict(list(FIRST.items())[50:80]), "new": np.ones((3, 4), "<f4")}
+    history.write(adapter(few))
+    history.commit("few")
+    history.git("push", "--quiet", "origin", "main", *VERSIONS)
+    planned = json.loads(history.git("theta", "prune", "--dry-run", "--json"))
+    done = json.loads(history.git("theta", "prune", "--json"))
+    assert planned["shrunk"] == done["shrunk"] == 1
+    assert done["bytes"] == pytest.approx(planned["bytes"], rel=0.05)
+    assert done["unverified"] == []
+    assert members(history, ".git/theta") == named(history, "main")
+    history.git("theta", "fsck", "--full")
+    assert json.loads(history.git("theta", "prune", "--json"))["bytes"] == 0
+    check_versions(history, main=adapter(few))
+
+
+@pytest.mark.usefixtures("shared")
+def test_prune_removes_bundles_whose_tensors_the_remote_has_in_others(repo: Repo) -> None:
+    first = added_twice(repo)  # the remote gets bundles without what was never committed
+    repo.git("branch", "first")
+    second = trained(first, range(0, COUNT, 3), 8)
+    repo.write(adapter(second))
+    repo.commit("second")
+    repo.git("push", "--quiet", "origin", "main", "first")
+    repo.git("theta", "gc")
+    last = adapter({"new": np.ones((3, 4), "<f4")})
+    repo.write(last)
+    repo.commit("last")
+    repo.git("push", "--quiet", "origin", "main")
+    repo.git("prune", "--expire=now")
+    repo.git("theta", "prune", "--json")
+    never = members(repo, ".git/theta") - named(repo, "main", "main~1", "first")
+    assert len(never) == 20
+    assert members(repo, ".git/theta") == named(repo, "main") | never
+    repo.git("theta", "fsck", "--full")
+    for rev, data in {"first": adapter(first), "main~1": adapter(second), "main": last}.items():
+        repo.git("checkout", "--quiet", rev)
+        assert repo.problems(MODEL, data) == []
+
+
 def named(repo: Repo, *revs: str) -> set[str]:
     """Return the digests that manifests of some commits name."""
     return {word for rev in revs for word in repo.git("show", f"{rev}:{MODEL}").split() if len(word) == 64}

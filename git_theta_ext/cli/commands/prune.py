@@ -19,7 +19,9 @@ from git_theta_ext.operations.maintenance.prune import (
     needed_here,
     plan_prune,
     prune_place,
+    reasons,
     reduced,
+    tensors_of,
 )
 from git_theta_ext.store.locks import gc_lock
 from git_theta_ext.transfer.remote_index import read_remote_index
@@ -65,14 +67,14 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     start = time.time()
     # Meanwhile no other process can store a delta of a tensor that is being removed.
     with gc_lock(store.root, wait=True):
-        needed = store.with_bundles(needed_here(repo, place.name, args.keep_recent))
-        packs = local_packs(store)
-        held = {entry.digest for header in packs.values() for entry in header.entries}
-        candidates = held - needed
+        named = needed_here(repo, place.name, args.keep_recent)
+        others = tensors_of(local_packs(store)) - named
         with output.progress(f"checking {place.name}", 0) as advance:
-            safe = verified(store, place, candidates, download=args.verify, advance=advance) if candidates else set()
-        parts = reduced(packs, needed, safe)
-        plan = plan_prune({**packs, **parts}, needed, safe)
+            there = verified(store, place, others, download=args.verify, advance=advance) if others else set()
+        why = reasons(store, named, there, start, dry_run=args.dry_run)
+        packs, again = why.packs, why.shrinking
+        parts = reduced(packs, why.needed, why.safe)
+        plan = plan_prune({**packs, **parts}, why.needed, why.safe)
         parts = {name: part for name, part in parts.items() if name in plan.needed | plan.unverified}
         gone = list(plan.drop)
         if not args.dry_run:
@@ -83,26 +85,31 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         "remote": place.name,
         "would_drop" if args.dry_run else "dropped": gone,
         "would_copy" if args.dry_run else "copied": sorted(parts),
-        "bytes": _nbytes(packs, gone) + _waste(packs, parts),
+        "shrunk": len(again.replaced),
+        "bytes": _nbytes(packs, gone) + _waste(packs, parts) - again.nbytes,
         "needed": sorted(plan.needed),
         "unverified": sorted(plan.unverified),
     }
     lines = _lines(place.name, {**packs, **parts}, plan, gone, "would remove" if args.dry_run else "removed")
+    if again.replaced:
+        verb = "would store" if args.dry_run else "stored"
+        what = f"{plural(len(again.replaced), 'bundle')} of small tensors again"
+        lines.insert(1, f"{verb} {what}, without those that need not be kept: {human_bytes(again.nbytes)}")
     if parts:
         verb = "would copy" if args.dry_run else "copied"
         size = human_bytes(_waste(packs, parts))
         lines.insert(1, f"{verb} what is needed out of {plural(len(parts), 'pack')}, which removes {size} more")
     output.result(data, lines)
-    if not args.verify:
+    if not args.verify and plan.unverified:
         _note_listed(output, workspace, place, [{**packs, **parts}[name] for name in plan.unverified])
     return 0
 
 
 def _note_listed(output: Output, workspace: Workspace, place: OpenedRemote, kept: Sequence[PackHeader]) -> None:
     """Say what to run if packs are kept although the remote lists what is in them, as after a fetch of some ranges."""
-    entries = {entry.digest for header in kept for entry in header.entries}
-    there = read_remote_index(workspace.store, place).held(entries) if kept else set()
-    listed = [header for header in kept if there.issuperset(entry.digest for entry in header.entries)]
+    tensors = [tensors_of({"": header}) for header in kept]
+    there = read_remote_index(workspace.store, place).held(set().union(*tensors))
+    listed = [each for each in tensors if each <= there]
     if listed:
         what = f"{place.name} lists the content of {plural(len(listed), 'pack')} that cannot be compared"
         output.note(f"{what}; git theta prune --verify downloads it and checks every byte")

@@ -14,12 +14,15 @@ from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.history.versions import versions
 from git_theta_ext.operations.sync.remotes import fetch_address, local_path, open_remote
 from git_theta_ext.records import dataclass
+from git_theta_ext.store.deltas.chains import MAX_CHAIN
 from git_theta_ext.store.locations import flattened, in_packs, sound
 from git_theta_ext.store.maintenance.copying import copies
 from git_theta_ext.store.maintenance.gc import worth_copying
+from git_theta_ext.store.maintenance.needs import needs_of
+from git_theta_ext.store.maintenance.shrink import Shrinking, plan_shrinking, shrink
 from git_theta_ext.store.packs.format import PackHeader
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.parts import parts_behind
+from git_theta_ext.store.parts import parts_behind, parts_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,6 +121,83 @@ def local_packs(store: Store) -> dict[str, PackHeader]:
     return headers
 
 
+@dataclass(frozen=True)
+class Reasons:
+    """Why entries of packs can be removed, or not.
+
+    Attributes:
+        packs: The header of each pack, by name, without the entries that are stored in another way now.
+        needed: Entries that must be kept.
+        safe: Entries whose tensors are on the remote, or are also in entries that are kept.
+        shrinking: The bundles that are stored again without tensors that need not be kept.
+    """
+
+    packs: Mapping[str, PackHeader]
+    needed: AbstractSet[Digest]
+    safe: AbstractSet[Digest]
+    shrinking: Shrinking = Shrinking()
+
+
+def tensors_of(packs: Mapping[str, PackHeader]) -> set[Digest]:
+    """Return the tensors and skeletons in some packs, alone or in bundles."""
+    entries = [entry for header in packs.values() for entry in header.entries]
+    return {entry.digest for entry in entries if entry.bundle is None} | parts_in(entries).keys()
+
+
+def reasons(
+    store: Store, named: AbstractSet[Digest], there: AbstractSet[Digest], start: float, *, dry_run: bool
+) -> Reasons:
+    """Find out which entries have tensors that must be kept; bundles of which most need not be are stored again.
+
+    Args:
+        store: The store.
+        named: Tensors that must be kept.
+        there: Other tensors that the remote has, whatever it stores them as, with all that they depend on.
+        start: When the prune began, in seconds since the epoch.
+        dry_run: Write nothing.
+
+    Raises:
+        StoreError: The store cannot be written; no data is lost.
+    """
+    packs = local_packs(store)
+    kept = named | (tensors_of(packs) - there)
+    bundles = (entry.bundle for header in packs.values() for entry in header.entries if entry.bundle is not None)
+    members = ([digest in kept for _, _, digest in bundle.members()] for bundle in bundles)
+    shrinking = Shrinking()
+    if any(any(each) and not all(each) for each in members):
+        needs = needs_of(store, store.with_bundles(kept), start, {}, MAX_CHAIN, frozenset())
+        shrinking = plan_shrinking(store, needs, store.stored_as(kept), start)
+    if shrinking.replaced and not dry_run:
+        shrink(store, shrinking)
+        packs = local_packs(store)
+    replaced = shrinking.replaced
+    if replaced:
+        packs = {
+            name: PackHeader(tuple(e for e in header.entries if replaced.isdisjoint(e.bases)), header.nbytes)
+            for name, header in packs.items()
+        }
+    needed = store.with_bundles(named, replaced) | shrinking.planned.keys()
+    safe = _with_tensors_among(packs, there | _held_by(store, needed, named, replaced)) | replaced
+    return Reasons(packs, needed, safe, shrinking)
+
+
+def _held_by(
+    store: Store, needed: AbstractSet[Digest], named: AbstractSet[Digest], without: AbstractSet[Digest]
+) -> set[Digest]:
+    """Return those of some tensors that this store itself has in entries which are kept."""
+    sound_here = flattened(sound(store.locations(needed)))
+    held = needed & {digest for digest, at in sound_here if at.root == str(store.root)}
+    return {digest for digest, stored in store.stored_as(named, without=without).items() if stored in held}
+
+
+def _with_tensors_among(packs: Mapping[str, PackHeader], tensors: AbstractSet[Digest]) -> set[Digest]:
+    """Return the entries of some packs all of whose tensors are among some."""
+    entries = [entry for header in packs.values() for entry in header.entries]
+    bundles = {entry.digest: entry.bundle for entry in entries if entry.bundle is not None}
+    whole = {name for name, bundle in bundles.items() if all(digest in tensors for _, _, digest in bundle.members())}
+    return whole | (tensors & {entry.digest for entry in entries if entry.bundle is None})
+
+
 def plan_prune(packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], safe: AbstractSet[Digest]) -> Prune:
     """Decide which packs can be removed.
 
@@ -126,7 +206,7 @@ def plan_prune(packs: Mapping[str, PackHeader], needed: AbstractSet[Digest], saf
     Args:
         packs: The header of each pack, by name.
         needed: Digests that must be kept.
-        safe: Digests that the remote has, together with everything that they depend on there.
+        safe: Entries of which the remote has all tensors, together with everything that these depend on there.
     """
     locations = {digest: {at.pack for at in several} for digest, several in in_packs(packs).items()}
     behind = parts_behind([entry for header in packs.values() for entry in header.entries])
