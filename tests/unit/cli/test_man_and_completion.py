@@ -160,7 +160,8 @@ def test_every_environment_variable_is_documented():
     read = set()
     for path in (PROJECT / "git_theta_ext").rglob("*.py"):
         read |= set(re.findall(r'"(GIT_THETA_[A-Z_]+)"', path.read_text()))
-    internal = {"GIT_THETA_FINISHED_LATER", "GIT_THETA_NESTED"}  # only git theta itself sets them
+    # Only git theta itself sets these.
+    internal = {f"GIT_THETA_{name}" for name in ("FINISHED_LATER", "NESTED", "FILTER_ANSWERED", "FILTER_RECEIVED")}
     assert read - internal <= set(ENVIRONMENT)
 
 
