@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.bundle import Bundle
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.deltas.graph import DeltaGraph
     from git_theta_ext.store.maintenance.cheapest import StoragePlan
+
+_REMEMBERED = 1 << 10
+"""Bundles of parents that are remembered."""
 
 
 class BundleCandidates:
@@ -49,6 +51,8 @@ class BundleCandidates:
         self._blob_at = blob_at
         self._look_up = look_up
         self._made: dict[Digest, Entry] = {}
+        # The parents of a version are those of the next one, too, but for one.
+        self._of_parents: dict[tuple[Digest, ...], Bundle] = {}
         self._blobs: dict[Digest, StoredBlob] = {}
 
     def of(self, tensors: Sequence[Candidate]) -> list[Candidate]:
@@ -104,11 +108,24 @@ class BundleCandidates:
         whole = [candidate for candidate in order if candidate is not None]
         if not whole or len(whole) < len(order):  # some belong to another version
             return Candidate(name, entry.spec, (), max(1, len(order)))
-        parents = {parent.digest: parent for parent in _parents(whole) if parent.digest != name}
+        parents = {parent.digest: parent for parent in self._parents(whole) if parent.digest != name}
         for parent in parents.values():
             self._gather(parent)
         held = tuple((parent.digest, parent.spec) for parent in parents.values())
         return Candidate(name, entry.spec, held, len(order))
+
+    def _parents(self, tensors: Sequence[Candidate]) -> Iterator[Bundle]:
+        """Yield the bundles of the likeliest parents of some tensors, then of the next ones."""
+        places = tuple([tensor.spec for tensor in tensors])
+        for parents in zip(*[tensor.parents for tensor in tensors], strict=False):
+            digests, specs = zip(*parents, strict=True)
+            if specs == places or all(map(_fills, places, specs)):
+                bundle = self._of_parents.get(digests)
+                if bundle is None:
+                    bundle = self._of_parents[digests] = Bundle.of(list(zip(specs, digests, strict=True)))
+                    if len(self._of_parents) > _REMEMBERED:
+                        del self._of_parents[next(iter(self._of_parents))]
+                yield bundle
 
     def _gather(self, bundle: Bundle) -> None:
         """Add a bundle that the store does not have, if all of its tensors are there."""
@@ -123,19 +140,6 @@ class BundleCandidates:
         self._graph.add(entry.digest, Location("", "", 0, 0, entry.bases, Verdict.SOUND))
 
 
-def _parents(tensors: Sequence[Candidate]) -> Iterator[Bundle]:
-    """Yield the bundles of the likeliest parents of some tensors, then of the next ones."""
-    specs = [tensor.spec for tensor in tensors]
-    for parents in zip(*[tensor.parents for tensor in tensors], strict=False):
-        if all(map(_fills, specs, [spec for _, spec in parents])):
-            yield _bundle_of(parents)
-
-
 def _fills(spec: TensorSpec, parent: TensorSpec) -> bool:
     """Return whether a parent has the place of a tensor in a bundle."""
     return parent is spec or (parent.nbytes == spec.nbytes and parent.dtype is spec.dtype)
-
-
-@lru_cache(1 << 10)  # the parents of a version are parents of the next one, too
-def _bundle_of(tensors: tuple[tuple[Digest, TensorSpec], ...]) -> Bundle:
-    return Bundle.of([(spec, digest) for digest, spec in tensors])
