@@ -90,15 +90,11 @@ def _append(values: dict[str, list[Parameter]], name: str, parameter: Parameter)
 
 
 def _fitting(parameter: Parameter, likely: Iterable[Parameter]) -> tuple[tuple[Digest, TensorSpec], ...]:
-    parents: dict[Digest, TensorSpec] = {}
-    digest, spec = parameter.digest, parameter.spec
-    for other in likely:
-        # Most specs are the same object. A long history has many pairs.
-        if (other.spec is spec or _fits(spec, other.spec)) and other.digest != digest:
-            parents[other.digest] = other.spec
-            if len(parents) == PARENTS:
-                break
-    return tuple(parents.items())
+    spec = parameter.spec
+    # Most specs are the same object. A long history has many pairs.
+    parents = {other.digest: other.spec for other in likely if other.spec is spec or _fits(spec, other.spec)}
+    parents.pop(parameter.digest, None)
+    return tuple(islice(parents.items(), PARENTS))
 
 
 def _fits(spec: TensorSpec, parent: TensorSpec) -> bool:
