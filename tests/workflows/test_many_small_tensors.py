@@ -296,6 +296,17 @@ def test_a_push_sends_no_tensors_of_a_bundle_that_its_commits_do_not_name(
     assert clone.problems(MODEL, adapter(trained(seconds, range(0, COUNT, 2), 8))) == []
 
 
+@pytest.mark.usefixtures("shared")
+def test_a_dry_run_of_a_push_counts_the_tensors_of_a_bundle_that_it_sends(repo: Repo) -> None:
+    repo.write(adapter(FIRST))
+    repo.git("add", MODEL)
+    repo.write(adapter(dict(list(FIRST.items())[50:80])))
+    repo.commit("few")
+    (planned,) = json.loads(repo.git("theta", "push", "--dry-run", "--json", "origin"))["remotes"]
+    (done,) = json.loads(repo.git("theta", "push", "--json", "origin"))["remotes"]
+    assert planned["bytes"] == pytest.approx(done["bytes"], rel=0.2)
+
+
 def test_a_push_sends_deltas_of_what_remains_of_a_bundle(repo: Repo, shared: Repo) -> None:
     seconds = added_twice(repo)
     repo.git("push", "--quiet", "origin", "main")

@@ -214,13 +214,16 @@ def recode_outgoing(workspace: Workspace, going: Going, read: Mapping[str, Manif
         return recoder.run(wanted_of(history, few, todo.__contains__), advance, going.upload)
 
 
-def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest, int]) -> int:
+def estimate_outgoing(
+    workspace: Workspace, going: Going, sizes: Mapping[Digest, int], shares: Mapping[Digest, float]
+) -> int:
     """Return about how many bytes a push uploads after recoding, without writing anything.
 
     Args:
         workspace: The repository and its store.
         going: The tensors, which the store has.
         sizes: Their sizes in bytes. They count for tensors that have to be stored again without their parent.
+        shares: The share of bundles that remains if they are stored again without tensors that are not pushed.
 
     Raises:
         CorruptError: A stored tensor cannot be decoded.
@@ -233,7 +236,7 @@ def estimate_outgoing(workspace: Workspace, going: Going, sizes: Mapping[Digest,
     held = smallest(starting_within(sound(store.locations(digests)), digests, going.there))
     chosen = {digest: one for digest, one in {**held, **recoder.planned}.items() if digest not in going.there}
     needed = ancestors(digests & chosen.keys(), chosen)
-    return sum(chosen[digest].stored for digest in needed & chosen.keys()) + sum(
+    return sum(int(chosen[digest].stored * shares.get(digest, 1)) for digest in needed & chosen.keys()) + sum(
         sizes[digest] for digest, stored in going.stored.items() if stored not in chosen
     )
 

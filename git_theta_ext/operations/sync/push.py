@@ -27,7 +27,7 @@ from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.transfer.outgoing import Going
     from git_theta_ext.transfer.relay import Relayed
-    from git_theta_ext.transfer.remote_index import OpenedRemote
+    from git_theta_ext.transfer.remote_index import HeldDigests, OpenedRemote
     from git_theta_ext.util.reporter import Progress
 
 
@@ -180,13 +180,16 @@ class Push:
         left = {digest: size for digest, size in surveyed.others.items() if digest not in held_too}
         return Pushed(surveyed.needed, frozenset(lacking), frozenset(lost), 0, nbytes, left, locks=surveyed.locks)
 
-    def _estimate(self, digests: AbstractSet[Digest], there: Container[Digest], needed: Outgoing) -> int:
+    def _estimate(self, digests: AbstractSet[Digest], there: HeldDigests, needed: Outgoing) -> int:
         from git_theta_ext.operations.maintenance.gc import estimate_outgoing
+        from git_theta_ext.store.maintenance.rebundle import shares_without_others
         from git_theta_ext.transfer.outgoing import Going
 
         stored = self.workspace.store.stored_as(digests)
         try:
-            return estimate_outgoing(self.workspace, Going(set(stored.values()), there, stored), needed.sizes)
+            shares = shares_without_others(self.workspace.store, stored, there.among)
+            going = Going(set(stored.values()), there, stored)
+            return estimate_outgoing(self.workspace, going, needed.sizes, shares)
         except CorruptError:  # what is damaged is not recoded either
             return needed.nbytes(digests)
 

@@ -39,26 +39,50 @@ def without_others(
         MissingError: A bundle cannot be read.
         StoreError: The store cannot be written.
     """
-    bundles = {bundle for digest, bundle in stored.items() if digest != bundle}
-    blobs = store.blobs(bundles) if bundles else {}
-    held = {name: bundle for name in bundles if (bundle := blobs[name].entry.bundle) is not None}
-    others = {digest for bundle in held.values() for _, _, digest in bundle.members()} - stored.keys()
-    banned = others - there(others) if others else set()
-    if not banned:
-        return dict(stored)
+    blobs = store.blobs({bundle for digest, bundle in stored.items() if digest != bundle})
     changed = dict(stored)
     made: dict[Digest, NewBlob] = {}
-    for name, bundle in sorted(held.items()):
-        members = [(spec, digest) for _, spec, digest in bundle.members()]
-        if banned.isdisjoint(digest for _, digest in members):
-            continue
-        kept = [(spec, digest) for spec, digest in members if stored.get(digest) == name]
+    for name, kept in sorted(_mixed(blobs, stored, there).items()):
         (blob,) = taken_out(store, blobs, name, kept)
         changed.update((digest, blob.digest) for _, digest in kept)
         made[blob.digest] = blob
-    missing = store.touch_and_find_missing(made)
-    store.write(grouped(blob for digest, blob in made.items() if digest in missing), loose=True)
+    if made:
+        missing = store.touch_and_find_missing(made)
+        store.write(grouped(blob for digest, blob in made.items() if digest in missing), loose=True)
     return changed
+
+
+def shares_without_others(
+    store: Store, stored: Mapping[Digest, Digest], there: Callable[[set[Digest]], set[Digest]]
+) -> dict[Digest, float]:
+    """Return the bundles that ``without_others`` would store again, and the share of their bytes that remains.
+
+    Raises:
+        CorruptError: A bundle is damaged.
+        MissingError: A bundle cannot be read.
+    """
+    blobs = store.blobs({bundle for digest, bundle in stored.items() if digest != bundle})
+    return {
+        name: sum(spec.nbytes for spec, _ in kept) / blobs[name].entry.spec.nbytes
+        for name, kept in _mixed(blobs, stored, there).items()
+    }
+
+
+def _mixed(
+    blobs: Blobs, stored: Mapping[Digest, Digest], there: Callable[[set[Digest]], set[Digest]]
+) -> dict[Digest, list[tuple[TensorSpec, Digest]]]:
+    """Return the bundles with tensors that must not leave the store, and spec and digest of the others in them."""
+    names = {bundle for digest, bundle in stored.items() if digest != bundle}
+    held = {name: bundle for name in names if (bundle := blobs[name].entry.bundle) is not None}
+    others = {digest for bundle in held.values() for _, _, digest in bundle.members()} - stored.keys()
+    banned = others - there(others) if others else set()
+    if not banned:
+        return {}
+    return {
+        name: [(spec, digest) for _, spec, digest in bundle.members() if stored.get(digest) == name]
+        for name, bundle in held.items()
+        if not banned.isdisjoint(digest for _, _, digest in bundle.members())
+    }
 
 
 def taken_out(
