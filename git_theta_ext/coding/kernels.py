@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-_VERSIONS = {"_factors": 1, "_huffman": 2, "_kernels": 3, "_merges": 5, "_residuals": 3, "_sha256": 1}
+_VERSIONS = {"_factors": 1, "_huffman": 2, "_kernels": 3, "_literals": 1, "_merges": 5, "_residuals": 3, "_sha256": 1}
 """Of the functions in the C sources. An editable install keeps what was built before a source changed."""
 _WIDE = 4
 _BYTES = 256
@@ -35,6 +35,8 @@ residuals = load_compiled("_residuals")
 """What residual.py, stripe_plan.py and stripes.py do, with three calls in place of a hundred of numpy."""
 huffman = load_compiled("_huffman")
 """Frames of zstd in half the time that zstd takes; see ``planes.code_symbols``."""
+literals = load_compiled("_literals")
+"""The content of frames that the coder above writes for exponents, in half of the time that zstd takes."""
 sha256 = load_compiled("_sha256")
 """SHA-256 of two messages in the time that one takes; None also if the processor has no instructions for SHA-256."""
 

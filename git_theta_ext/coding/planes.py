@@ -198,6 +198,9 @@ def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Bu
         piece = payload[at : at + stored]
         at += stored
         if codec == ZSTD and at <= end:
+            if (content := _decode_literals(piece, size)) is not None:
+                planes.append(content)
+                continue
             numbers.append(len(planes))
             frames.append(piece)
         elif codec != RAW or stored != size or at > end:
@@ -221,6 +224,14 @@ def _nbytes(piece: Buffer) -> int:
 
 def _smaller(coded: bytes, plane: memoryview) -> Coded:
     return (ZSTD, coded) if len(coded) < _WORTH * plane.nbytes else (RAW, plane)
+
+
+def _decode_literals(piece: memoryview, size: int) -> bytes | None:
+    """Return the content of a frame of the compiled coder; None if it may be another one."""
+    if kernels.literals is None or size < _LARGE:
+        return None
+    plane: bytes | None = kernels.literals.decode(piece, size)
+    return plane
 
 
 def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[Buffer]:

@@ -103,6 +103,7 @@ def test_wheel_brings_the_compiled_kernels(wheel: Path) -> None:
         "git_theta_ext/coding/_factors",
         "git_theta_ext/coding/_huffman",
         "git_theta_ext/coding/_kernels",
+        "git_theta_ext/coding/_literals",
         "git_theta_ext/coding/_merges",
         "git_theta_ext/coding/_residuals",
         "git_theta_ext/coding/_sha256",

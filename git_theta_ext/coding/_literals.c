@@ -1,0 +1,326 @@
+/* Decode planes of exponents that _huffman.c coded: frames of zstd (RFC 8878) that have literals and no sequences.
+
+   zstd decodes two symbols with each look-up at most. Exponents take less than three bits, so that eleven bits are often four
+   of them and more. What _huffman.c does not write for exponents is declined; planes.py then calls zstd, which also says what
+   is wrong with a frame. Damaged streams give other bytes, or are declined. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the decoder is for little-endian machines"
+#endif
+#if !defined(__GNUC__)
+#error "the decoder needs a function that counts zeros"
+#endif
+
+#define FRAME_HEAD 9
+#define BLOCK_HEAD 3
+#define LITERALS_HEAD 5
+#define JUMPS 6
+#define BLOCK 131072
+#define PLAIN 129         /* symbols of a table that is not compressed itself */
+#define LONGEST 11        /* bits of a code */
+#define STATES (1 << LONGEST)
+#define STREAMS 4
+#define MOST 6            /* symbols of a look-up */
+#define LOOK_UPS 5        /* before more bits are read: they take 55 of the 57 that there are at least */
+#define ROOM (LOOK_UPS * MOST + 8 - MOST)
+#define BYTES 7           /* of a stream that are taken at most before more bits are read */
+
+/* Shifts take less time with the instructions of newer processors. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define KERNEL __attribute__((target_clones("bmi2", "default"))) static
+#else
+#define KERNEL static
+#endif
+
+enum { STORED = 0, COMPRESSED = 2, SAME_TABLE = 3 };
+
+/* By the next bits: in the lowest byte how many bits are taken, in the next one the number of symbols, then the symbols. */
+typedef struct {
+    uint64_t entries[STATES];
+    uint8_t symbols[STATES], bits[STATES]; /* of the first symbol */
+} table;
+
+static uint64_t get(const uint8_t *from, int bytes) {
+    uint64_t value = 0;
+    for (int i = 0; i < bytes; i++)
+        value |= (uint64_t)from[i] << 8 * i;
+    return value;
+}
+
+static void enter(table *table) {
+    for (int state = 0; state < STATES; state++) {
+        uint64_t symbols = 0, number = 0;
+        int bits = 0;
+        while (number < MOST) {
+            int rest = state << bits & (STATES - 1);
+            if (bits + table->bits[rest] > LONGEST)
+                break;
+            symbols |= (uint64_t)table->symbols[rest] << (16 + 8 * number++);
+            bits += table->bits[rest];
+        }
+        table->entries[state] = symbols | number << 8 | (uint64_t)bits;
+    }
+}
+
+/* Read the weights of symbols, and return how many bytes they take; 0 if the table is another one than _huffman.c writes. */
+static Py_ssize_t read_table(const uint8_t *data, Py_ssize_t size, table *table) {
+    uint8_t weights[PLAIN];
+    int last = size ? data[0] - 127 : 0;
+    Py_ssize_t taken = 1 + (last + 1) / 2;
+    if (last < 1 || taken > size)
+        return 0;
+    uint32_t used = 0, rarest = 0;
+    for (int key = 0; key < last; key++) {
+        weights[key] = key & 1 ? data[1 + key / 2] & 15 : data[1 + key / 2] >> 4;
+        if (weights[key] > LONGEST)
+            return 0;
+        used += weights[key] ? 1u << (weights[key] - 1) : 0;
+        rarest += weights[key] == 1;
+    }
+    int longest = 0;
+    while (longest <= LONGEST && 1u << longest <= used)
+        longest++;
+    uint32_t left = (1u << longest) - used;
+    if (longest < 1 || longest > LONGEST || left & (left - 1))
+        return 0;
+    weights[last] = 1;
+    while (1u << (weights[last] - 1) < left)
+        weights[last]++;
+    if (rarest + (weights[last] == 1) < 2) /* a tree has two of them at least */
+        return 0;
+    /* Codes of equal length follow each other by symbol, the longest ones first. */
+    int state = 0;
+    for (int weight = 1; weight <= longest; weight++)
+        for (int key = 0; key <= last; key++)
+            if (weights[key] == weight)
+                for (int n = 0; n < 1 << (weight - 1 + LONGEST - longest); n++, state++) {
+                    table->symbols[state] = (uint8_t)key;
+                    table->bits[state] = (uint8_t)(longest + 1 - weight);
+                }
+    if (state != STATES)
+        return 0;
+    enter(table);
+    return taken;
+}
+
+/* A stream is read from its end. The next bits are the highest ones; the lowest one that is set is no part of them. */
+typedef struct {
+    uint64_t bits;
+    const uint8_t *start, *at;
+    uint8_t *out, *end;
+} stream;
+
+static int begin(stream *from, const uint8_t *data, Py_ssize_t size, uint8_t *out, Py_ssize_t room) {
+    if (size < 8 || !data[size - 1])
+        return 0;
+    from->start = data;
+    from->at = data + size - 8;
+    from->out = out;
+    from->end = out + room;
+    memcpy(&from->bits, from->at, 8);
+    from->bits = (from->bits | 1) << (__builtin_clzll(from->bits) + 1);
+    return 1;
+}
+
+static inline Py_ssize_t least(Py_ssize_t one, Py_ssize_t other) { return one < other ? one : other; }
+
+static inline int is_far_from_its_ends(const stream *from) {
+    return from->at - from->start >= BYTES && from->end - from->out >= ROOM;
+}
+
+/* These are no functions of a stream, so that compilers keep four of them in registers. */
+#define LOOK_UP(bits, out) \
+    do { \
+        uint64_t entry = entries[bits >> (64 - LONGEST)], symbols = entry >> 16; \
+        memcpy(out, &symbols, 8); \
+        out += (uint8_t)(entry >> 8); \
+        bits <<= entry & 63; \
+    } while (0)
+
+#define READ_MORE(bits, from) \
+    do { \
+        int taken = __builtin_ctzll(bits); \
+        (from).at -= taken >> 3; \
+        memcpy(&bits, (from).at, 8); \
+        bits = (bits | 1) << (taken & 7); \
+    } while (0)
+
+/* Decode the last symbols of a stream one by one, and return whether its bits end with them. */
+static int finish(stream *from, const table *table) {
+    const uint64_t *entries = table->entries;
+    while (is_far_from_its_ends(from)) {
+        for (int n = 0; n < LOOK_UPS; n++)
+            LOOK_UP(from->bits, from->out);
+        READ_MORE(from->bits, *from);
+    }
+    Py_ssize_t left = (from->at - from->start) * 8 + 64 - __builtin_ctzll(from->bits);
+    while (from->out < from->end) {
+        Py_ssize_t byte = left / 8 - 7, shift = left & 7; /* the next bits end below the bit left of the stream */
+        uint64_t bits = 0;
+        if (byte >= 0)
+            memcpy(&bits, from->start + byte, shift ? 8 : 7);
+        else
+            memcpy((uint8_t *)&bits - byte, from->start, (size_t)((left + 7) / 8));
+        uint64_t state = bits << (8 - shift) >> (64 - LONGEST);
+        *from->out++ = table->symbols[state];
+        left -= table->bits[state];
+        if (left < 0)
+            return 0;
+    }
+    return left == 0;
+}
+
+/* Decode four streams in turn, so that none waits for itself, until one is near an end. */
+KERNEL void decode_together(stream *streams, const uint64_t *entries) {
+    stream a = streams[0], b = streams[1], c = streams[2], d = streams[3];
+    uint64_t a_bits = a.bits, b_bits = b.bits, c_bits = c.bits, d_bits = d.bits;
+    uint8_t *a_out = a.out, *b_out = b.out, *c_out = c.out, *d_out = d.out;
+    for (;;) {
+        Py_ssize_t bytes = least(least(a.at - a.start, b.at - b.start), least(c.at - c.start, d.at - d.start));
+        Py_ssize_t room = least(least(a.end - a_out, b.end - b_out), least(c.end - c_out, d.end - d_out));
+        Py_ssize_t times = least(bytes / BYTES, room / ROOM);
+        if (!times)
+            break;
+        while (times--) {
+            _Pragma("GCC unroll 5") for (int n = 0; n < LOOK_UPS; n++) {
+                LOOK_UP(a_bits, a_out);
+                LOOK_UP(b_bits, b_out);
+                LOOK_UP(c_bits, c_out);
+                LOOK_UP(d_bits, d_out);
+            }
+            READ_MORE(a_bits, a);
+            READ_MORE(b_bits, b);
+            READ_MORE(c_bits, c);
+            READ_MORE(d_bits, d);
+        }
+    }
+    a.bits = a_bits, b.bits = b_bits, c.bits = c_bits, d.bits = d_bits;
+    a.out = a_out, b.out = b_out, c.out = c_out, d.out = d_out;
+    streams[0] = a, streams[1] = b, streams[2] = c, streams[3] = d;
+}
+
+/* Decode the literals of a block after the head, and return whether they have the size. */
+static int decode_literals(const uint8_t *data, Py_ssize_t size, const table *table, uint8_t *out, Py_ssize_t room) {
+    stream streams[STREAMS];
+    Py_ssize_t part = (room + 3) / STREAMS, start = JUMPS;
+    if (size < JUMPS || room < STREAMS * 3)
+        return 0;
+    for (int n = 0; n < STREAMS; n++) {
+        Py_ssize_t length = n < 3 ? (Py_ssize_t)get(data + 2 * n, 2) : size - start;
+        if (length > size - start || !begin(&streams[n], data + start, length, out + n * part, n < 3 ? part : room - 3 * part))
+            return 0;
+        start += length;
+    }
+    decode_together(streams, table->entries);
+    for (int n = 0; n < STREAMS; n++)
+        if (!finish(&streams[n], table))
+            return 0;
+    return 1;
+}
+
+/* Decode a block with literals, and return whether that was possible. */
+static int decode_block(const uint8_t *data, Py_ssize_t size, table *table, int *has_table, uint8_t *out, Py_ssize_t room) {
+    if (size < LITERALS_HEAD + 1 || data[size - 1] != 0) /* no sequences */
+        return 0;
+    uint64_t head = get(data, LITERALS_HEAD);
+    int type = head & 3;
+    if ((head >> 2 & 3) != 3 || (Py_ssize_t)(head >> 4 & 0x3ffff) != room || (Py_ssize_t)(head >> 22) != size - LITERALS_HEAD - 1)
+        return 0;
+    data += LITERALS_HEAD;
+    size -= LITERALS_HEAD + 1;
+    if (type == COMPRESSED) {
+        Py_ssize_t taken = read_table(data, size, table);
+        if (!taken)
+            return 0;
+        *has_table = 1;
+        data += taken;
+        size -= taken;
+    } else if (type != SAME_TABLE || !*has_table) {
+        return 0;
+    }
+    return decode_literals(data, size, table, out, room);
+}
+
+/* Return whether the head of a frame is one that _huffman.c writes for so many bytes. */
+static int is_frame_of(const uint8_t *data, Py_ssize_t size, Py_ssize_t room) {
+    return size >= FRAME_HEAD && get(data, 4) == 0xFD2FB528 && data[4] == 0xa0 && (Py_ssize_t)get(data + 5, 4) == room;
+}
+
+/* Decode a frame after its head, and return whether that was possible. */
+static int decode_frame(const uint8_t *data, Py_ssize_t size, table *table, uint8_t *out, Py_ssize_t room) {
+    int has_table = 0, last = 0;
+    data += FRAME_HEAD;
+    size -= FRAME_HEAD;
+    while (!last) {
+        if (size < BLOCK_HEAD)
+            return 0;
+        uint64_t head = get(data, BLOCK_HEAD);
+        Py_ssize_t length = (Py_ssize_t)(head >> 3), decoded = room < BLOCK ? room : BLOCK;
+        data += BLOCK_HEAD;
+        size -= BLOCK_HEAD;
+        last = head & 1;
+        if (length > size || length > BLOCK)
+            return 0;
+        if ((head >> 1 & 3) == STORED && length == decoded)
+            memcpy(out, data, (size_t)length);
+        else if ((head >> 1 & 3) != COMPRESSED || !decode_block(data, length, table, &has_table, out, decoded))
+            return 0;
+        data += length;
+        size -= length;
+        out += decoded;
+        room -= decoded;
+    }
+    return !size && !room;
+}
+
+static PyObject *decode(PyObject *module, PyObject *args) {
+    Py_buffer data = {0};
+    Py_ssize_t size;
+    PyObject *plane = NULL;
+    table *table = NULL;
+    int decoded = 0;
+    if (!PyArg_ParseTuple(args, "y*n", &data, &size))
+        return NULL;
+    if (size >= 0 && is_frame_of(data.buf, data.len, size)) {
+        table = PyMem_Malloc(sizeof *table);
+        plane = PyBytes_FromStringAndSize(NULL, size);
+        if (table == NULL || plane == NULL) {
+            Py_CLEAR(plane);
+            PyErr_NoMemory();
+        } else {
+            uint8_t *out = (uint8_t *)PyBytes_AsString(plane);
+            Py_BEGIN_ALLOW_THREADS
+            decoded = decode_frame(data.buf, data.len, table, out, size);
+            Py_END_ALLOW_THREADS
+        }
+    }
+    PyMem_Free(table);
+    PyBuffer_Release(&data);
+    if (PyErr_Occurred())
+        return NULL;
+    if (!decoded) {
+        Py_XDECREF(plane);
+        Py_RETURN_NONE;
+    }
+    return plane;
+}
+
+static PyMethodDef methods[] = {
+    {"decode", decode, METH_VARARGS, "decode(frame, size)"},
+    {NULL, NULL, 0, NULL},
+};
+
+/* Raised with every change of the functions above; kernels.py uses no module of another version. */
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_literals", NULL, 0, methods, slots, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__literals(void) { return PyModuleDef_Init(&definition); }
