@@ -19,10 +19,34 @@ if TYPE_CHECKING:
     from git_theta_ext.store.locations import Location, Locations
 
 MAX_CHAIN = 16
-"""The largest chain depth that is read: bases of bases of a tensor. Recoding keeps chains much shorter."""
+"""The largest chain depth that is read: bases of bases of a tensor. Recoding keeps chains much shorter.
+
+Between two deltas there may be a part or a gathered bundle, so that up to 33 bases follow each other.
+"""
 
 _SHARE = 4
 """Digests that are at most one in so many are looked up one by one; for more, a pass over everything is faster."""
+
+
+def without_bytes(location: Location) -> bool:
+    """Return whether a location is a part of a bundle, or a gathered bundle: nothing is decoded for it itself."""
+    return bool(location.bases) and not location.stored
+
+
+def chain_depth(location: Location, below: Mapping[Digest, int], chosen: Mapping[Digest, Location]) -> int:
+    """Return the chain depth of a location.
+
+    A part or a gathered bundle is as deep as what it is made of, unless that is one, too: no chain is without end.
+
+    Args:
+        location: The location.
+        below: The chain depths of its bases. Bases without one do not count.
+        chosen: The locations of its bases.
+    """
+    bases = [base for base in location.bases if base in below]
+    if location.stored or not bases:
+        return 1 + max([below[base] for base in bases], default=-1)
+    return max([below[base] + without_bytes(chosen[base]) for base in bases])
 
 
 def closure(digests: Iterable[Digest], look_up: Callable[[set[Digest]], Locations]) -> Locations:
@@ -52,25 +76,47 @@ def shallowest(locations: Mapping[Digest, Sequence[Location]]) -> dict[Digest, L
     chosen = {digest: held[0] for digest, held in locations.items() if len(held) == 1 and not held[0].bases}
     waiting = {digest: held for digest, held in locations.items() if digest not in chosen}
     level = _level(waiting, {})
-    chosen |= level
     for _ in range(MAX_CHAIN):
+        chosen |= level
         waiting = {digest: held for digest, held in waiting.items() if digest not in level}
+        if made := _made_of(waiting, chosen, level):
+            chosen |= made
+            waiting = {digest: held for digest, held in waiting.items() if digest not in made}
         level = _level(waiting, chosen)
         if not level:
             break
-        chosen |= level
+    chosen |= level
+    waiting = {digest: held for digest, held in waiting.items() if digest not in level}
+    chosen |= _made_of(waiting, chosen, level)
     # The tensors of a bundle can be read if the bundle can.
     return chosen | _level({digest: held for digest, held in waiting.items() if not held[-1].pack}, chosen)
 
 
 def _level(waiting: Mapping[Digest, Sequence[Location]], chosen: Mapping[Digest, Location]) -> dict[Digest, Location]:
-    """Return the location with the fewest bytes of each digest that has one whose bases are all chosen."""
+    """Return a location of each digest that has one whose bases are all chosen: one with bytes, and the fewest."""
     level: dict[Digest, Location] = {}
     for digest, held in waiting.items():
         ready = [at for at in held if not at.bases or all(map(chosen.__contains__, at.bases))]
         if ready:
-            level[digest] = ready[0] if len(ready) == 1 else min(ready, key=_size)
+            level[digest] = ready[0] if len(ready) == 1 else min(ready, key=_depth_and_size)
     return level
+
+
+def _made_of(
+    waiting: Mapping[Digest, Sequence[Location]], chosen: Mapping[Digest, Location], level: Mapping[Digest, Location]
+) -> dict[Digest, Location]:
+    """Return the parts and gathered bundles that are as deep as the level that was chosen last."""
+    late = {digest for digest, at in level.items() if without_bytes(at)}
+    made: dict[Digest, Location] = {}
+    for digest, held in waiting.items():
+        ready = [
+            at
+            for at in held
+            if without_bytes(at) and all(map(chosen.__contains__, at.bases)) and late.isdisjoint(at.bases)
+        ]
+        if ready:
+            made[digest] = ready[0] if len(ready) == 1 else min(ready, key=_size)
+    return made
 
 
 def smallest(locations: Mapping[Digest, Sequence[Location]], depth: int = MAX_CHAIN) -> dict[Digest, Location]:
@@ -111,15 +157,24 @@ def smallest(locations: Mapping[Digest, Sequence[Location]], depth: int = MAX_CH
 
 def _within(chosen: Mapping[Digest, Location], depth: int) -> bool:
     """Return whether some locations form no cycle, have all bases among them, and no larger chain depth."""
-    deltas = [(digest, location.bases) for digest, location in chosen.items() if location.bases]
-    below = chosen.keys() - dict(deltas).keys() if deltas else set()
-    for _ in range(depth if deltas else 0):
-        ready = [digest for digest, bases in deltas if below.issuperset(bases)]
-        if len(ready) == len(deltas):
+    deltas = [(digest, location.bases) for digest, location in chosen.items() if location.bases and location.stored]
+    made = [(digest, location.bases) for digest, location in chosen.items() if without_bytes(location)]
+    if not deltas and not made:
+        return True
+    below = chosen.keys() - dict(deltas).keys() - dict(made).keys()
+    late: set[Digest] = set()
+    for level in range(depth + 1):
+        if level:
+            late = {digest for digest, bases in made if below.issuperset(bases)}
+            ready = [digest for digest, bases in deltas if below.issuperset(bases)]
+            below.update(late, ready)
+            deltas = [(digest, bases) for digest, bases in deltas if digest not in below]
+        made = [(digest, bases) for digest, bases in made if digest not in late]
+        below.update([digest for digest, bases in made if below.issuperset(bases) and late.isdisjoint(bases)])
+        made = [(digest, bases) for digest, bases in made if digest not in below]
+        if not deltas and not made:
             return True
-        below.update(ready)
-        deltas = [(digest, bases) for digest, bases in deltas if digest not in below]
-    return not deltas
+    return False
 
 
 def sound_first(
@@ -141,6 +196,11 @@ def sound_first(
 
 def _size(location: Location) -> tuple[int, bool, str]:
     return location.stored, _is_part(location), location.pack
+
+
+def _depth_and_size(location: Location) -> tuple[bool, int, bool, str]:
+    """Prefer what has bytes: what is made of it is not deeper."""
+    return without_bytes(location), *_size(location)
 
 
 def _preference(location: Location) -> tuple[int, int, bool, str]:
@@ -168,7 +228,7 @@ def _choose(
         return
     best = next(iter(ordered[start]), None)
     if best is not None and chosen.keys() >= {*best.bases}:  # as for most tensors
-        depth = 1 + max([steps[base] for base in best.bases]) if best.bases else 0
+        depth = chain_depth(best, steps, chosen)
         if depth <= limit:
             chosen[start], steps[start] = best, depth
             return
@@ -183,7 +243,7 @@ def _choose(
             continue
         pending = [base for base in location.bases if base not in chosen]
         if not pending:
-            depth = 1 + max(steps[base] for base in location.bases) if location.bases else 0
+            depth = chain_depth(location, steps, chosen)
             if depth <= limit:
                 chosen[digest], steps[digest] = location, depth
                 path.pop()
@@ -208,7 +268,7 @@ def ancestors(digests: Iterable[Digest], chosen: Mapping[Digest, Location]) -> s
 
 
 def depths(chosen: Mapping[Digest, Location]) -> dict[Digest, int]:
-    """Return the chain depth of each digest; 0 for one without bases.
+    """Return the chain depth of each digest; 0 for one without bases. See ``chain_depth``.
 
     Args:
         chosen: The location of each digest, without cycles.
@@ -218,11 +278,10 @@ def depths(chosen: Mapping[Digest, Location]) -> dict[Digest, int]:
         path = [start]
         while path:
             digest = path[-1]
-            bases = [base for base in chosen[digest].bases if base in chosen]
-            rest = [base for base in bases if base not in depth_of]
+            rest = [base for base in chosen[digest].bases if base in chosen and base not in depth_of]
             if rest:
                 path.append(rest[0])
             else:
-                depth_of[digest] = 1 + max(depth_of[base] for base in bases) if bases else 0
+                depth_of[digest] = chain_depth(chosen[digest], depth_of, chosen)
                 path.pop()
     return depth_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_theta_ext.store.deltas.chains import ancestors, depths
+from git_theta_ext.store.deltas.chains import ancestors, chain_depth, depths, without_bytes
 
 if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
@@ -34,7 +34,7 @@ class DeltaGraph:
     def add(self, digest: Digest, location: Location) -> None:
         """Add what does not depend on anything that is not there yet."""
         self.chosen[digest] = location
-        self.depths[digest] = 1 + max((self.depths[base] for base in location.bases), default=-1)
+        self.depths[digest] = chain_depth(location, self.depths, self.chosen)
         for base in location.bases:
             self._above[base].add(digest)
 
@@ -47,11 +47,11 @@ class DeltaGraph:
 
     def height(self, digest: Digest) -> int:
         """Return the length of the longest chain of tensors that depend on a tensor."""
-        height, level = 0, self._above.get(digest, set())
-        while level:
-            height += 1
-            level = {delta for base in level for delta in self._above.get(base, ())}
-        return height
+        heights = {digest: 0}
+        for above in self._moved(digest)[1:]:
+            below = {base: heights[base] for base in self.chosen[above].bases if base in heights}
+            heights[above] = chain_depth(self.chosen[above], below, self.chosen)
+        return max(heights.values())
 
     def move(self, digest: Digest, location: Location) -> None:
         """Move a tensor to another location, whose bases do not depend on it."""
@@ -61,7 +61,7 @@ class DeltaGraph:
         for base in location.bases:
             self._above[base].add(digest)
         for moved in self._moved(digest):
-            self.depths[moved] = 1 + max((self.depths[base] for base in self.chosen[moved].bases), default=-1)
+            self.depths[moved] = chain_depth(self.chosen[moved], self.depths, self.chosen)
 
     def _moved(self, digest: Digest) -> list[Digest]:
         """Return a tensor and all that depend on it, bases before their deltas."""
@@ -71,4 +71,5 @@ class DeltaGraph:
         while todo:
             todo = {delta for base in todo for delta in self._above.get(base, ())} - moved
             moved |= todo
-        return sorted(moved, key=lambda other: (other != digest, self.depths[other]))
+        depths, chosen = self.depths, self.chosen
+        return sorted(moved, key=lambda other: (other != digest, depths[other], without_bytes(chosen[other])))

@@ -66,6 +66,34 @@ def test_chains_are_followed_so_far_and_no_further():
     assert len(shallowest(chain(MAX_CHAIN + 2))) == MAX_CHAIN + 1
 
 
+def with_parts(length, every=2):
+    """Return a chain of deltas between which are parts, or gathered bundles."""
+    links = chain(length)
+    return {
+        name: (held[0]._replace(stored=0),) if number % every else held
+        for number, (name, held) in enumerate(links.items())
+    }
+
+
+def test_what_has_no_bytes_of_its_own_is_no_step():
+    links = with_parts(2 * MAX_CHAIN + 2)
+    for chosen in (shallowest(links), smallest(links), smallest(links, MAX_CHAIN)):
+        assert chosen.keys() == links.keys()
+        assert list(depths(chosen).values()) == [number // 2 for number in range(len(links))]
+    assert len(shallowest(with_parts(2 * MAX_CHAIN + 5))) == 2 * MAX_CHAIN + 2
+
+
+def test_a_chain_of_what_has_no_bytes_is_not_without_end():
+    assert len(shallowest(with_parts(99, every=99))) == MAX_CHAIN + 2
+
+
+def test_chains_of_parts_begin_anew_at_the_same_depth():
+    links = with_parts(12)
+    whole = {name: (*held, Location("store", "p", 0, 9)) for name, held in links.items()}
+    assert max(depths(smallest(whole, 3)).values()) == 3
+    assert smallest(whole, 5) == {name: held[0] for name, held in links.items()}
+
+
 def test_the_smallest_way_begins_anew_where_it_becomes_too_long():
     links = chain(MAX_CHAIN + 4)
     whole = {name: (*held, Location("store", "p", 0, 9)) for name, held in links.items()}

@@ -111,12 +111,24 @@ def test_few_changed_tensors_become_deltas_of_parts_of_bundles(store, one_by_one
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 5])
-def test_bundles_and_parts_count_in_the_depth_of_chains(store, depth):
+def test_chains_of_bundles_and_parts_are_not_deeper_than_allowed(store, depth):
     versions = evolution(range(COUNT), [1, 2], range(40), [1, 50], range(COUNT), range(35), [2])
     put(store, versions)
     recoder(store, versions, depth).run(groups(versions))
     tidy(store, versions, depth)
     assert depth_of(store, versions, depth) <= depth
+    assert intact(store, versions)
+
+
+def test_gathering_parents_does_not_make_chains_deeper(store):
+    windows = [range(start, start + 25) for start in (0, 13, 26, 4, 17, 30, 8)]
+    versions = evolution(*windows)
+    put(store, versions)
+    recoder(store, versions, len(windows)).run(groups(versions))
+    tidy(store, versions, len(windows))
+    assert kinds(store).count("dense") == 1
+    assert kinds(store).count("delta") == len(windows)
+    assert kinds(store).count(GATHERED) > 2
     assert intact(store, versions)
 
 
