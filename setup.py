@@ -15,6 +15,7 @@ setup(
         Extension(
             f"git_theta_ext.coding.{name}",
             [f"git_theta_ext/coding/{name}.c"],
+            depends=["git_theta_ext/coding/_extension.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
             py_limited_api=STABLE,
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,

@@ -24,7 +24,7 @@ ensure_environment() {
     [ -n "${VIRTUAL_ENV:-}" ] || make_environment
     stamp="$VIRTUAL_ENV/git-theta-ext.installed"
     # What decides what is installed: the configuration, and the sources of the extension.
-    key="$PWD $(cat setup.cfg pyproject.toml constraints.txt setup.py git_theta_ext/coding/_*.c | git hash-object --stdin)"
+    key="$PWD $(cat setup.cfg pyproject.toml constraints.txt setup.py git_theta_ext/coding/_*.[ch] | git hash-object --stdin)"
     case $1 in # more extras include it
         "[all]") enough=("[all]" "[dev]" "[dev,oracles]" "[dev,oracles,giftless]" "[docs]") ;;
         "[dev]") enough=("[dev]" "[dev,oracles]" "[dev,oracles,giftless]") ;;

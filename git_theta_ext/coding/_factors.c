@@ -4,30 +4,16 @@
    value is not finite, it declines. Every function checks the sizes of its buffers and all indexes, and runs without the
    interpreter lock. Buffers of numbers are aligned arrays of numpy. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#define EXACT_FLOATS
+#include "_extension.h"
 
-#include <float.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
-
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the kernels are for little-endian machines"
-#endif
-#if FLT_EVAL_METHOD != 0
-#error "the kernels need operations that round to the type of their operands"
-#endif
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#endif
 
 /* Vector instructions of newer processors are used if the processor has them; none that fuses a product and a sum. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define KERNEL __attribute__((target_clones("avx2", "default"), optimize("O3"))) static
+#define KERNEL ALSO_WITH("avx2") OPTIMIZED static
+#if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #else
-#define KERNEL static
 #define INLINE static inline
 #endif
 
@@ -407,8 +393,4 @@ static PyMethodDef methods[] = {
 /* Of the functions in this file. kernels.py does without the module if it was built from another version. */
 static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
-
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_factors", NULL, 0, methods, slots, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__factors(void) { return PyModuleDef_Init(&definition); }
+EXTENSION(_factors, add_version)

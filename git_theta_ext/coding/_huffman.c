@@ -5,15 +5,7 @@
    read them faster than zstd's, because blocks share tables. It declines what zstd may make smaller; planes.py then calls
    zstd. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the coder is for little-endian machines"
-#endif
+#include "_extension.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -104,7 +96,7 @@ static int count(const uint8_t *data, Py_ssize_t size, int all, uint32_t (*count
     for (int key = 0; key < 256; key++)
         counts[0][key] += counts[1][key] + counts[2][key] + counts[3][key];
     for (int key = least; sampled && key <= most; key++)
-        counts[0][key] = counts[0][key] ? 4 * counts[0][key] : narrow;
+        counts[0][key] = counts[0][key] ? 4 * counts[0][key] : (uint32_t)narrow;
     return sampled && !narrow;
 }
 
@@ -758,8 +750,4 @@ static PyMethodDef methods[] = {
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
 static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
-
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_huffman", NULL, 0, methods, slots, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__huffman(void) { return PyModuleDef_Init(&definition); }
+EXTENSION(_huffman, add_version)

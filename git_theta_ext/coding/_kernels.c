@@ -3,29 +3,12 @@
    Integers are little-endian and may begin at any address, so they are read and written by memcpy, which compilers turn
    into plain vector instructions. Every function checks the sizes of its buffers, and runs without the interpreter lock. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the kernels are for little-endian machines"
-#endif
+#include "_extension.h"
 
 /* Vector instructions of newer processors are used if the processor has them. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define KERNEL __attribute__((target_clones("avx2", "default"), optimize("O3"))) static
-#else
-#define KERNEL static
-#endif
+#define KERNEL ALSO_WITH("avx2") OPTIMIZED static
 
 #define WIDEST 255 /* bytes of an element that is split into bytes */
-
-#define LOAD(type, name, from, at) \
-    type name; \
-    memcpy(&name, (const char *)(from) + (at) * (Py_ssize_t)sizeof name, sizeof name)
-#define STORE(to, at, name) memcpy((char *)(to) + (at) * (Py_ssize_t)sizeof name, &name, sizeof name)
 
 KERNEL void split_two(const void *data, Py_ssize_t count, uint8_t *restrict exponent, uint8_t *restrict top) {
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -296,8 +279,4 @@ static PyMethodDef methods[] = {
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
 static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 3); }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
-
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL, 0, methods, slots, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__kernels(void) { return PyModuleDef_Init(&definition); }
+EXTENSION(_kernels, add_version)

@@ -4,15 +4,8 @@
    of them and more. What _huffman.c does not write for exponents is declined; planes.py then calls zstd, which also says what
    is wrong with a frame. Damaged streams give other bytes, or are declined. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_extension.h"
 
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the decoder is for little-endian machines"
-#endif
 #if !defined(__GNUC__)
 #error "the decoder needs a function that counts zeros"
 #endif
@@ -32,11 +25,7 @@
 #define BYTES 7           /* of a stream that are taken at most before more bits are read */
 
 /* Shifts take less time with the instructions of newer processors. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define KERNEL __attribute__((target_clones("bmi2", "default"))) static
-#else
-#define KERNEL static
-#endif
+#define KERNEL ALSO_WITH("bmi2") static
 
 enum { STORED = 0, COMPRESSED = 2, SAME_TABLE = 3 };
 
@@ -319,8 +308,4 @@ static PyMethodDef methods[] = {
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
 static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
-
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_literals", NULL, 0, methods, slots, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__literals(void) { return PyModuleDef_Init(&definition); }
+EXTENSION(_literals, add_version)

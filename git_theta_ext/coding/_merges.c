@@ -4,30 +4,13 @@
    the bits are the same. Where values are not finite, or a result does not fit its type, the functions decline: the caller
    then does the piece with arrays, which also say what is wrong with it. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#define EXACT_FLOATS
+#include "_extension.h"
 
-#include <float.h>
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the kernels are for little-endian machines"
-#endif
-#if FLT_EVAL_METHOD != 0
-#error "the kernels need operations that round to the type of their operands"
-#endif
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#endif
 
 /* Vector instructions of newer processors are used if the processor has them; none that fuses a product and a sum. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define KERNEL __attribute__((target_clones("avx2", "default"))) static
-#else
-#define KERNEL static
-#endif
+#define KERNEL ALSO_WITH("avx2") static
 
 #define BLOCK 512
 #define MOST 65
@@ -658,8 +641,4 @@ static PyMethodDef methods[] = {
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
 static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 5); }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
-
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_merges", NULL, 0, methods, slots, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__merges(void) { return PyModuleDef_Init(&definition); }
+EXTENSION(_merges, add_version)

@@ -7,12 +7,9 @@
    the sizes of its buffers, and runs without the interpreter lock. What is read twice, such as the keys of elements, is
    read from memory that no other thread can write to. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_extension.h"
 
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -21,21 +18,8 @@
 #define COMPRESSES 0
 #endif
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the kernels are for little-endian machines"
-#endif
-
 /* Vector instructions of newer processors are used if the processor has them. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define KERNEL __attribute__((target_clones("avx2", "default"), optimize("O3"))) static
-#else
-#define KERNEL static
-#endif
-
-#define LOAD(type, name, from, at) \
-    type name; \
-    memcpy(&name, (const char *)(from) + (at) * (Py_ssize_t)sizeof name, sizeof name)
-#define STORE(to, at, name) memcpy((char *)(to) + (at) * (Py_ssize_t)sizeof name, &name, sizeof name)
+#define KERNEL ALSO_WITH("avx2") OPTIMIZED static
 
 #define RUN 64
 #define SIZES 4     /* numbers of bits of a symbol */
@@ -1144,8 +1128,4 @@ static PyMethodDef methods[] = {
 /* Of the functions in this file. kernels.py does without the module if it was built from another version. */
 static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 3); }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_version}, {0, NULL}};
-
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_residuals", NULL, 0, methods, slots, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__residuals(void) { return PyModuleDef_Init(&definition); }
+EXTENSION(_residuals, add_version)

@@ -3,10 +3,7 @@
    Each round waits for the one before it, so that one message leaves these instructions idle half of the time. Without a
    compiler, or on another processor, store/packs/file_names.py lets hashlib hash one message after the other. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include <stdint.h>
+#include "_extension.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
@@ -146,8 +143,4 @@ static int begin(PyObject *module) {
     return PyModule_AddIntConstant(module, "VERSION", 1);
 }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, begin}, {0, NULL}};
-
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_sha256", NULL, 0, methods, slots, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__sha256(void) { return PyModuleDef_Init(&definition); }
+EXTENSION(_sha256, begin)
