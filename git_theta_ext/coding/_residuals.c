@@ -336,6 +336,8 @@ typedef struct {
     uint8_t keys[OFTEN];
 } frequent;
 
+static int without_vectors; /* whether the portable code is used on every processor, as in tests */
+
 #if COMPRESSES
 
 /* Group 16-bit elements by key with AVX-512 VBMI2. Most elements have one of a few keys, because exponents of weights do.
@@ -347,8 +349,8 @@ typedef struct {
 #define EACH_FREQUENT _Pragma("GCC unroll 8") for (int at = 0; at < number; at++)
 
 static int has_vectors(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("popcnt");
+    return !without_vectors && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("popcnt");
 }
 
 /* Call a function for the number of keys, so that its loops over them are unrolled and their places are in registers. */
@@ -428,8 +430,16 @@ INLINE void group_for(const int number, const uint16_t *values, const uint8_t *k
         out[next[keys[i]]++] = values[i];
 }
 
+/* Write the value of a difference in zigzag order. */
+static inline void restore_one(const char *guesses, Py_ssize_t at, uint16_t missed, char *out) {
+    LOAD(uint16_t, guess, guesses, at);
+    uint16_t value = (uint16_t)(((missed >> 1) ^ -(missed & 1)) + guess);
+    STORE(out, at, value);
+}
+
+/* Add the differences from i to end to the predictions, after they are no longer grouped. */
 INLINE void ungroup_for(const int number, const uint16_t *values, const uint8_t *keys, Py_ssize_t i, Py_ssize_t end,
-                        const frequent *often, Py_ssize_t *next, uint16_t *out) {
+                        const frequent *often, Py_ssize_t *next, const char *guesses, char *out) {
     const __m512i lanes = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12,
                                            11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     Py_ssize_t places[OFTEN];
@@ -451,16 +461,19 @@ INLINE void ungroup_for(const int number, const uint16_t *values, const uint8_t 
                 places[at] += __builtin_popcount(equal);
                 left ^= equal;
             }
-            _mm512_storeu_si512(out + i, some);
+            __m512i signs = _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_and_si512(some, _mm512_set1_epi16(1)));
+            some = _mm512_xor_si512(_mm512_srli_epi16(some, 1), signs);
+            some = _mm512_add_epi16(some, _mm512_loadu_si512(guesses + 2 * i));
+            _mm512_storeu_si512(out + 2 * i, some);
             _mm512_storeu_si512(others + collected, _mm512_maskz_compress_epi16(left, indices));
             collected += __builtin_popcount(left);
         }
         for (Py_ssize_t at = 0; at < collected; at++)
-            out[first + others[at]] = values[next[keys[first + others[at]]]++];
+            restore_one(guesses, first + others[at], values[next[keys[first + others[at]]]++], out);
     }
     EACH_FREQUENT next[often->keys[at]] = places[at];
     for (; i < end; i++)
-        out[i] = values[next[keys[i]]++];
+        restore_one(guesses, i, values[next[keys[i]]++], out);
 }
 
 VECTORS void count_vectors(const uint8_t *keys, Py_ssize_t count, const frequent *often, Py_ssize_t *counts) {
@@ -478,13 +491,155 @@ VECTORS void group_vectors(const void *values, const uint8_t *keys, Py_ssize_t c
     }
 }
 
-/* Undo group_vectors. 64 bytes after the values are read, too. */
+/* Undo group_vectors, and add the differences to the predictions. 64 bytes after the values are read, too. */
 VECTORS void ungroup_vectors(const void *values, const uint8_t *keys, Py_ssize_t count, const frequent *often,
-                             Py_ssize_t next[STREAMS][VALUES], void *out) {
+                             Py_ssize_t next[STREAMS][VALUES], const char *guesses, char *out) {
     Py_ssize_t part = count / STREAMS;
     for (int stream = 0; stream < STREAMS; stream++) {
         Py_ssize_t start = stream * part, end = stream + 1 < STREAMS ? start + part : count;
-        FOR_NUMBER(ungroup_for, often->number, values, keys, start, end, often, next[stream], out)
+        FOR_NUMBER(ungroup_for, often->number, values, keys, start, end, often, next[stream], guesses, out)
+    }
+}
+
+/* Write excesses, of so many bytes each, to their planes. A whole vector is written unless it would be too long. */
+INLINE void write_excesses(__m512i some, Py_ssize_t count, Py_ssize_t at, const stripe *one, uint8_t *out) {
+    for (int plane = 0; plane < one->wide; plane++, out += one->excesses) {
+        __m256i bytes = _mm512_cvtepi16_epi8(plane + 1 < one->wide ? _mm512_srli_epi16(some, 8) : some);
+        if (at + 32 <= one->excesses)
+            _mm256_storeu_si256((__m256i *)(out + at), bytes);
+        else
+            _mm256_mask_storeu_epi8(out + at, (uint32_t)(((uint64_t)1 << count) - 1), bytes);
+    }
+}
+
+/* Pack the symbols of 64 elements, and write their excesses, of which at precede them. Return the number of these. */
+INLINE Py_ssize_t write_block(const int bits, const uint16_t *missed, const stripe *one, Py_ssize_t at, uint8_t *packed,
+                              uint8_t *excesses) {
+    const __m512i top = _mm512_set1_epi16((short)((1 << bits) - 1));
+    __m512i values[2] = {_mm512_loadu_si512(missed), _mm512_loadu_si512(missed + 32)};
+    __m256i symbols[2];
+    uint32_t beyond[2];
+    for (int half = 0; half < 2; half++) {
+        beyond[half] = _mm512_cmpge_epu16_mask(values[half], top);
+        symbols[half] = _mm512_cvtepi16_epi8(_mm512_min_epu16(values[half], top));
+    }
+    __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(symbols[0]), symbols[1], 1);
+    if (bits == 1) {
+        memcpy(packed, beyond, sizeof beyond);
+    } else if (bits == 2) { /* twos, then fours of symbols are added to each other */
+        both = _mm512_madd_epi16(_mm512_maddubs_epi16(both, _mm512_set1_epi16(0x0401)), _mm512_set1_epi32(0x00100001));
+        _mm_storeu_si128((__m128i *)packed, _mm512_cvtepi32_epi8(both));
+    } else if (bits == 4) {
+        both = _mm512_maddubs_epi16(both, _mm512_set1_epi16(0x1001));
+        _mm256_storeu_si256((__m256i *)packed, _mm512_cvtepi16_epi8(both));
+    } else {
+        _mm512_storeu_si512(packed, both);
+    }
+    for (int half = 0; half < 2; half++) {
+        Py_ssize_t count = __builtin_popcount(beyond[half]);
+        __m512i some = _mm512_maskz_compress_epi16(beyond[half], _mm512_sub_epi16(values[half], top));
+        write_excesses(some, count, at, one, excesses);
+        at += count;
+    }
+    return at;
+}
+
+INLINE void write_for(const int bits, const uint16_t *missed, const stripe *one, uint8_t *out) {
+    Py_ssize_t count = one->end - one->start, i = 0, at = 0;
+    uint8_t *excesses = out + (count * bits + 7) / 8;
+    for (; i + 64 <= count; i += 64)
+        at = write_block(bits, missed + i, one, at, out + i / 8 * bits, excesses);
+    if (i < count) {
+        uint16_t last[64] = {0};
+        uint8_t packed[64];
+        memcpy(last, missed + i, (size_t)(count - i) * sizeof *last);
+        write_block(bits, last, one, at, packed, excesses);
+        memcpy(out + i / 8 * bits, packed, (size_t)(((count - i) * bits + 7) / 8));
+    }
+}
+
+/* Do as write_16 for a stripe of which no low bytes are split off. */
+VECTORS void write_vectors(const void *missed, const stripe *one, uint8_t *out) {
+    const uint16_t *first = (const uint16_t *)missed + one->start;
+    switch (one->bits) {
+    case 1: write_for(1, first, one, out); break;
+    case 2: write_for(2, first, one, out); break;
+    case 4: write_for(4, first, one, out); break;
+    default: write_for(8, first, one, out);
+    }
+}
+
+INLINE __m512i read_excesses(const uint8_t *const *planes, const stripe *one, Py_ssize_t at) {
+    __m512i some = _mm512_setzero_si512();
+    for (int plane = 0; plane < one->wide; plane++) {
+        uint8_t last[32] = {0};
+        const uint8_t *from = planes[plane] + at;
+        if (at + 32 > one->excesses) {
+            memcpy(last, from, (size_t)(one->excesses - at));
+            from = last;
+        }
+        __m512i bytes = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)from));
+        some = _mm512_or_si512(_mm512_slli_epi16(some, 8), bytes);
+    }
+    return some;
+}
+
+/* Undo write_block for those of 64 elements that are there; return -1 if there are more excesses than stated. */
+INLINE Py_ssize_t read_block(const int bits, const uint8_t *packed, const uint8_t *const *planes, const stripe *one,
+                             Py_ssize_t at, uint64_t there, uint16_t *missed) {
+    const __m512i top = _mm512_set1_epi16((short)((1 << bits) - 1));
+    __m512i both;
+    if (bits == 1) {
+        uint64_t word;
+        memcpy(&word, packed, sizeof word);
+        both = _mm512_maskz_set1_epi8(word, 1);
+    } else if (bits == 2) {
+        both = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)packed));
+        both = _mm512_or_si512(both, _mm512_slli_epi32(both, 12));
+        both = _mm512_and_si512(both, _mm512_set1_epi32(0x000F000F));
+        both = _mm512_and_si512(_mm512_or_si512(both, _mm512_slli_epi32(both, 6)), _mm512_set1_epi8(3));
+    } else if (bits == 4) {
+        both = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)packed));
+        both = _mm512_and_si512(_mm512_or_si512(both, _mm512_slli_epi16(both, 4)), _mm512_set1_epi8(15));
+    } else {
+        both = _mm512_loadu_si512(packed);
+    }
+    for (int half = 0; half < 2; half++) {
+        __m512i some = _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(both, 1) : _mm512_castsi512_si256(both));
+        uint32_t beyond = _mm512_cmpeq_epi16_mask(some, top) & (uint32_t)(there >> 32 * half);
+        Py_ssize_t count = __builtin_popcount(beyond);
+        if (count > one->excesses - at)
+            return -1;
+        if (one->wide)
+            some = _mm512_mask_expand_epi16(some, beyond, _mm512_add_epi16(top, read_excesses(planes, one, at)));
+        _mm512_storeu_si512(missed + 32 * half, some);
+        at += count;
+    }
+    return at;
+}
+
+INLINE int read_for(const int bits, const uint8_t *const *planes, const stripe *one, uint16_t *missed) {
+    Py_ssize_t count = one->end - one->start, i = 0, at = 0;
+    for (; i + 64 <= count && at >= 0; i += 64)
+        at = read_block(bits, planes[0] + i / 8 * bits, planes + 1, one, at, ~(uint64_t)0, missed + i);
+    if (i < count && at >= 0) {
+        uint8_t packed[64] = {0};
+        uint16_t last[64];
+        memcpy(packed, planes[0] + i / 8 * bits, (size_t)(((count - i) * bits + 7) / 8));
+        at = read_block(bits, packed, planes + 1, one, at, ((uint64_t)1 << (count - i)) - 1, last);
+        memcpy(missed + i, last, (size_t)(count - i) * sizeof *last);
+    }
+    return at == one->excesses;
+}
+
+/* Do as read_16 for a stripe of which no low bytes are split off. */
+VECTORS int read_vectors(const uint8_t *const *planes, const stripe *one, void *missed) {
+    uint16_t *first = (uint16_t *)missed + one->start;
+    switch (one->bits) {
+    case 1: return read_for(1, planes, one, first);
+    case 2: return read_for(2, planes, one, first);
+    case 4: return read_for(4, planes, one, first);
+    default: return read_for(8, planes, one, first);
     }
 }
 
@@ -495,7 +650,9 @@ static void count_vectors(const uint8_t *keys, Py_ssize_t count, const frequent 
 static void group_vectors(const void *values, const uint8_t *keys, Py_ssize_t count, const frequent *often,
                           Py_ssize_t next[STREAMS][VALUES], void *out) {}
 static void ungroup_vectors(const void *values, const uint8_t *keys, Py_ssize_t count, const frequent *often,
-                            Py_ssize_t next[STREAMS][VALUES], void *out) {}
+                            Py_ssize_t next[STREAMS][VALUES], const char *guesses, char *out) {}
+static void write_vectors(const void *missed, const stripe *one, uint8_t *out) {}
+static int read_vectors(const uint8_t *const *planes, const stripe *one, void *missed) { return 0; }
 
 #endif
 
@@ -915,11 +1072,15 @@ static PyObject *arrange(PyObject *module, PyObject *args) {
     PyObject *map = made.gaps ? PyBytes_FromStringAndSize((char *)made.map, (runs + 7) / 8) : Py_NewRef(Py_None);
     PyObject *planes = PyBytes_FromStringAndSize(NULL, planes_bytes(made.stripes, made.number));
     PyObject *sizes = sizes_of(made.stripes, made.number);
+    const int vectors = has_vectors();
     if (planes != NULL) {
         uint8_t *out = (uint8_t *)PyBytes_AsString(planes);
         Py_BEGIN_ALLOW_THREADS
         for (int at = 0; at < made.number; at++) {
-            functions[place(how.width)](made.grouped, made.stripes + at, made.keys, out);
+            if (how.width == 2 && !made.stripes[at].low && vectors)
+                write_vectors(made.grouped, made.stripes + at, out);
+            else
+                functions[place(how.width)](made.grouped, made.stripes + at, made.keys, out);
             out += planes_bytes(made.stripes + at, 1);
         }
         Py_END_ALLOW_THREADS
@@ -1045,18 +1206,24 @@ static int write_values(residual *made, const uint8_t *const *planes, const char
     static void (*const ungroups[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t[STREAMS][VALUES], char *) =
         BY_WIDTH(ungroup);
     Py_ssize_t runs = made->all / RUN, rest = made->all % RUN;
-    int width = made->width;
+    int width = made->width, vectors = has_vectors();
     const char *missed = made->grouped;
     for (int at = 0; at < made->number; at++) {
-        if (!reads[place(width)](planes, made->stripes + at, (uint8_t *)made->missed, made->grouped))
+        const stripe *one = made->stripes + at;
+        int good = width == 2 && !one->low && vectors
+                       ? read_vectors(planes, one, made->grouped)
+                       : reads[place(width)](planes, one, (uint8_t *)made->missed, made->grouped);
+        if (!good)
             return 0;
         planes += made->stripes[at].low + 1 + made->stripes[at].wide;
     }
     if (made->number > 1) {
-        if (width == 2 && made->often.number) /* the keys come after the values, and are more than 64 bytes */
-            ungroup_vectors(made->grouped, made->keys, made->count, &made->often, made->next, made->missed);
-        else
-            ungroups[place(width)](made->grouped, made->keys, made->count, made->next, made->missed);
+        if (width == 2 && made->often.number && !made->gaps) {
+            /* The keys come after the values, and are more than 64 bytes. */
+            ungroup_vectors(made->grouped, made->keys, made->count, &made->often, made->next, guesses, out);
+            return 1;
+        }
+        ungroups[place(width)](made->grouped, made->keys, made->count, made->next, made->missed);
         missed = made->missed;
     }
     if (!made->gaps) {
@@ -1117,15 +1284,25 @@ static PyObject *restore(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* Use vectors if the processor has them, or only the portable code; the bits are the same. */
+static PyObject *use_vectors(PyObject *module, PyObject *args) {
+    int use;
+    if (!PyArg_ParseTuple(args, "p", &use))
+        return NULL;
+    without_vectors = !use;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"arrange", arrange, METH_VARARGS,
      "arrange(values, guesses, kind, sample, logs, least, most, worth) -> (head, map, planes, sizes) or None"},
     {"begin", begin, METH_VARARGS, "begin(guesses, kind, head, map) -> (state, sizes)"},
     {"restore", restore, METH_VARARGS, "restore(state, guesses, planes, out)"},
+    {"use_vectors", use_vectors, METH_VARARGS, "use_vectors(use)"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Of the functions in this file. kernels.py does without the module if it was built from another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 3); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 4); }
 
 EXTENSION(_residuals, add_version)

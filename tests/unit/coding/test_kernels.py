@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,20 +27,32 @@ needs_compiled = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=["compiled", "numpy"])
+@contextmanager
+def without_vectors():
+    residuals.use_vectors(False)
+    try:
+        yield
+    finally:
+        residuals.use_vectors(True)
+
+
+@pytest.fixture(params=["compiled", "portable", "numpy"])
 def way(request, monkeypatch):
-    if request.param == "compiled" and compiled is None:
+    if request.param != "numpy" and (compiled is None or residuals is None):
         pytest.skip("the package was built without a C compiler")
     if request.param == "numpy":
         monkeypatch.setattr(kernels, "compiled", None)
         monkeypatch.setattr(kernels, "residuals", None)
+    with without_vectors() if request.param == "portable" else nullcontext():
+        yield
 
 
 def in_both_ways(work):
-    """Return what some work returns with the compiled module and without it."""
-    results = []
+    """Return what some work returns with the compiled module and without it. Its vectors make no difference."""
+    results = [work()]
+    with without_vectors():
+        assert work() == results[0]
     with pytest.MonkeyPatch.context() as patch:
-        results.append(work())
         patch.setattr(kernels, "compiled", None)
         patch.setattr(kernels, "residuals", None)
         results.append(work())
