@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.store.ordered_hashing import GroupHasher
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.store.packs.reader import blob_digest, wrong_tensor
 from git_theta_ext.util.threads import TOGETHER, largest_sum, ordered_map, pool, window
@@ -136,23 +136,26 @@ def read_ahead(  # noqa: PLR0913 - named
         MissingError: A pack is gone.
         CorruptError: The stored bytes do not match a digest.
     """
-    tasks = _Tasks(decoder, groups, blobs, work, span, relocate)
+    verified = verify and numbers is None
+    tasks = _Tasks(decoder, groups, blobs, work, span, relocate, verified)
     with pool(threads, sum(spec.nbytes for group in groups for _, spec in group)) as executor:
         pieces = tasks.run(executor, window(threads), numbers)
         for item, group in enumerate(groups):
             count = len(_numbers(group, span) if numbers is None else numbers)
-            compared = group if verify and numbers is None else []
-            hashers = [TensorHasher(spec) for _, spec in compared] if count != 1 else []
+            compared = group if verified else []
             actual: list[Digest | None] = []
-            for _ in range(count):
+            for at in range(count):
                 piece = next(pieces)
-                for hasher, chunk in zip(hashers, piece.chunks, strict=False):
-                    hasher.update(chunk)
+                if verified and count > 1:
+                    tasks.hasher(item).hash_up_to(at)
                 if count == 1:
                     whole = zip(compared, piece.chunks, strict=False)
                     actual = [blob_digest(blobs[digest].entry, chunk) for (digest, _), chunk in whole]
                 yield piece
-            for (digest, _), found in zip(compared, actual or [hasher.digest() for hasher in hashers], strict=True):
+            if verified and count != 1:
+                actual += tasks.hasher(item).digests()
+                del tasks.hashers[item]
+            for (digest, _), found in zip(compared, actual, strict=True):
                 if found != digest:
                     raise wrong_tensor(blobs[digest].path.name, digest)
             yield piece_at(item, group[0][1], group[0][1].nbytes)
@@ -168,6 +171,8 @@ class _Tasks:
     work: Work | None
     span: int
     relocate: Callable[[Digest], Blobs] | None
+    verified: bool
+    hashers: dict[int, GroupHasher] = field(default_factory=dict)
     buffers: list[memoryview] = field(default_factory=list)
     """They are used over and over: fresh memory costs more than decoding."""
 
@@ -212,7 +217,15 @@ class _Tasks:
                 start, end = chunk_range(spec, at)
                 self._decode(digest, at, room[start - first : end - first])
         spec = self.groups[item][0][1]
-        return worked(piece_at(item, spec, number * spec.chunk_bytes, tuple(chunks)), self.work), free
+        piece = worked(piece_at(item, spec, number * spec.chunk_bytes, tuple(chunks)), self.work)
+        if self.verified and chunk_count(spec) > self.span:
+            self.hasher(item).add(number // self.span, piece.chunks)
+        return piece, free
+
+    def hasher(self, item: int) -> GroupHasher:
+        """Return what computes the digests of a group of several pieces, or of none."""
+        hasher = self.hashers.get(item)
+        return hasher or self.hashers.setdefault(item, GroupHasher([spec for _, spec in self.groups[item]]))
 
     def _decode(self, digest: Digest, number: int, out: memoryview) -> None:
         try:
