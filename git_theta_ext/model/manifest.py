@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from itertools import islice
+from operator import lt
+from sys import intern
+from typing import TYPE_CHECKING, cast
 
 from blake3 import blake3
 
@@ -18,14 +20,25 @@ from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import MOST_SIDES, Conflict, LayoutConflict
 from git_theta_ext.model.fields import MAX_SKELETON
-from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, is_digest, skeleton_spec, tensor_digest
+from git_theta_ext.model.parameters import Parameter, Parameters
+from git_theta_ext.model.tensor import (
+    DIGEST_LENGTH,
+    MAX_DIMENSIONS,
+    Digest,
+    TensorSpec,
+    is_digest,
+    skeleton_spec,
+    tensor_digest,
+)
 from git_theta_ext.records import dataclass, field
-from git_theta_ext.util.text import quoted, shared, unquoted
+from git_theta_ext.util.text import quoted, unquoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_theta_ext.model.content import Content
+
+__all__ = ["MAGIC", "MAX_MANIFEST", "Manifest", "Parameter", "Skeleton", "is_manifest", "parse_spec", "values_digest"]
 
 MAGIC = b"git-theta manifest 1\n"
 MAX_MANIFEST = 1 << 28
@@ -33,23 +46,11 @@ MAX_MANIFEST = 1 << 28
 
 _LEAST_LINE = 10  # bytes, on average
 _LONGEST_SHAPE = 20 * MAX_DIMENSIONS  # characters
+_COLUMNS = 4  # name, element type, shape, digest
 _LEAST_COLUMNS = 4  # reason, base, ours, theirs
 _FORMAT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_ROW = re.compile(r'^"([ !#-\[\]-~]*)"\t([A-Z0-9_]+)\t(\[[0-9,]*\])\t([0-9a-f]{64})\n', re.MULTILINE)
-"""A line of a parameter whose name needs no escapes in JSON."""
+_DIGESTS = re.compile("[0-9a-f]*")
 _SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\]")
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """The entry of a parameter in a manifest, without its name."""
-
-    spec: TensorSpec
-    digest: Digest
-
-    def __hash__(self) -> int:
-        """Return a hash that takes no time: that of the digest, which depends on the spec, too."""
-        return hash(self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,13 @@ class Manifest:
     conflicts: tuple[Conflict, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        ordered = {name: self.parameters[name] for name in sorted(self.parameters)}
-        object.__setattr__(self, "parameters", MappingProxyType(ordered))
+        object.__setattr__(self, "parameters", Parameters.of(self.parameters))
         object.__setattr__(self, "conflicts", tuple(sorted(self.conflicts, key=lambda conflict: conflict.name)))
+
+    @property
+    def columns(self) -> Parameters:
+        """The parameters, as columns."""
+        return Parameters.of(self.parameters)
 
     @property
     def conflicted(self) -> bool:
@@ -93,8 +98,7 @@ class Manifest:
     def digests(self) -> Iterator[tuple[Digest, int]]:
         """Yield the digest and the size in bytes of the skeleton and then of every tensor."""
         yield self.skeleton.digest, self.skeleton.nbytes
-        for parameter in self.parameters.values():
-            yield parameter.digest, parameter.spec.nbytes
+        yield from zip(self.columns.digests, [spec.nbytes for spec in self.columns.specs], strict=True)
 
     def to_bytes(self) -> bytes:
         """Return the canonical text in UTF-8."""
@@ -159,6 +163,16 @@ def parse_spec(kind: str, shape: str) -> TensorSpec:
     return TensorSpec.of(kind, map(int, filter(None, shape[1:-1].split(","))))
 
 
+def _plain_names(written: Sequence[str]) -> list[str] | None:
+    """Return names in quotes without these, if none needs escapes in JSON; otherwise None."""
+    text = "\n".join(written)
+    names = text[1:-1].split('"\n"')
+    if text.count('"') != 2 * len(written) or len(names) != len(written) or not text[:1] == text[-1:] == '"':
+        return None
+    plain = "".join(names)
+    return names if plain.isascii() and plain.isprintable() and "\\" not in plain else None
+
+
 class _Parser:
     """A parser that reads line by line, so that every error can name the line."""
 
@@ -183,7 +197,9 @@ class _Parser:
         if not _FORMAT.fullmatch(kind):
             raise self._bad("expected the name of a format")
         skeleton = self._read_skeleton(self._keyword("skeleton"))
-        parameters = self._plain_parameters() or {}
+        if (plain := self._plain_parameters()) is not None:
+            return Manifest(kind, skeleton, plain)
+        parameters: dict[str, Parameter] = {}
         last: str | None = None
         while self._at < len(self._lines) and self._lines[self._at] != "conflict":
             name, *columns = self._next().split("\t", 4)
@@ -192,25 +208,33 @@ class _Parser:
         layout_conflict, conflicts = self._conflict_section()
         return Manifest(kind, skeleton, parameters, layout_conflict, conflicts)
 
-    def _plain_parameters(self) -> dict[str, Parameter] | None:
+    def _plain_parameters(self) -> Parameters | None:
         """Return the parameters if the rest of the manifest consists of plain and valid lines, which takes little time.
 
         Otherwise return None: the lines are read one by one, so that an error can name its line.
         """
         rest = self._lines[self._at :]
-        rows = _ROW.findall("\n".join([*rest, ""]))
-        names = [row[0] for row in rows]
-        if len(rows) != len(rest) or names != sorted(set(names)):
+        text = "\t".join(rest)
+        if not rest or text.count("\t") != _COLUMNS * len(rest) - 1:
             return None
+        columns = text.split("\t")
+        written, kinds, shapes, digests = (columns[at::_COLUMNS] for at in range(_COLUMNS))
+        if (names := _plain_names(written)) is None:
+            return None
+        if set(map(len, digests)) - {DIGEST_LENGTH} or not _DIGESTS.fullmatch("".join(digests)):
+            return None
+        if not all(map(lt, names, islice(names, 1, None))):
+            return None
+        pairs = list(zip(kinds, shapes, strict=True))
         try:
-            parameters = {
-                shared(name): Parameter(parse_spec(kind, shape), Digest(shared(digest)))
-                for name, kind, shape, digest in rows
-            }
+            spec_of = {pair: parse_spec(*pair) for pair in set(pairs)}
         except FormatError:
             return None
-        self._at = len(self._lines)
-        return parameters
+        return Parameters(
+            list(map(intern, names)),
+            list(map(spec_of.__getitem__, pairs)),
+            cast("list[Digest]", list(map(intern, digests))),  # see ``shared``
+        )
 
     def _conflict_section(self) -> tuple[LayoutConflict | None, tuple[Conflict, ...]]:
         if self._at == len(self._lines):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.manifest import Manifest, is_manifest, parse_spec
+from git_theta_ext.model.tensor import DIGEST_LENGTH
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import unquoted
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _HEAD = 3
 """Lines before the parameters: the magic, the format and the skeleton."""
-_DIGEST = 64
 _CONFLICT = b"conflict"
 
 
@@ -108,7 +108,7 @@ def _aligned(old: Sequence[bytes], new: Sequence[bytes]) -> ChangedLines | None:
         return None
     differ = [*map(ne, old, new)]
     before, after = [*compress(old, differ)], [*compress(new, differ)]
-    if [line[:-_DIGEST] for line in before] != [line[:-_DIGEST] for line in after]:
+    if [line[:-DIGEST_LENGTH] for line in before] != [line[:-DIGEST_LENGTH] for line in after]:
         return None
     return ChangedLines(before, after, len(new) - len(after), aligned=True)
 
@@ -136,7 +136,7 @@ def name_of(line: bytes) -> str:
     Raises:
         ManifestError: The line is not valid.
     """
-    return name_and_bytes(line[: -_DIGEST - 1])[0]
+    return name_and_bytes(line[: -DIGEST_LENGTH - 1])[0]
 
 
 def _name(line: bytes) -> bytes:

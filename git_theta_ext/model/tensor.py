@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Digest = NewType("Digest", str)
 """A BLAKE3-256 hash as 64 lower-case hexadecimal digits."""
 
+DIGEST_LENGTH = 64
+"""Characters of a digest."""
+
 MAX_DIMENSIONS = 64
 MAX_BYTES = 1 << 50
 _CHUNK_ELEMENTS = 1 << 19
@@ -31,7 +34,7 @@ SHARED_HASH = 1 << 27
 """Bytes of a tensor from which on several threads hash it. To start them takes as long as hashing 500 kB."""
 _TINY = 1 << 14
 """Bytes of a tensor that are copied in less time than the state of a hash function is."""
-_DIGEST = re.compile("[0-9a-f]{64}")
+_DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_LENGTH}}}")
 
 
 @dataclass(frozen=True, slots=True)
