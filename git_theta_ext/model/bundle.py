@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from itertools import chain, groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from blake3 import blake3
 
@@ -100,6 +100,13 @@ class Bundle:
             at = end
         return cls(dtype, tuple(runs), raw)
 
+    def __len__(self) -> int:
+        return len(self.raw) // _DIGEST_BYTES
+
+    def digests(self) -> list[Digest]:
+        """Return the digest of each tensor."""
+        return cast("list[Digest]", self.raw.hex(" ", _DIGEST_BYTES).split(" "))
+
     def specs(self) -> Iterator[TensorSpec]:
         """Yield the spec of each tensor."""
         return chain.from_iterable([TensorSpec.of(self.dtype, shape)] * count for count, shape in self.runs)
@@ -107,9 +114,8 @@ class Bundle:
     def members(self) -> Iterator[tuple[int, TensorSpec, Digest]]:
         """Yield each tensor: the position of its first byte in the bundle, its spec, and its digest."""
         start = 0
-        text = self.raw.hex()
-        for number, spec in enumerate(self.specs()):
-            yield start, spec, Digest(text[2 * _DIGEST_BYTES * number : 2 * _DIGEST_BYTES * (number + 1)])
+        for spec, digest in zip(self.specs(), self.digests(), strict=True):
+            yield start, spec, digest
             start += spec.nbytes
 
     def starts(self) -> Iterator[tuple[bytes, int]]:

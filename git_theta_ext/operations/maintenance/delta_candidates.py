@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
+from git_theta_ext.operations.maintenance.earlier_columns import EarlierColumns, distinct
+from git_theta_ext.store.maintenance.added import AddedTensors
 from git_theta_ext.store.maintenance.cheapest import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -19,7 +22,7 @@ PARENTS = 8
 """The most earlier versions of a parameter that are looked at. What these are deltas of may become a parent, too."""
 
 
-def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> Iterator[list[Candidate]]:
+def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> Iterator[AddedTensors]:
     """Yield the wanted tensors that each version adds, with the parents that each may be stored as a delta of.
 
     Parents, the likeliest first, are:
@@ -36,38 +39,134 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
         wanted: Returns whether to yield a tensor. Parents are only searched for if it does.
     """
     seen: set[Digest] = set()
-    at_paths: dict[str, dict[str, list[Parameter]]] = defaultdict(dict)
-    anywhere: dict[str, list[Parameter]] = {}
-    alone = _Alone(anywhere)
-    by_oid: dict[str, Manifest] = {}
-    last: Manifest | None = None
+    earlier = _Earlier()
     for version in history:
-        manifest, at_path = version.manifest, at_paths[version.path]
-        replaced = [by_oid[oid] for oid in version.previous if oid in by_oid]
-        strangers = _renamed(manifest, replaced[0] if replaced else last, anywhere)
+        new = set(version.manifest.columns.digests) - seen
+        if chosen := set(filter(wanted, new)):
+            yield _Added(version, chosen, earlier)
+        seen |= new
+        earlier.add(version)
+
+
+class _Added(AddedTensors):
+    """See ``candidates``.
+
+    Args:
+        version: The version that adds the tensors.
+        chosen: Digests of the tensors.
+        earlier: What earlier versions have.
+    """
+
+    def __init__(self, version: Version, chosen: set[Digest], earlier: _Earlier) -> None:
+        self._version = version
+        self._chosen = chosen
+        self._earlier = earlier
+        self._all: list[Candidate] | None = None
+
+    @cached_property
+    def digests(self) -> Sequence[Digest]:
+        """See ``AddedTensors``."""
+        return [digest for digest in dict.fromkeys(self._version.manifest.columns.digests) if digest in self._chosen]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @overload
+    def __getitem__(self, at: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Candidate]: ...
+
+    def __getitem__(self, at: int | slice) -> Candidate | list[Candidate]:
+        return self._every()[at]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._every())
+
+    def _every(self) -> list[Candidate]:
+        if self._all is None:
+            self._all = self.among(self._chosen)
+        return self._all
+
+    def among(self, digests: Container[Digest]) -> list[Candidate]:
+        """See ``AddedTensors``."""
+        return self._earlier.candidates(self._version, {digest for digest in self._chosen if digest in digests})
+
+    def parents_of(self, digests: Sequence[Digest]) -> list[list[Digest]] | None:
+        """See ``AddedTensors``."""
+        if self._before is None:
+            return None
+        versions, more = self._before
+        places = list(map(self._places.__getitem__, digests)) if versions else []
+        found = distinct(digests, places, versions, PARENTS)
+        return None if found is not None and more and len(found) < PARENTS else found
+
+    @cached_property
+    def _before(self) -> tuple[list[Sequence[Digest]], bool] | None:
+        return self._earlier.columns_before(self._version)
+
+    @cached_property
+    def _places(self) -> dict[Digest, int]:
+        columns = self._version.manifest.columns
+        # Of several names with a value the first counts.
+        return dict(zip(reversed(columns.digests), reversed(range(len(columns))), strict=True))
+
+
+class _Earlier:
+    """What versions have that come before another one."""
+
+    def __init__(self) -> None:
+        self._columns = EarlierColumns()
+        self._at_paths: dict[str, dict[str, list[Parameter]]] = defaultdict(dict)
+        self._anywhere: dict[str, list[Parameter]] = {}
+        self._alone = _Alone(self._anywhere)
+        self._by_oid: dict[str, Manifest] = {}
+        self._last: Manifest | None = None
+        self._waiting: list[Version] = []
+
+    def add(self, version: Version) -> None:
+        """Add the next version."""
+        self._columns.add(version.path, version.manifest.columns)
+        self._by_oid[version.oid] = self._last = version.manifest
+        self._waiting.append(version)
+
+    def _replaced(self, version: Version) -> list[Manifest]:
+        return [self._by_oid[oid] for oid in version.previous if oid in self._by_oid]
+
+    def columns_before(self, version: Version) -> tuple[list[Sequence[Digest]], bool] | None:
+        """Return the digests of earlier versions; see ``EarlierColumns.before``."""
+        replaced = (manifest.columns for manifest in self._replaced(version))
+        return self._columns.before(version.path, version.manifest.columns, replaced)
+
+    def _read(self) -> None:
+        """List the values of each name, which is only needed if tensors do not change together."""
+        for version in self._waiting:
+            at_path = self._at_paths[version.path]
+            for name, parameter in version.manifest.parameters.items():
+                _append(at_path, name, parameter)
+                _append(self._anywhere, name, parameter)
+        self._waiting = []
+
+    def candidates(self, version: Version, wanted: Container[Digest]) -> list[Candidate]:
+        """Return some of the tensors of the next version with their possible parents."""
+        self._read()
+        manifest, at_path, anywhere = version.manifest, self._at_paths[version.path], self._anywhere
+        replaced = self._replaced(version)
+        strangers = _renamed(manifest, replaced[0] if replaced else self._last, anywhere)
         others = [before.parameters for before in replaced]
-        group: list[Candidate] = []
+        group: dict[Digest, Candidate] = {}
         for name, parameter in manifest.parameters.items():
-            if parameter.digest in seen:
-                continue
-            seen.add(parameter.digest)
-            if not wanted(parameter.digest):
+            if parameter.digest in group or parameter.digest not in wanted:
                 continue
             likely: Iterable[Parameter]
             if (known := anywhere.get(name)) is not None:
                 likely = _earlier([value for before in others if (value := before.get(name))], at_path.get(name), known)
             elif anywhere:
-                likely = strangers.get(name) or alone.of(name, parameter)
+                likely = strangers.get(name) or self._alone.of(name, parameter)
             else:
                 likely = ()
-            group.append(Candidate(parameter.digest, parameter.spec, _fitting(parameter, likely)))
-        for name, parameter in manifest.parameters.items():
-            _append(at_path, name, parameter)
-            _append(anywhere, name, parameter)
-        by_oid[version.oid] = manifest
-        last = manifest
-        if group:
-            yield group
+            group[parameter.digest] = Candidate(parameter.digest, parameter.spec, _fitting(parameter, likely))
+        return [*group.values()]
 
 
 def _earlier(replaced: list[Parameter], here: list[Parameter] | None, known: list[Parameter]) -> list[Parameter]:

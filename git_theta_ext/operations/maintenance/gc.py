@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -23,7 +24,7 @@ from git_theta_ext.store.maintenance.write_plans import write_plans
 from git_theta_ext.store.parts import parts_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.cluster.jobs import Workers
@@ -137,8 +138,9 @@ def maintain(workspace: Workspace, options: GcOptions) -> Collected:
             stored=store.stored_as(_named(history) if related is None else related),
             write=write,
         )
-        with workspace.reporter.progress("recoding", sum(_sizes(history, recoder.wants).values())) as advance:
-            recoded = recoder.run(wanted_of(history, few, recoder.wants), advance)
+        wanted = recoder.wanted(_named(history))
+        with workspace.reporter.progress("recoding", sum(_sizes(history, wanted).values())) as advance:
+            recoded = recoder.run(wanted_of(history, few, wanted), advance)
     if recoded.tensors and not options.dry_run:
         wait_for_clock()
     store.refresh()  # recoding may have taken long
@@ -203,15 +205,15 @@ def recode_outgoing(workspace: Workspace, going: Going, read: Mapping[str, Manif
         return Recoded()
     few = few_of(history, named, workspace.settings.chain_depth)
     recoder = _recoder(workspace, going, few, history)
-    todo = _sizes(history, lambda digest: digest in named and recoder.wants(digest))
-    going.upload(going.digests - {going.stored[digest] for digest in todo})
-    with workspace.reporter.progress("recoding", sum(todo.values())) as progress:
+    todo = recoder.wanted(named)
+    going.upload(going.digests - set(map(going.stored.__getitem__, todo)))
+    with workspace.reporter.progress("recoding", sum(_sizes(history, todo).values())) as progress:
 
         def advance(nbytes: int) -> None:
             progress(nbytes)
             going.upload(())
 
-        return recoder.run(wanted_of(history, few, todo.__contains__), advance, going.upload)
+        return recoder.run(wanted_of(history, few, todo), advance, going.upload)
 
 
 def estimate_outgoing(
@@ -232,7 +234,7 @@ def estimate_outgoing(
     history = relatives(workspace.repo, named)
     few = few_of(history, named, workspace.settings.chain_depth)
     recoder = _recoder(workspace, going, few, history, dry_run=True)
-    recoder.run(wanted_of(history, few, lambda digest: digest in named and recoder.wants(digest)))
+    recoder.run(wanted_of(history, few, recoder.wanted(named)))
     held = smallest(starting_within(sound(store.locations(digests)), digests, going.there))
     chosen = {digest: one for digest, one in {**held, **recoder.planned}.items() if digest not in going.there}
     needed = ancestors(digests & chosen.keys(), chosen)
@@ -242,7 +244,8 @@ def estimate_outgoing(
 
 
 def _named(history: Sequence[Version]) -> set[Digest]:
-    return {digest for version in history for digest, _ in version.manifest.digests()}
+    manifests = [version.manifest for version in history]
+    return {manifest.skeleton.digest for manifest in manifests}.union(*(one.columns.digests for one in manifests))
 
 
 def _recoder(
@@ -271,7 +274,8 @@ def _entries(store: Store, names: AbstractSet[str]) -> set[Digest]:
     return digests
 
 
-def _sizes(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> dict[Digest, int]:
+def _sizes(history: Sequence[Version], wanted: AbstractSet[Digest]) -> dict[Digest, int]:
     """Return the sizes in bytes of the tensors in history that are wanted."""
-    parameters = (parameter for version in history for parameter in version.manifest.parameters.values())
-    return {parameter.digest: parameter.spec.nbytes for parameter in parameters if wanted(parameter.digest)}
+    columns = [version.manifest.columns for version in history]
+    each = chain.from_iterable(zip(one.digests, one.specs, strict=True) for one in columns)
+    return {digest: spec.nbytes for digest, spec in each if digest in wanted}

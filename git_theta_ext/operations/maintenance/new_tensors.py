@@ -13,7 +13,7 @@ from git_theta_ext.store.deltas.chains import MAX_CHAIN
 from git_theta_ext.store.store import DEEPEST_HINT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
@@ -74,18 +74,18 @@ def few_of(history: Sequence[Version], digests: AbstractSet[Digest], depth: int)
     # Chains above the tensors, such as those of updates on other branches, are not looked for.
     if len(digests) > _FEW or depth + DEEPEST_HINT > MAX_CHAIN:
         return None
-    groups = list(candidates(history, digests.__contains__))
+    groups = [[*group] for group in candidates(history, digests.__contains__)]
     parents = {parent for candidate in chain.from_iterable(groups) for parent, _ in candidate.parents}
     return Few(groups, digests | parents)
 
 
 def wanted_of(
-    history: Sequence[Version], few: Few | None, wanted: Callable[[Digest], bool]
+    history: Sequence[Version], few: Few | None, wanted: AbstractSet[Digest]
 ) -> Iterator[Sequence[Candidate]]:
     """Yield the wanted tensors that each version adds, with their possible parents."""
     if few is None:
-        yield from candidates(history, wanted)
+        yield from candidates(history, wanted.__contains__)
         return
     for group in few.groups:
-        if some := [candidate for candidate in group if wanted(candidate.digest)]:
+        if some := [candidate for candidate in group if candidate.digest in wanted]:
             yield some

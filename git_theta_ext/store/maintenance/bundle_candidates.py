@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.model.bundle import Bundle
 from git_theta_ext.store.locations import Location, Verdict
+from git_theta_ext.store.maintenance.added import AddedTensors
 from git_theta_ext.store.maintenance.cheapest import Candidate
 from git_theta_ext.store.packs.format import GATHERED, MAX_SOURCES, PART, Entry
 from git_theta_ext.store.packs.reader import StoredBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -57,6 +58,26 @@ class BundleCandidates:
 
     def of(self, tensors: Sequence[Candidate]) -> list[Candidate]:
         """Return candidates as they are stored: as bundles, or on their own."""
+        return self._of_added(tensors) if isinstance(tensors, AddedTensors) else self._of_each(tensors)
+
+    def _of_added(self, tensors: AddedTensors) -> list[Candidate]:
+        """Do the same with as few steps for each tensor as possible."""
+        left = set(tensors.digests)
+        found: list[Candidate] = []
+        for name in dict.fromkeys(map(self._stored.get, tensors.digests)):
+            if name is None or name in left:
+                continue
+            entry = self._blob(name).entry
+            members = [] if entry.bundle is None else entry.bundle.digests()
+            if entry.bundle is None or not left.issuperset(members) or set(map(self._stored.get, members)) != {name}:
+                continue
+            if (parents := tensors.parents_of(members)) is not None:
+                left.difference_update(members)
+                specs = [*entry.bundle.specs()] if parents else []
+                found.append(self._child(name, entry, [self._made_of(tuple(digests), specs) for digests in parents]))
+        return [*found, *self._of_each(tensors.among(left))] if left else found
+
+    def _of_each(self, tensors: Sequence[Candidate]) -> list[Candidate]:
         alone: list[Candidate] = []
         bundles: dict[Digest, dict[Digest, Candidate]] = defaultdict(dict)
         for candidate in tensors:
@@ -108,11 +129,15 @@ class BundleCandidates:
         whole = [candidate for candidate in order if candidate is not None]
         if not whole or len(whole) < len(order):  # some belong to another version
             return Candidate(name, entry.spec, (), max(1, len(order)))
-        parents = {parent.digest: parent for parent in self._parents(whole) if parent.digest != name}
+        return self._child(name, entry, self._parents(whole))
+
+    def _child(self, name: Digest, entry: Entry, likely: Iterable[Bundle]) -> Candidate:
+        """Return a bundle with its possible parents, of which those that the store lacks are gathered."""
+        parents = {parent.digest: parent for parent in likely if parent.digest != name}
         for parent in parents.values():
             self._gather(parent)
         held = tuple((parent.digest, parent.spec) for parent in parents.values())
-        return Candidate(name, entry.spec, held, len(order))
+        return Candidate(name, entry.spec, held, 1 if entry.bundle is None else len(entry.bundle))
 
     def _parents(self, tensors: Sequence[Candidate]) -> Iterator[Bundle]:
         """Yield the bundles of the likeliest parents of some tensors, then of the next ones."""
@@ -120,18 +145,22 @@ class BundleCandidates:
         for parents in zip(*[tensor.parents for tensor in tensors], strict=False):
             digests, specs = zip(*parents, strict=True)
             if specs == places or all(map(_fills, places, specs)):
-                bundle = self._of_parents.get(digests)
-                if bundle is None:
-                    bundle = self._of_parents[digests] = Bundle.of(list(zip(specs, digests, strict=True)))
-                    if len(self._of_parents) > _REMEMBERED:
-                        del self._of_parents[next(iter(self._of_parents))]
-                yield bundle
+                yield self._made_of(digests, specs)
+
+    def _made_of(self, digests: tuple[Digest, ...], specs: Sequence[TensorSpec]) -> Bundle:
+        """Return the bundle of some tensors."""
+        bundle = self._of_parents.get(digests)
+        if bundle is None:
+            bundle = self._of_parents[digests] = Bundle.of(list(zip(specs, digests, strict=True)))
+            if len(self._of_parents) > _REMEMBERED:
+                del self._of_parents[next(iter(self._of_parents))]
+        return bundle
 
     def _gather(self, bundle: Bundle) -> None:
         """Add a bundle that the store does not have, if all of its tensors are there."""
         if bundle.digest in self._graph.chosen:
             return
-        bases = dict.fromkeys(self._stored.get(digest, digest) for _, _, digest in bundle.members())
+        bases = dict.fromkeys(self._stored.get(digest, digest) for digest in bundle.digests())
         if len(bases) <= MAX_SOURCES and all(base in self._graph.chosen for base in bases):
             self._add(Entry(bundle.digest, bundle.spec, GATHERED, (), 0, tuple(bases), {}, bundle))
 

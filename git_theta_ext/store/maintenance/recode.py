@@ -130,12 +130,22 @@ class Recoder:
         self.result = Recoded()
         self.planned: dict[Digest, Location] = {}
 
-    def wants(self, digest: Digest) -> bool:
-        """Return whether a tensor is in this store and was not processed before. Others need not be candidates."""
-        held = self._graph.chosen.get(self._stored.get(digest, digest))
+    def _wants(self, name: Digest) -> bool:
+        held = self._graph.chosen.get(name)
         if held is None or held.root != self._root:
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
+
+    def wanted(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of some tensors that ``wants`` is true for."""
+        stored = self._stored
+        names = {digest: stored.get(digest, digest) for digest in digests}
+        wanted = set(filter(self._wants, set(names.values())))
+        return {digest for digest, name in names.items() if name in wanted}
+
+    def wants(self, digest: Digest) -> bool:
+        """Return whether a tensor is in this store and was not processed before. Others need not be candidates."""
+        return self._wants(self._stored.get(digest, digest))
 
     def run(
         self,
