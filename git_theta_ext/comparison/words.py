@@ -54,7 +54,7 @@ def count_tensors(digests: Collection[Digest], skeletons: AbstractSet[Digest]) -
     Returns:
         The number of tensors; if there are only skeletons, that of layouts of files.
     """
-    tensors = sum(digest not in skeletons for digest in digests)
+    tensors = len(digests) - sum(map(skeletons.__contains__, digests))
     return plural(tensors, "tensor") if tensors or not digests else plural(len(digests), "file layout")
 
 

@@ -113,17 +113,17 @@ class Bundle:
 
     def members(self) -> Iterator[tuple[int, TensorSpec, Digest]]:
         """Yield each tensor: the position of its first byte in the bundle, its spec, and its digest."""
-        start = 0
-        for spec, digest in zip(self.specs(), self.digests(), strict=True):
-            yield start, spec, digest
-            start += spec.nbytes
+        yield from zip(self.starts(), self.specs(), self.digests(), strict=True)
 
-    def starts(self) -> Iterator[tuple[bytes, int]]:
-        """Yield the digest of each tensor, as bytes, and the position of its first byte."""
-        start = 0
-        for number, spec in enumerate(self.specs()):
-            yield self.raw[_DIGEST_BYTES * number : _DIGEST_BYTES * (number + 1)], start
-            start += spec.nbytes
+    def starts(self) -> list[int]:
+        """Return the position of the first byte of each tensor."""
+        starts: list[int] = []
+        end = 0
+        for count, shape in self.runs:
+            begin, nbytes = end, TensorSpec.of(self.dtype, shape).nbytes
+            end += count * nbytes
+            starts += range(begin, end, nbytes)
+        return starts
 
     def wrong(self, data: Buffer) -> Digest | None:
         """Return the digest of a tensor that the bytes of the bundle do not have; None if they have all of them."""

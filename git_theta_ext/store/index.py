@@ -13,7 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import StoreError
-from git_theta_ext.store.index_bundles import add_bundles, any_gone, find_parts, forget_gone
+from git_theta_ext.store.index_bundles import KnownBundles, add_bundles, any_gone, forget_gone
 from git_theta_ext.store.index_damage import OtherVersionError, hint_of, is_damage, no_warning
 from git_theta_ext.store.index_rows import grouped
 from git_theta_ext.store.index_schema import BUSY_SECONDS, as_text, prepare, with_own_root
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.packs.format import Entry
+    from git_theta_ext.store.parts import Members
 
 _LOCATIONS = "SELECT digest, root, name, entry, stored, bases, verdict FROM blobs JOIN packs ON pack = id"
 _RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
@@ -61,8 +62,8 @@ class Index:
         self._lock = threading.RLock()
         self._known: Locations = {}
         self._known_at: tuple[int, int] | None = None
-        self._parts: dict[Digest, Sequence[tuple[Digest, int]]] = {}
-        self._parts_at = -1
+        self._bundles = KnownBundles(self.rows)
+        self._bundles_at = -1
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -114,6 +115,7 @@ class Index:
         self._db.close()
         self._give_up()
         self._known_at = None
+        self._bundles_at = -1
         self._db = self._open()
 
     @contextlib.contextmanager
@@ -162,7 +164,7 @@ class Index:
                 alone = before is not None and db.execute("PRAGMA data_version").fetchone()[0] == before[0]
                 self._insert(db, (self.key(root), name), rows, loose=loose, verified=verified)
                 if add_bundles(db, [entry.bundle for entry in entries if entry.bundle is not None]):
-                    self._parts_at = -1
+                    self._bundles_at = -1
             if before is not None and alone and self._known_at is before:
                 self._add_known(root, name, entries, verified=verified)
                 self._known_at = before[0], self._db.total_changes
@@ -235,19 +237,22 @@ class Index:
             self._known, self._known_at = {}, changes
         return self._known
 
-    def parts(self, digests: Iterable[Digest]) -> dict[Digest, Sequence[tuple[Digest, int]]]:
+    def parts(self, digests: Iterable[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
         """Return the bundles that some tensors are in, wherever these are, and the position of each tensor in them."""
-        wanted = set(digests)
         with self._lock:
-            version = self.rows("PRAGMA data_version")[0][0]
-            if version != self._parts_at:
-                self._parts, self._parts_at = {}, version
-            if todo := wanted - self._parts.keys():
-                self._parts |= {**dict.fromkeys(todo, ()), **find_parts(self.rows, todo)}
-            if len(wanted) * _SHARE < len(self._parts):
-                return {digest: held for digest in wanted if (held := self._parts[digest])}
-            # In the order in which they are in memory; see ``locations``.
-            return {digest: held for digest, held in self._parts.items() if held and digest in wanted}
+            return self._known_bundles().parts(set(digests))
+
+    def members(self, digests: Iterable[Digest]) -> Members:
+        """Return the bundles that some tensors are in, wherever these are."""
+        with self._lock:
+            return self._known_bundles().members(set(digests))
+
+    def _known_bundles(self) -> KnownBundles:
+        version = self.rows("PRAGMA data_version")[0][0]
+        if version != self._bundles_at:
+            self._bundles.clear()
+            self._bundles_at = version
+        return self._bundles
 
     def all_locations(self) -> Locations:
         """Return the locations of all digests, including bad ones."""
@@ -274,6 +279,7 @@ class Index:
             if any_gone(self.rows):
                 with self.transaction() as db:
                     forget_gone(db)
+                self._bundles_at = -1
             try:
                 self._db.execute("VACUUM")
             except sqlite3.Error as error:

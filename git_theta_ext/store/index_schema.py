@@ -6,18 +6,15 @@ import os
 import sqlite3
 import time
 
+from git_theta_ext.store.index_bundles import SCHEMA as BUNDLES
+from git_theta_ext.store.index_bundles import renew_bundles
 from git_theta_ext.store.index_damage import OtherVersionError
 
-_VERSION = 4
+_VERSION = 5
 _WITHOUT_BUNDLES = 3
 """The version to which only the tables of bundles are added."""
-_BUNDLES = f"""
-CREATE TABLE bundles (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);
-CREATE TABLE members (
-    digest BLOB NOT NULL, bundle INTEGER NOT NULL, start INTEGER NOT NULL, PRIMARY KEY (digest, bundle)
-) WITHOUT ROWID;
-PRAGMA user_version = {_VERSION};
-"""
+_ROWS_OF_BUNDLES = 4
+"""The version of which only the tables of bundles are replaced."""
 _SCHEMA = f"""
 CREATE TABLE packs (
     id INTEGER PRIMARY KEY, root TEXT NOT NULL, name TEXT NOT NULL, loose INTEGER NOT NULL, UNIQUE (root, name)
@@ -32,7 +29,8 @@ CREATE TABLE sound_packs (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE bad_entries (name TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (name, digest)) WITHOUT ROWID;
 CREATE TABLE manifests (id BLOB PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE stats (path TEXT PRIMARY KEY, stat TEXT NOT NULL, manifest BLOB NOT NULL) WITHOUT ROWID;
-{_BUNDLES}"""
+{BUNDLES}
+"""
 
 BUSY_SECONDS = 30
 """How long to wait for another process that writes."""
@@ -106,12 +104,15 @@ def _uses_wal(db: sqlite3.Connection, *, locked_is_error: bool) -> bool:
 def _create(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     version = _version(db)  # another process may have created the tables in the meantime
-    if version not in {0, _WITHOUT_BUNDLES, _VERSION}:
+    if version not in {0, _WITHOUT_BUNDLES, _ROWS_OF_BUNDLES, _VERSION}:
         raise OtherVersionError
-    if version != _VERSION:
-        schema = _BUNDLES if version else _SCHEMA
+    if version == _ROWS_OF_BUNDLES:
+        renew_bundles(db)
+    elif version != _VERSION:
+        schema = BUNDLES if version else _SCHEMA
         for statement in filter(str.strip, schema.split(";")):
             db.execute(statement)
+    db.execute(f"PRAGMA user_version = {_VERSION}")
     db.execute("COMMIT")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location
@@ -20,34 +21,60 @@ FEWEST = 16
 their own, and each of them may become a delta of another kind."""
 
 
+class Members(NamedTuple):
+    """The bundles that tensors are in.
+
+    Attributes:
+        alone: The tensors that are in one bundle, by bundle: most of them.
+        several: The bundles of each tensor that is in more.
+    """
+
+    alone: Mapping[Digest, Collection[Digest]]
+    several: Mapping[Digest, Sequence[Digest]]
+
+    @classmethod
+    def of(cls, parts: Parts) -> Members:
+        """Return the bundles that tensors are in, given with the position of each tensor in them."""
+        alone: dict[Digest, list[Digest]] = defaultdict(list)
+        several = {digest: [bundle for bundle, _ in held] for digest, held in parts.items() if len(held) > 1}
+        for digest, held in parts.items():
+            if len(held) == 1:
+                alone[held[0][0]].append(digest)
+        return cls(alone, several)
+
+    def __bool__(self) -> bool:
+        """Return whether any tensor is in a bundle."""
+        return bool(self.alone or self.several)
+
+
 def chosen_bundles(
-    parts: Parts, readable: Callable[[set[Digest]], Mapping[Digest, Location]], first: Container[Digest] = ()
+    members: Members, readable: Callable[[set[Digest]], Mapping[Digest, Location]], first: Container[Digest] = ()
 ) -> dict[Digest, Digest]:
     """Return the bundle that each tensor is read from; of several, the one with most of the tensors.
 
     Of several with as many of them, it is the one that takes the fewest bytes: others have more that is not needed.
 
     Args:
-        parts: The tensors. Those for which no bundle can be read are left out of the result.
+        members: The tensors. Those for which no bundle can be read are left out of the result.
         readable: Returns the location of each of some bundles that can be read.
         first: Bundles that come before all others.
     """
-    chosen = {digest: several[0][0] for digest, several in parts.items() if len(several) == 1}  # as for most
-    counts = Counter(chosen.values())
-    rest = [(digest, several) for digest, several in parts.items() if len(several) != 1]
-    counts.update(bundle for _, several in rest for bundle, _ in several)
+    counts = Counter({bundle: len(digests) for bundle, digests in members.alone.items()})
+    counts.update(chain.from_iterable(members.several.values()))
     there = readable(set(counts))
-    shared = {bundle for _, several in rest for bundle, _ in several if bundle in first}
+    shared = {bundle for several in members.several.values() for bundle in several if bundle in first}
     order = {
         # A bundle without bytes of its own comes last, since others that are needed have its tensors.
         bundle: (bundle not in shared, -count, not at.stored, at.stored, bundle)
         for bundle, count in counts.items()
         if (at := there.get(bundle)) is not None
     }
-    if len(order) < len(counts):
-        chosen = {digest: bundle for digest, bundle in chosen.items() if bundle in order}
-    for digest, several in rest:
-        if usable := [bundle for bundle, _ in several if bundle in order]:
+    chosen: dict[Digest, Digest] = {}
+    for bundle, digests in members.alone.items():
+        if bundle in order:
+            chosen.update(dict.fromkeys(digests, bundle))
+    for digest, several in members.several.items():
+        if usable := [bundle for bundle in several if bundle in order]:
             chosen[digest] = min(usable, key=order.__getitem__)
     return chosen
 

@@ -27,8 +27,8 @@ class StoreWithBundles(Verifier):
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """As ``Verifier.touch_and_find_missing``; tensors in verified bundles are not looked at one by one."""
         wanted = set(digests)
-        if parts := self.index.parts(wanted):
-            wanted.difference_update(chosen_bundles(parts, lambda some: self.touch_sound(some)[1]))
+        if members := self.index.members(wanted):
+            wanted.difference_update(chosen_bundles(members, lambda some: self.touch_sound(some)[1]))
         return super().touch_and_find_missing(wanted)
 
     def stored_as(
@@ -42,14 +42,14 @@ class StoreWithBundles(Verifier):
             without: Bundles that do not count.
         """
         wanted = set(digests)
-        parts = self.index.parts(wanted)
-        bundles = chosen_bundles(parts, lambda some: shallowest(sound(self.locations(some - without))), first)
-        return {digest: bundles.get(digest, digest) for digest in wanted}
+        members = self.index.members(wanted)
+        bundles = chosen_bundles(members, lambda some: shallowest(sound(self.locations(some - without))), first)
+        return {**dict(zip(wanted, wanted, strict=True)), **bundles}
 
     def present(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of some digests that have a location, verified or not."""
         wanted = set(digests)
-        bundled = chosen_bundles(self.index.parts(wanted), lambda some: shallowest(self.locations(some)))
+        bundled = chosen_bundles(self.index.members(wanted), lambda some: shallowest(self.locations(some)))
         return wanted & {*bundled, *shallowest(self.locations(wanted - bundled.keys()))}
 
     def with_bundles(self, digests: Iterable[Digest], without: AbstractSet[Digest] = frozenset()) -> set[Digest]:

@@ -16,13 +16,13 @@ from git_theta_ext.store.index import Index
 from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
-from git_theta_ext.store.parts import parts_in
+from git_theta_ext.store.parts import Members, parts_in
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.transfer.records import heads_directory, record_path
 from git_theta_ext.util.files import replace_content
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -141,13 +141,18 @@ class Heads:
             locations[digest] = (*locations.get(digest, ()), *self._unrecorded[digest])
         return locations
 
-    def parts(self, digests: Iterable[Digest]) -> dict[Digest, Sequence[tuple[Digest, int]]]:
+    def parts(self, digests: Iterable[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
         """Return the bundles that some tensors are in, and the position of each tensor in them."""
         wanted = set(digests)
         parts = self._index.parts(wanted)
         for digest in wanted & self._unrecorded_parts.keys():
             parts[digest] = [*parts.get(digest, ()), *self._unrecorded_parts[digest]]
         return parts
+
+    def members(self, digests: Iterable[Digest]) -> Members:
+        """Return the bundles that some tensors are in."""
+        wanted = set(digests)
+        return Members.of(self.parts(wanted)) if self._unrecorded_parts else self._index.members(wanted)
 
     def forget(self, packs: AbstractSet[str]) -> None:
         """Remove what is cached of all other packs, except of recent ones, which another process may upload now."""

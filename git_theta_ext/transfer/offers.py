@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import ancestors, closure, shallowest, smallest
 from git_theta_ext.store.locations import Location, filtered
-from git_theta_ext.store.parts import chosen_bundles
+from git_theta_ext.store.parts import Members, chosen_bundles
 from git_theta_ext.store.verification.damaged_files import DamagedFiles
 from git_theta_ext.transfer.extracts import serves_ranges
 from git_theta_ext.transfer.portions import portion
@@ -96,7 +96,7 @@ class Offers:
         if not parts:
             return {digest: digest for digest in digests}
         look_up = _sound(self.locations, self._store)
-        bundles = chosen_bundles(parts, lambda some: shallowest(offered(some, look_up, self._store)))
+        bundles = chosen_bundles(Members.of(parts), lambda some: shallowest(offered(some, look_up, self._store)))
         return {digest: bundles.get(digest, digest) for digest in digests}
 
     def read_all(self) -> None:

@@ -72,7 +72,7 @@ class Outgoing:
 
     def nbytes(self, digests: AbstractSet[Digest]) -> int:
         """Return the size in bytes of some of the tensors and skeletons, as they are in checkpoints."""
-        return sum(self.sizes[digest] for digest in digests)
+        return sum(map(self.sizes.__getitem__, digests))
 
 
 def parse_updates(text: str) -> list[RefUpdate]:

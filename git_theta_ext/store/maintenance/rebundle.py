@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.bundle import Bundle
@@ -39,7 +40,7 @@ def without_others(
         MissingError: A bundle cannot be read.
         StoreError: The store cannot be written.
     """
-    blobs = store.blobs({bundle for digest, bundle in stored.items() if digest != bundle})
+    blobs = store.blobs(set(stored.values()).difference(stored))
     changed = dict(stored)
     made: dict[Digest, NewBlob] = {}
     for name, kept in sorted(_mixed(blobs, stored, there).items()):
@@ -61,7 +62,7 @@ def shares_without_others(
         CorruptError: A bundle is damaged.
         MissingError: A bundle cannot be read.
     """
-    blobs = store.blobs({bundle for digest, bundle in stored.items() if digest != bundle})
+    blobs = store.blobs(set(stored.values()).difference(stored))
     return {
         name: sum(spec.nbytes for spec, _ in kept) / blobs[name].entry.spec.nbytes
         for name, kept in _mixed(blobs, stored, there).items()
@@ -72,16 +73,16 @@ def _mixed(
     blobs: Blobs, stored: Mapping[Digest, Digest], there: Callable[[set[Digest]], set[Digest]]
 ) -> dict[Digest, list[tuple[TensorSpec, Digest]]]:
     """Return the bundles with tensors that must not leave the store, and spec and digest of the others in them."""
-    names = {bundle for digest, bundle in stored.items() if digest != bundle}
+    names = set(stored.values()).difference(stored)
     held = {name: bundle for name in names if (bundle := blobs[name].entry.bundle) is not None}
-    others = {digest for bundle in held.values() for _, _, digest in bundle.members()} - stored.keys()
+    others = set(chain.from_iterable(bundle.digests() for bundle in held.values())).difference(stored)
     banned = others - there(others) if others else set()
     if not banned:
         return {}
     return {
         name: [(spec, digest) for _, spec, digest in bundle.members() if stored.get(digest) == name]
         for name, bundle in held.items()
-        if not banned.isdisjoint(digest for _, _, digest in bundle.members())
+        if not banned.isdisjoint(bundle.digests())
     }
 
 

@@ -43,7 +43,8 @@ def test_a_bundle_comes_back_from_its_row(dtype, shapes):
     assert list(again.specs()) == [spec for spec, _ in tensors]
     sizes = [spec.nbytes for spec, _ in tensors]
     assert [start for start, _, _ in again.members()] == [sum(sizes[:number]) for number in range(len(sizes))]
-    assert [(digest_of(raw), at) for raw, at in again.starts()] == [(name, at) for at, _, name in again.members()]
+    assert [(at, name) for at, _, name in again.members()] == [*zip(again.starts(), again.digests(), strict=True)]
+    assert len(again) == len(again.digests())
     assert again.spec.nbytes == sum(sizes)
 
 

@@ -239,7 +239,7 @@ def test_an_index_without_bundles_is_upgraded_and_keeps_its_verdicts(store, agai
     store.put([lone])
     store.close()
     with contextlib.closing(sqlite3.connect(store.root / "index.sqlite3")) as db:
-        db.executescript("DROP TABLE bundles; DROP TABLE members; PRAGMA user_version = 3")
+        db.executescript("DROP TABLE bundles; DROP TABLE members; DROP TABLE more_members; PRAGMA user_version = 3")
     opened = again()
     (location,) = opened.index.locations([lone[1]])[lone[1]]
     assert location.verdict.name == "SOUND"

@@ -249,7 +249,17 @@ def test_a_damaged_index_is_made_anew_wherever_that_shows_with_one_warning(tmp_p
     sound = (tmp_path / "whole").read_bytes()
     path = tmp_path / "index.sqlite3"
     pages = range(len(sound) // 4096)
-    tables = ["packs", "blobs", "manifests", "stats", "sound_packs", "bad_entries", "bundles", "members"]
+    tables = [
+        "packs",
+        "blobs",
+        "manifests",
+        "stats",
+        "sound_packs",
+        "bad_entries",
+        "bundles",
+        "members",
+        "more_members",
+    ]
     seen = 0
     for at in {"a table gone": tables, "no database": [0]}.get(harm, pages):
         for suffix in ("-wal", "-shm"):
@@ -301,7 +311,7 @@ def test_a_bundle_that_another_process_forgets_is_no_error(index, monkeypatch):
                 db.execute("DELETE FROM bundles")
         return real(query, values)
 
-    monkeypatch.setattr(index, "rows", rows)
+    monkeypatch.setattr(index._bundles, "_rows", rows)
     assert index.parts([member(1)]) == {}
 
 
