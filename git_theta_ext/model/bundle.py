@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from blake3 import blake3
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, digest_of, tensor_digest
+from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, digest_of, tensor_digests
 from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -127,8 +127,12 @@ class Bundle:
 
     def wrong(self, data: Buffer) -> Digest | None:
         """Return the digest of a tensor that the bytes of the bundle do not have; None if they have all of them."""
-        view = memoryview(data)
-        for start, spec, digest in self.members():
-            if tensor_digest(spec, view[start : start + spec.nbytes]) != digest:
-                return digest
-        return None
+        view, end = memoryview(data).cast("B"), 0
+        found: list[bytes] = []
+        for count, shape in self.runs:
+            spec = TensorSpec.of(self.dtype, shape)
+            begin, end = end, end + count * spec.nbytes
+            found += tensor_digests(spec, view[begin:end])
+        if b"".join(found) == self.raw:
+            return None
+        return next(digest for digest, raw in zip(self.digests(), found, strict=True) if bytes.fromhex(digest) != raw)

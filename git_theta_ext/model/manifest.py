@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from operator import lt
 from sys import intern
 from typing import TYPE_CHECKING, cast
@@ -96,9 +96,9 @@ class Manifest:
         return bool(self.conflicts or self.layout_conflict)
 
     def digests(self) -> Iterator[tuple[Digest, int]]:
-        """Yield the digest and the size in bytes of the skeleton and then of every tensor."""
-        yield self.skeleton.digest, self.skeleton.nbytes
-        yield from zip(self.columns.digests, [spec.nbytes for spec in self.columns.specs], strict=True)
+        """Return the digest and the size in bytes of the skeleton and then of every tensor."""
+        sizes = [spec.nbytes for spec in self.columns.specs]
+        return chain([(self.skeleton.digest, self.skeleton.nbytes)], zip(self.columns.digests, sizes, strict=True))
 
     def to_bytes(self) -> bytes:
         """Return the canonical text in UTF-8."""

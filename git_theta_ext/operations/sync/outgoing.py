@@ -124,7 +124,7 @@ def outgoing(
     manifests: set[str] = set()
     sizes: dict[Digest, int] = {}
     skeletons: set[Digest] = set()
-    named_by: list[dict[Digest, int]] = []
+    named_by: list[list[Digest]] = []
     broken: dict[str, ManifestError] = {}
     conflicted = {}
     read: dict[str, Manifest] = {}
@@ -137,12 +137,11 @@ def outgoing(
             broken[oid] = error
             continue
         manifests.add(oid)
-        named = dict(manifest.digests())
-        named_by.append(named)
-        kept -= len(named)
+        sizes.update(manifest.digests())
+        named_by.append([manifest.skeleton.digest, *manifest.columns.digests])
+        kept -= len(named_by[-1])
         if kept >= 0:
             read[oid] = manifest
-        sizes |= named
         skeletons.add(manifest.skeleton.digest)
         if manifest.conflicted:
             conflicted[oid] = label
@@ -160,7 +159,7 @@ def outgoing(
     held = frozenset[Digest]() if there is None else there.among(sizes)
     return Outgoing(
         sizes,
-        sum(not named.keys() <= held for named in named_by),
+        sum(not held.issuperset(named) for named in named_by),
         {path: blobs[oid].nbytes for path, oid in raw.items()},
         tuple(sorted(conflicted.values())),
         skeletons,
