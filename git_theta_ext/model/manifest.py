@@ -8,11 +8,8 @@ else. Parsing takes at most 16 times the size of the text in memory, and linear 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from itertools import chain, islice
-from operator import lt
-from sys import intern
-from typing import TYPE_CHECKING, cast
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -20,10 +17,8 @@ from git_theta_ext.errors import FormatError, ManifestError
 from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import MOST_SIDES, Conflict, LayoutConflict
 from git_theta_ext.model.fields import MAX_SKELETON
-from git_theta_ext.model.parameters import Parameter, Parameters
+from git_theta_ext.model.parameters import Parameter, Parameters, parse_spec, read_plain
 from git_theta_ext.model.tensor import (
-    DIGEST_LENGTH,
-    MAX_DIMENSIONS,
     Digest,
     TensorSpec,
     is_digest,
@@ -34,23 +29,19 @@ from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.text import quoted, unquoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from git_theta_ext.model.content import Content
 
-__all__ = ["MAGIC", "MAX_MANIFEST", "Manifest", "Parameter", "Skeleton", "is_manifest", "parse_spec", "values_digest"]
+__all__ = ["MAGIC", "MAX_MANIFEST", "Manifest", "Parameter", "Skeleton", "is_manifest", "values_digest"]
 
 MAGIC = b"git-theta manifest 1\n"
 MAX_MANIFEST = 1 << 28
 """The limit of a manifest in bytes, enough for a million parameters."""
 
 _LEAST_LINE = 10  # bytes, on average
-_LONGEST_SHAPE = 20 * MAX_DIMENSIONS  # characters
-_COLUMNS = 4  # name, element type, shape, digest
 _LEAST_COLUMNS = 4  # reason, base, ours, theirs
 _FORMAT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_DIGESTS = re.compile("[0-9a-f]*")
-_SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,28 +142,6 @@ def _skeleton(skeleton: Skeleton | None) -> str:
     return "-" if skeleton is None else f"{skeleton.digest} {skeleton.nbytes}"
 
 
-@lru_cache(1 << 12)
-def parse_spec(kind: str, shape: str) -> TensorSpec:
-    """Return the element type and the shape in a line of a manifest.
-
-    Raises:
-        FormatError: They are not valid.
-    """
-    if len(shape) > _LONGEST_SHAPE or not _SHAPE.fullmatch(shape):
-        raise FormatError("expected a shape")
-    return TensorSpec.of(kind, map(int, filter(None, shape[1:-1].split(","))))
-
-
-def _plain_names(written: Sequence[str]) -> list[str] | None:
-    """Return names in quotes without these, if none needs escapes in JSON; otherwise None."""
-    text = "\n".join(written)
-    names = text[1:-1].split('"\n"')
-    if text.count('"') != 2 * len(written) or len(names) != len(written) or not text[:1] == text[-1:] == '"':
-        return None
-    plain = "".join(names)
-    return names if plain.isascii() and plain.isprintable() and "\\" not in plain else None
-
-
 class _Parser:
     """A parser that reads line by line, so that every error can name the line."""
 
@@ -197,7 +166,7 @@ class _Parser:
         if not _FORMAT.fullmatch(kind):
             raise self._bad("expected the name of a format")
         skeleton = self._read_skeleton(self._keyword("skeleton"))
-        if (plain := self._plain_parameters()) is not None:
+        if (plain := read_plain(self._lines[self._at :])) is not None:
             return Manifest(kind, skeleton, plain)
         parameters: dict[str, Parameter] = {}
         last: str | None = None
@@ -207,34 +176,6 @@ class _Parser:
             parameters[last] = self._parameter(columns)
         layout_conflict, conflicts = self._conflict_section()
         return Manifest(kind, skeleton, parameters, layout_conflict, conflicts)
-
-    def _plain_parameters(self) -> Parameters | None:
-        """Return the parameters if the rest of the manifest consists of plain and valid lines, which takes little time.
-
-        Otherwise return None: the lines are read one by one, so that an error can name its line.
-        """
-        rest = self._lines[self._at :]
-        text = "\t".join(rest)
-        if not rest or text.count("\t") != _COLUMNS * len(rest) - 1:
-            return None
-        columns = text.split("\t")
-        written, kinds, shapes, digests = (columns[at::_COLUMNS] for at in range(_COLUMNS))
-        if (names := _plain_names(written)) is None:
-            return None
-        if set(map(len, digests)) - {DIGEST_LENGTH} or not _DIGESTS.fullmatch("".join(digests)):
-            return None
-        if not all(map(lt, names, islice(names, 1, None))):
-            return None
-        pairs = list(zip(kinds, shapes, strict=True))
-        try:
-            spec_of = {pair: parse_spec(*pair) for pair in set(pairs)}
-        except FormatError:
-            return None
-        return Parameters(
-            list(map(intern, names)),
-            list(map(spec_of.__getitem__, pairs)),
-            cast("list[Digest]", list(map(intern, digests))),  # see ``shared``
-        )
 
     def _conflict_section(self) -> tuple[LayoutConflict | None, tuple[Conflict, ...]]:
         if self._at == len(self._lines):

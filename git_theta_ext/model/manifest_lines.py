@@ -8,7 +8,8 @@ from operator import ne
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, ManifestError
-from git_theta_ext.model.manifest import Manifest, is_manifest, parse_spec
+from git_theta_ext.model.manifest import Manifest, is_manifest
+from git_theta_ext.model.parameters import parse_spec
 from git_theta_ext.model.tensor import DIGEST_LENGTH
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.text import unquoted

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar, overload
+from functools import lru_cache
+from itertools import islice
+from operator import lt
+from typing import TYPE_CHECKING, TypeVar, cast, overload
 
+from git_theta_ext.errors import FormatError
+from git_theta_ext.model.tensor import DIGEST_LENGTH, MAX_DIMENSIONS, Digest, TensorSpec
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.text import all_shared
 
 if TYPE_CHECKING:
     from collections.abc import ItemsView, Iterator, KeysView, Sequence, ValuesView
 
-    from git_theta_ext.model.tensor import Digest, TensorSpec
-
     Default = TypeVar("Default")
+
+_COLUMNS = 4  # name, element type, shape, digest
+_LONGEST_SHAPE = 20 * MAX_DIMENSIONS  # characters
+_DIGESTS = re.compile("[0-9a-f]*")
+_SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +121,49 @@ class Parameters(Mapping[str, Parameter]):
     def items(self) -> ItemsView[str, Parameter]:
         """Return each name with its parameter."""
         return self.by_name.items()
+
+
+@lru_cache(1 << 12)
+def parse_spec(kind: str, shape: str) -> TensorSpec:
+    """Return the element type and the shape in a line of a manifest.
+
+    Raises:
+        FormatError: They are not valid.
+    """
+    if len(shape) > _LONGEST_SHAPE or not _SHAPE.fullmatch(shape):
+        raise FormatError("expected a shape")
+    return TensorSpec.of(kind, map(int, filter(None, shape[1:-1].split(","))))
+
+
+def read_plain(lines: Sequence[str]) -> Parameters | None:
+    """Return the parameters that lines of a manifest have if all are valid, and no name needs escapes in JSON.
+
+    This takes little time. For other lines None is returned: they are read one by one, so that an error can name its
+    line.
+    """
+    text = "\t".join(lines)
+    if not lines or text.count("\t") != _COLUMNS * len(lines) - 1:
+        return None
+    columns = text.split("\t")
+    written, kinds, shapes, digests = (columns[at::_COLUMNS] for at in range(_COLUMNS))
+    if (names := _plain_names(written)) is None or not all(map(lt, names, islice(names, 1, None))):
+        return None
+    if set(map(len, digests)) - {DIGEST_LENGTH} or not _DIGESTS.fullmatch("".join(digests)):
+        return None
+    pairs = list(zip(kinds, shapes, strict=True))
+    try:
+        spec_of = {pair: parse_spec(*pair) for pair in set(pairs)}
+    except FormatError:
+        return None
+    specs = list(map(spec_of.__getitem__, pairs))
+    return Parameters(all_shared(names), specs, cast("list[Digest]", all_shared(digests)))
+
+
+def _plain_names(written: Sequence[str]) -> list[str] | None:
+    """Return names in quotes without these, if none needs escapes in JSON; otherwise None."""
+    text = "\n".join(written)
+    names = text[1:-1].split('"\n"')
+    if text.count('"') != 2 * len(written) or len(names) != len(written) or not text[:1] == text[-1:] == '"':
+        return None
+    plain = "".join(names)
+    return names if plain.isascii() and plain.isprintable() and "\\" not in plain else None

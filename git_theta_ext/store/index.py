@@ -63,7 +63,6 @@ class Index:
         self._known: Locations = {}
         self._known_at: tuple[int, int] | None = None
         self._bundles = KnownBundles(self.rows)
-        self._bundles_at = -1
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -115,7 +114,7 @@ class Index:
         self._db.close()
         self._give_up()
         self._known_at = None
-        self._bundles_at = -1
+        self._bundles.clear()
         self._db = self._open()
 
     @contextlib.contextmanager
@@ -164,7 +163,7 @@ class Index:
                 alone = before is not None and db.execute("PRAGMA data_version").fetchone()[0] == before[0]
                 self._insert(db, (self.key(root), name), rows, loose=loose, verified=verified)
                 if add_bundles(db, [entry.bundle for entry in entries if entry.bundle is not None]):
-                    self._bundles_at = -1
+                    self._bundles.clear()
             if before is not None and alone and self._known_at is before:
                 self._add_known(root, name, entries, verified=verified)
                 self._known_at = before[0], self._db.total_changes
@@ -240,19 +239,12 @@ class Index:
     def parts(self, digests: Iterable[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
         """Return the bundles that some tensors are in, wherever these are, and the position of each tensor in them."""
         with self._lock:
-            return self._known_bundles().parts(set(digests))
+            return self._bundles.parts(set(digests))
 
     def members(self, digests: Iterable[Digest]) -> Members:
         """Return the bundles that some tensors are in, wherever these are."""
         with self._lock:
-            return self._known_bundles().members(set(digests))
-
-    def _known_bundles(self) -> KnownBundles:
-        version = self.rows("PRAGMA data_version")[0][0]
-        if version != self._bundles_at:
-            self._bundles.clear()
-            self._bundles_at = version
-        return self._bundles
+            return self._bundles.members(set(digests))
 
     def all_locations(self) -> Locations:
         """Return the locations of all digests, including bad ones."""
@@ -279,7 +271,7 @@ class Index:
             if any_gone(self.rows):
                 with self.transaction() as db:
                     forget_gone(db)
-                self._bundles_at = -1
+                self._bundles.clear()
             try:
                 self._db.execute("VACUUM")
             except sqlite3.Error as error:

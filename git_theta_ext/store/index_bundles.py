@@ -149,7 +149,7 @@ class _Held:
 
 
 class KnownBundles:
-    """What was read of these tables. The owner clears it when the database changes.
+    """What was read of these tables, until another process changes the database. Whoever changes it here clears this.
 
     Args:
         rows: Returns the rows of a query.
@@ -157,6 +157,7 @@ class KnownBundles:
 
     def __init__(self, rows: Callable[[str, Sequence[object]], list[Any]]) -> None:
         self._rows = rows
+        self._version = -1
         self._held: dict[int, _Held] = {}
         self._numbers: dict[Digest, tuple[int, ...]] = {}
 
@@ -193,6 +194,10 @@ class KnownBundles:
         return parts
 
     def _read(self, digests: set[Digest]) -> None:
+        version = self._rows("PRAGMA data_version", ())[0][0]
+        if version != self._version:
+            self.clear()
+            self._version = version
         todo = digests.difference(self._numbers)
         if not todo or not self._rows("SELECT EXISTS (SELECT 1 FROM bundles)", ())[0][0]:  # as in most repositories
             return

@@ -102,6 +102,11 @@ def shared(text: str) -> str:
     return intern(text)
 
 
+def all_shared(texts: Iterable[str]) -> list[str]:
+    """Return the copies of texts that all manifests share; see ``shared``."""
+    return list(map(intern, texts))
+
+
 def unquoted(written: str) -> str | None:
     """Return the text of a name in canonical JSON quotes; None if it is not in that form."""
     inner = written[1:-1]
