@@ -44,9 +44,9 @@ read -r stat <"/proc/$PPID/stat" && is ${stat##*)}"""
 _SCRIPT = """\
 # Answers calls of a driver by git process {git}.
 {is_started}
-file= call="$s{calls}/{path}.sh"
+code= call="$s{calls}/{path}.sh"
 {of_process} && [ -f "$call" ] && . "$call"
-if [ -f "$file" ] && {check} && {give}; then
+if [ "$code" ] && {check} && {give}; then
     read -r left <"$s{left}" && left=$((left - 1)) && echo $left >"$s{left}"
     [ "$left" != 0 ] || {{ rm -rf -- "$s" "$s{calls}" "$s{left}"; rmdir -- {folder} 2>/dev/null; }}
     exit "$code"
@@ -71,7 +71,7 @@ class Driver:
         path: A word of the shell, made from the driver's arguments: the path of the file.
         call: A word of the shell that is another one for each call, made from the driver's arguments.
         check: A command that fails if the files are not those of which the answer is kept.
-        give: A command that gives the answer in ``$file``, and removes this file.
+        give: A command that gives the answer, and lets no other call have it.
     """
 
     command: str
@@ -88,7 +88,7 @@ MERGE = Driver(
     path="$5",
     call='"$4 $5"',
     check='[ "$(git hash-object --no-filters -- "$1" "$2" "$3")" = "$ids" ]',
-    give='mv -f -- "$file" "$2" 2>/dev/null',
+    give=': >"$call" && printf %s "$merged" >"$2"',
 )
 
 DIFF = Driver(
@@ -96,7 +96,8 @@ DIFF = Driver(
     folder=("theta", "diffing"),
     path="$1",
     call='"$3 $4 $6 $7 $1//${8-}"',  # no path has "//"
-    check='{ [ -z "$new" ] || [ "$(LC_ALL=C stat -c "%d %i %s %.9Y %.9Z" -- "$5" 2>/dev/null)" = "$new" ]; }',
+    check='[ -f "$file" ] && { [ -z "$new" ] || '
+    '[ "$(LC_ALL=C stat -c "%d %i %s %.9Y %.9Z" -- "$5" 2>/dev/null)" = "$new" ]; }',
     # 141: the reader has seen enough, as with `| head`; git notices by itself.
     give='{ rm -f -- "$file" && { tail -c "$nbytes" || [ $? -eq 141 ]; }; } <"$file"',
 )
@@ -109,20 +110,18 @@ class ShellAnswer:
     Attributes:
         path: The value of the driver's ``path``.
         call: The value of the driver's ``call``.
-        file: The file with the answer.
         code: The exit code.
         values: Values of other variables in the driver's commands.
     """
 
     path: str
     call: str
-    file: str
     code: int
     values: dict[str, str]
 
     def case(self) -> bytes:
         """Return the pattern of the call, and the variables that it sets."""
-        values = {"file": self.file, "code": str(self.code), **self.values}
+        values = {"code": str(self.code), **self.values}
         return os.fsencode(f"{quote(self.call)}) {' '.join(f'{name}={quote(values[name])}' for name in values)} ;;")
 
 
@@ -144,7 +143,7 @@ def text_answer(words: Sequence[str], question: bytes, file: str, nbytes: int, c
         *ids, mtime, ctime = question.rpartition(b"\n")[2].decode().split()
         new = " ".join([*ids, *(f"{time[:-9]}.{time[-9:]}" for time in (mtime, ctime))])
     call = f"{old_id} {old_mode} {new_id} {new_mode} {path}//{''.join(renamed[:1])}"
-    return ShellAnswer(path, call, file, code, {"nbytes": str(nbytes), "new": new})
+    return ShellAnswer(path, call, code, {"file": file, "nbytes": str(nbytes), "new": new})
 
 
 def write_merges(git_dir: Path, git: str, object_format: str) -> None:
@@ -159,9 +158,11 @@ def write_merges(git_dir: Path, git: str, object_format: str) -> None:
     """
     with suppress(OSError, ValueError):
         kept = list(kept_answers(str(git_dir), git))
-        _write(git_dir, git, MERGE, [_merge_answer(answer, object_format) for answer in kept])
-        for answer in kept:
+        answers = [(answer, _merge_answer(answer, object_format)) for answer in kept]
+        _write(git_dir, git, MERGE, [given for _, given in answers if given is not None])
+        for answer in (answer for answer, given in answers if given is not None):
             Path(answer.file).unlink()
+            Path(answer.merged).unlink()
 
 
 def write_texts(git_dir: Path, git: str, answers: Sequence[ShellAnswer]) -> None:
@@ -176,10 +177,14 @@ def write_texts(git_dir: Path, git: str, answers: Sequence[ShellAnswer]) -> None
         _write(git_dir, git, DIFF, answers)
 
 
-def _merge_answer(answer: Kept, object_format: str) -> ShellAnswer:
+def _merge_answer(answer: Kept, object_format: str) -> ShellAnswer | None:
+    """Return the answer to a call of the merge driver; None if the shell cannot hold the merged file."""
+    merged = Path(answer.merged).read_bytes()
+    if b"\0" in merged:
+        return None
     ids = "\n".join(blob_id(version, object_format) for version in answer.versions)
     call = f"{answer.marker_size} {answer.path}"
-    return ShellAnswer(answer.path, call, answer.merged, answer.code, {"ids": ids})
+    return ShellAnswer(answer.path, call, answer.code, {"ids": ids, "merged": os.fsdecode(merged)})
 
 
 def _write(git_dir: Path, git: str, driver: Driver, answers: Sequence[ShellAnswer]) -> None:
@@ -204,7 +209,7 @@ def _write(git_dir: Path, git: str, driver: Driver, answers: Sequence[ShellAnswe
         of_process=OF_PROCESS % quote(boot),
         calls=CALLS,
         left=_LEFT,
-        folder=quote(str(Path(answers[0].file).parent)),
+        folder=quote(str(git_dir.joinpath(*driver.folder, "answers", git))),
         path=driver.path,
         check=driver.check,
         give=driver.give,

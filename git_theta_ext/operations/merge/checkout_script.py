@@ -124,7 +124,7 @@ while next "${{flush}}0012command=clean" || [ "$flush$line" = 00000015capability
 {cases}
     *) exit 1 ;;
     esac
-    cmp -s -n "$rest" - "$s{calls}/$name" 0 {skip} && cat -- "$s{calls}/$name.manifest" || exit
+    cmp -s -n "$rest" - "$s{calls}/$name" 0 {skip} && printf %s "$manifest" || exit
 done
 """
 _SKIP = len(encode(b"status=success\n"))
@@ -171,15 +171,13 @@ def write_checkout(git_dir: Path, git: str, object_format: str, files: Sequence[
         smudges, cleans = [], []
         for name, file in enumerate(chosen):
             (folder / f"{name}").write_bytes(success(file.content))
-            (folder / f"{name}.manifest").write_bytes(success(file.manifest))
             smudges.append(_case(file, _smudge(file, name, object_format)))
-            cleans.append(_case(file, {"name": name, "rest": len(FLUSH + encode_content(file.content))}))
+            cleans.append(_case(file, _clean(file, name)))
         (folder / "past").touch()
         past = time.time_ns() - _PAST_NS
         os.utime(folder / "past", ns=(past, past))
-        (folder / "clean").write_text(
-            _CLEAN.format(line=_LINE, calls=CALLS, skip=_SKIP, cases="\n".join(cleans)), "ascii"
-        )
+        clean = _CLEAN.format(line=_LINE, calls=CALLS, skip=_SKIP, cases="\n".join(cleans))
+        (folder / "clean").write_bytes(os.fsencode(clean))
         text = _SMUDGE.format(
             line=_LINE,
             calls=CALLS,
@@ -222,3 +220,9 @@ def _smudge(file: MergedFile, name: int, object_format: str) -> dict[str, object
     oid_line = encode(f"blob={oid}\n".encode()).decode().removesuffix("\n")
     rest = len(sent) - len(begin) - 1
     return {"name": name, "path": file.path, "oid": oid, "oid_line": oid_line, "begin": begin.decode(), "rest": rest}
+
+
+def _clean(file: MergedFile, name: int) -> dict[str, object]:
+    """Return the variables with which the shell answers a request for the manifest of a file."""
+    rest = len(FLUSH + encode_content(file.content))
+    return {"name": name, "rest": rest, "manifest": os.fsdecode(success(file.manifest))}

@@ -74,6 +74,16 @@ def test_the_shell_gives_an_answer_once(top: Path) -> None:
     assert not list(top.glob(".git/theta/merging/*/*"))
 
 
+@pytest.mark.parametrize("merged", [b"", b"it's\\n 100%\n\n", b"\xff\r\n", b"\0"])
+def test_the_shell_gives_every_byte_or_leaves_it_to_python(top: Path, merged: bytes) -> None:
+    git = calling_git() or ""
+    keep_answer(".git", git, path="p", marker_size="7", versions=VERSIONS, merged=merged, code=0)
+    write_merges(Path(".git"), git, "sha1")
+    code = call(path="p")
+    assert (code, (top / "A").read_bytes()) == ((0, merged) if merged != b"\0" else (NOT_ANSWERED, VERSIONS[1]))
+    assert has_answer(".git", git, "p") == bool(code)
+
+
 @pytest.mark.parametrize("words", [("A", "A", "B", "7"), ("O", "B", "B", "7"), ("O", "A", "none", "7"), (*"OAB", "9")])
 def test_call_that_differs_gets_no_answer(top: Path, words: tuple[str, ...]) -> None:
     write_merges(Path(".git"), calling_git() or "", "sha1")
