@@ -7,7 +7,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.git.answers import DRAFTS, drop_answers
+from git_theta_ext.git.answer_script import FILTER_COMMAND
+from git_theta_ext.git.answers import drop_answers
 from git_theta_ext.model.shards import model_name
 from git_theta_ext.store.skeletons import read_skeleton
 
@@ -47,24 +48,21 @@ def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -
         yield draft
 
 
-def give_drafts_in_shell(workspace: Workspace, git: str, merged: Mapping[str, Answer]) -> None:
+def give_drafts_in_shell(workspace: Workspace, git: str, folder: Path, merged: Mapping[str, Answer]) -> None:
     """Let the shell that git starts for the filter give small drafts, if git's configuration has a shell do it.
 
     Args:
         workspace: The repository and its store.
         git: The git process, as ``git_theta_ext.git.answers.calling_git`` returns it.
+        folder: The directory with its drafts.
         merged: The results of the merge by path.
     """
-    repo = workspace.repo
-    folder = repo.git_dir.joinpath(*DRAFTS, git)
-    if not folder.is_dir():
-        return
-    from git_theta_ext.checkpoint.draft import finished_draft
-    from git_theta_ext.git.answer_script import FILTER_COMMAND
+    from git_theta_ext.checkpoint.draft import finished_draft  # most merges take a value, and leave no draft
     from git_theta_ext.operations.filter.pending import read_pending
     from git_theta_ext.operations.filter.smudge import skips_smudge
     from git_theta_ext.operations.merge.checkout_script import LARGEST, MergedFile, write_checkout
 
+    repo = workspace.repo
     if repo.config.text("filter.theta.process") != FILTER_COMMAND or repo.config.fsync_index:
         return
     if skips_smudge() or read_pending(repo):

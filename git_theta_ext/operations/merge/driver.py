@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import StoreError, ThetaError
+from git_theta_ext.git.answers import DRAFTS
 from git_theta_ext.git.merge_file import merge_file
 from git_theta_ext.git.operation import FROM_INDEX, MERGE, current_operation, merged_commits
 from git_theta_ext.git.path_attributes import marker_size
@@ -21,7 +22,6 @@ from git_theta_ext.git.revisions import check_two_sides
 from git_theta_ext.model.manifest import MAX_MANIFEST, is_manifest
 from git_theta_ext.model.shards import is_text
 from git_theta_ext.operations.merge.checkpoint_driver import answer_ancestor, answer_checkpoint
-from git_theta_ext.operations.merge.drafts import give_drafts_in_shell
 from git_theta_ext.operations.merge.driver_ahead import answer_ahead
 from git_theta_ext.operations.merge.driver_call import DriverCall, KeptAnswers
 from git_theta_ext.operations.merge.model_driver import answer_model
@@ -30,9 +30,10 @@ from git_theta_ext.operations.merge.rules import warn_of_former_settings
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from git_theta_ext.model.manifest import Manifest
+    from git_theta_ext.operations.merge.driver_call import Answer
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -85,10 +86,18 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         if (answers := KeptAnswers.of(repo)) is not None:
             answers.give_in_shell(repo)
             if operation.name == MERGE.name:
-                give_drafts_in_shell(workspace, answers.git, merged)
+                _give_drafts(workspace, answers.git, merged)
                 with suppress(ThetaError):
                     leave_for_hook(repo, answers.git, heads)
     return CONFLICT if answered.conflicted else CLEAN
+
+
+def _give_drafts(workspace: Workspace, git: str, merged: Mapping[str, Answer]) -> None:
+    folder = workspace.repo.git_dir.joinpath(*DRAFTS, git)
+    if folder.is_dir():
+        from git_theta_ext.operations.merge.drafts import give_drafts_in_shell  # merges that take values have none
+
+        give_drafts_in_shell(workspace, git, folder, merged)
 
 
 def _content(name: str, *, whole: bool) -> bytes:
