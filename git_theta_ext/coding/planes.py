@@ -110,19 +110,32 @@ def code_symbols(plane: memoryview) -> Coded:
     """
     if plane.nbytes < SMALL or looks_random(plane):
         return RAW, plane
-    coded = None
-    if kernels.huffman is not None and plane.nbytes >= _LARGE:
-        coded = kernels.huffman.encode(plane)
+    coded = _code_large(plane)
     return _smaller(_tools().huffman.compress(plane) if coded is None else coded, plane)
 
 
+def _code_large(plane: memoryview) -> bytes | None:
+    """Code a large plane with the compiled coder; return None if zstd has to do it."""
+    if kernels.huffman is None or plane.nbytes < _LARGE:
+        return None
+    coded: bytes | None = kernels.huffman.encode(plane)
+    return coded
+
+
 def code_all(planes: Sequence[memoryview]) -> list[Coded]:
-    """Code planes as ``code_symbols`` does, with a single call for all planes that are not stored raw or very small."""
+    """Code planes as ``code_symbols`` does, with a single call of zstd for all that it codes."""
     import zstandard
 
     huffman = _tools().huffman
     coded: list[Coded] = [(RAW, plane) for plane in planes]
-    some = [at for at, plane in enumerate(planes) if plane.nbytes >= SMALL and not looks_random(plane)]
+    some: list[int] = []
+    for at, plane in enumerate(planes):
+        if plane.nbytes < SMALL or looks_random(plane):
+            continue
+        if (large := _code_large(plane)) is None:
+            some.append(at)
+        else:
+            coded[at] = _smaller(large, plane)
     chosen = [planes[at] for at in some]
     together = len(some) > 1 and sum(plane.nbytes for plane in chosen) >= _MANY
     if together and "multi_compress_to_buffer" in zstandard.backend_features:

@@ -131,7 +131,7 @@ class HeldDigests(Container["Digest"]):
         wanted = set(digests)
         if not self._index.packs:
             return set()
-        if fresh := wanted - self._known.keys():
+        if fresh := wanted.difference(self._known):
             stored = self._index.stored_as(fresh)
             found = self._index.chosen(set(stored.values()))
             self._known.update((digest, name in found) for digest, name in stored.items())
