@@ -1,4 +1,7 @@
+import hashlib
 import itertools
+import os
+from types import SimpleNamespace
 
 import pytest
 from helpers import packs_of
@@ -8,6 +11,7 @@ from git_theta_ext.store.index import Index
 from git_theta_ext.store.maintenance import combine
 from git_theta_ext.store.maintenance.combine import combined
 from git_theta_ext.store.store import Store
+from git_theta_ext.util.files import sha256_of
 
 
 def pack_files(store):
@@ -107,3 +111,39 @@ def test_whatever_goes_wrong_the_packs_stay(store, committed, fault, monkeypatch
         assert made == before
         assert pack_files(store) == left
     assert not list((store.root / "tmp").iterdir())
+
+
+def test_bytes_that_the_disk_returns_in_another_way_replace_nothing(store, committed, monkeypatch):
+    _, before = committed
+
+    def copied(sources, file):
+        combine_content(sources, file)
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x5a")
+
+    combine_content = combine._copy_content
+    monkeypatch.setattr(combine, "_copy_content", copied)
+    assert combined(store, before) == pack_files(store) == before
+
+
+def test_every_byte_is_hashed_twice_to_prove_what_it_was_and_to_name_what_it_is(store, committed, monkeypatch):
+    _, before = committed
+    hashed = []
+
+    class Hasher:
+        def __init__(self, data=b""):
+            self.hasher = hashlib.sha256(data)
+            hashed.append(len(data))
+
+        def update(self, data):
+            self.hasher.update(data)
+            hashed.append(len(data))
+
+        def hexdigest(self):
+            return self.hasher.hexdigest()
+
+    size = sum(store.pack_path(name).stat().st_size for name in before)
+    monkeypatch.setattr(combine, "hashlib", SimpleNamespace(sha256=Hasher))
+    (name,) = combined(store, before)
+    assert sum(hashed) == size
+    assert sha256_of(store.pack_path(name)) == name
