@@ -39,7 +39,7 @@ class RefUpdate:
 
 
 _KEPT = 1 << 16
-"""Number of parameters in the manifests that are kept. Each takes a few hundred bytes."""
+"""Number of parameters in the manifests that are kept, or counted together. Each takes a few hundred bytes."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def outgoing(
     manifests: set[str] = set()
     sizes: dict[Digest, int] = {}
     skeletons: set[Digest] = set()
-    named_by: list[list[Digest]] = []
+    lacking = _Lacking(there)
     broken: dict[str, ManifestError] = {}
     conflicted = {}
     read: dict[str, Manifest] = {}
@@ -138,8 +138,9 @@ def outgoing(
             continue
         manifests.add(oid)
         sizes.update(manifest.digests())
-        named_by.append([manifest.skeleton.digest, *manifest.columns.digests])
-        kept -= len(named_by[-1])
+        named = [manifest.skeleton.digest, *manifest.columns.digests]
+        lacking.add(named)
+        kept -= len(named)
         if kept >= 0:
             read[oid] = manifest
         skeletons.add(manifest.skeleton.digest)
@@ -156,16 +157,51 @@ def outgoing(
     last = {oid for files in trees.values() for oid in files.values()}
     large = {oid for oid, info in others.items() if info.nbytes >= _HARMLESS and oid not in last}
     replaced = _replaced(repo, updates, large)
-    held = frozenset[Digest]() if there is None else there.among(sizes)
     return Outgoing(
         sizes,
-        sum(not held.issuperset(named) for named in named_by),
+        lacking.count(),
         {path: blobs[oid].nbytes for path, oid in raw.items()},
         tuple(sorted(conflicted.values())),
         skeletons,
         {where: blobs[oid].nbytes for where, oid in replaced.items()},
         read,
     )
+
+
+class _Lacking:
+    """Counts the manifests that name what a remote lacks, without keeping what each of a long history names.
+
+    Args:
+        there: What is known to be on the remote.
+    """
+
+    def __init__(self, there: HeldDigests | None) -> None:
+        self._there = there
+        self._waiting: list[Sequence[Digest]] = []
+        self._room = _KEPT
+        self._seen: set[Digest] = set()
+        self._absent: set[Digest] = set()
+        self._count = 0
+
+    def add(self, named: Sequence[Digest]) -> None:
+        """Add what a manifest names."""
+        self._waiting.append(named)
+        self._room -= len(named)
+        if self._room < 0:
+            self._look_up()
+
+    def count(self) -> int:
+        """Return the number of manifests that name something which is not there."""
+        self._look_up()
+        return self._count
+
+    def _look_up(self) -> None:
+        # Many at once: a look-up for each manifest would take longer.
+        fresh = set[Digest]().union(*self._waiting) - self._seen
+        self._seen |= fresh
+        self._absent |= fresh if self._there is None else fresh - self._there.among(fresh)
+        self._count += sum(not self._absent.isdisjoint(named) for named in self._waiting)
+        self._waiting, self._room = [], _KEPT
 
 
 def tips_of(updates: Sequence[RefUpdate]) -> list[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from bounds import memory_of
 from reports import Reports
 
 from git_theta_ext.errors import ManifestError, RepositoryError, UsageError
@@ -12,9 +13,11 @@ from git_theta_ext.model.conflict_reasons import Reason
 from git_theta_ext.model.conflicts import Conflict
 from git_theta_ext.model.manifest import MAGIC, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
+from git_theta_ext.operations.sync import outgoing as outgoing_module
 from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, parse_updates
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.records import replace
 
 
 def digest(letter):
@@ -101,6 +104,47 @@ def test_a_partial_clone_is_not_filled_by_a_push(place, tmp_path):
     before = part.run("cat-file", "--batch-all-objects", "--batch-check")
     assert outgoing(part, "fork", [place.new(tip)]).manifests == 0
     assert part.run("cat-file", "--batch-all-objects", "--batch-check") == before
+
+
+class There:
+    """What a remote has, as ``HeldDigests``."""
+
+    def __init__(self, digests):
+        self.digests = digests
+
+    def among(self, digests):
+        return self.digests & set(digests)
+
+
+def of_many(place, files, parameters, monkeypatch):
+    """Commit manifests that share all parameters but one each, and which are counted a few at a time."""
+    monkeypatch.setattr(outgoing_module, "_KEPT", 2 * parameters)
+    spec = TensorSpec.of("F32", (2,))
+    shared = {f"p{number}": Parameter(spec, Digest(f"{number:064x}")) for number in range(parameters)}
+    for number in range(files):
+        own = {"own": Parameter(spec, Digest(f"{number:063x}f"))}
+        (place.path / f"{number}.pt").write_bytes(replace(manifest("a"), parameters={**shared, **own}).to_bytes())
+    place.git("add", "-A")
+    place.git("commit", "-qm", "many")
+    return place.git("rev-parse", "HEAD"), {digest("0"), *(one.digest for one in shared.values())}
+
+
+def test_manifests_that_name_what_the_remote_lacks_are_counted(place, monkeypatch):
+    tip, shared = of_many(place, 20, 5, monkeypatch)
+    repo, update = Repository.discover(place.path), place.new(tip)
+    own = {Digest(f"{number:063x}f") for number in range(7)}
+    assert outgoing(repo, "origin", [update], (), There(shared)).manifests == 20
+    assert outgoing(repo, "origin", [update], (), There(shared | own)).manifests == 13
+    assert outgoing(repo, "origin", [update], (), There(own)).manifests == 20
+    assert outgoing(repo, "origin", [update]).manifests == 20
+
+
+def test_what_each_manifest_of_a_long_history_names_is_not_kept(place, monkeypatch):
+    files, parameters = 100, 500
+    tip, _ = of_many(place, files, parameters, monkeypatch)
+    repo = Repository.discover(place.path)
+    outgoing(repo, "origin", [place.new(tip)])  # what is kept for good
+    assert memory_of(lambda: outgoing(repo, "origin", [place.new(tip)])) < 17 * files * parameters
 
 
 def test_an_anonymous_remote_gets_everything(place):
