@@ -77,14 +77,14 @@ static inline void count_some(const uint8_t *data, Py_ssize_t size, uint32_t (*c
 
 /* Count the bytes of a block in the first row. A sample is enough for a whole block; return whether it may lack some. If the
    bytes are within a narrow range, every byte of it counts at least once, so that none is missing. */
-static int count(const uint8_t *data, Py_ssize_t size, int all, uint32_t (*counts)[256]) {
+static int count(const uint8_t *data, Py_ssize_t size, uint32_t (*counts)[256]) {
     uint8_t least = 255, most = 0;
     for (Py_ssize_t at = 0; at < size; at++) {
         least = data[at] < least ? data[at] : least;
         most = data[at] > most ? data[at] : most;
     }
     memset(counts, 0, 4 * sizeof counts[0]);
-    int sampled = size == BLOCK && !all, narrow = most - least <= NARROW;
+    int sampled = size == BLOCK, narrow = most - least <= NARROW;
     if (sampled) {
         for (Py_ssize_t at = 0; at < size; at += 4 * LINE)
             count_some(data + at, LINE, counts);
@@ -386,14 +386,18 @@ static inline void add_four(writer *to, const table *table, int wide, const uint
     flush(to);
 }
 
-/* Return whether symbols have codes. */
-static int have_codes(const table *table, const uint8_t *data, Py_ssize_t size) {
-    uint8_t lacking[256], any = 0;
+/* Count the symbols without codes, and return their number. */
+static Py_ssize_t count_lacking(const table *table, const uint8_t *data, Py_ssize_t size, uint32_t *counts) {
+    Py_ssize_t number = 0;
+    uint8_t lacking[256];
     for (int key = 0; key < 256; key++)
         lacking[key] = key > table->last || !table->bits[key];
     for (Py_ssize_t at = 0; at < size; at++)
-        any |= lacking[data[at]];
-    return !any;
+        if (lacking[data[at]]) {
+            counts[data[at]]++;
+            number++;
+        }
+    return number;
 }
 
 #if VECTORS
@@ -559,21 +563,24 @@ AVX512_CALLED void write_vectors(const table *table, writer *one, const uint8_t 
     end_low(&b, other);
 }
 
-AVX512_CALLED int have_codes_by_vectors(const table *table, const uint8_t *data, Py_ssize_t size) {
+AVX512_CALLED Py_ssize_t count_lacking_by_vectors(const table *table, const uint8_t *data, Py_ssize_t size, uint32_t *counts) {
+    Py_ssize_t number = 0;
     vector_table loaded;
     load_table(table, &loaded);
-    __mmask64 lacking = 0;
     for (Py_ssize_t at = 0; at < size; at += TOGETHER) {
         __m512i sizes = look_up(&loaded.bits, _mm512_loadu_si512(data + at));
-        lacking |= _mm512_testn_epi8_mask(sizes, sizes);
+        for (uint64_t lacking = _mm512_testn_epi8_mask(sizes, sizes); lacking; lacking &= lacking - 1) {
+            counts[data[at + __builtin_ctzll(lacking)]]++;
+            number++;
+        }
     }
-    return !lacking;
+    return number;
 }
 
 #else
 
 static int has_vectors(void) { return 0; }
-static int have_codes_by_vectors(const table *table, const uint8_t *data, Py_ssize_t size) { return 0; }
+static Py_ssize_t count_lacking_by_vectors(const table *table, const uint8_t *data, Py_ssize_t size, uint32_t *counts) { return 0; }
 static void write_vectors(const table *table, writer *one, const uint8_t *first, Py_ssize_t size, writer *other,
                           const uint8_t *second, Py_ssize_t other_size) {}
 
@@ -656,9 +663,9 @@ static Py_ssize_t write_block(int type, const uint8_t *data, Py_ssize_t size, in
    make the block smaller. */
 static int choose_table(const uint8_t *block, Py_ssize_t length, workspace *space) {
     table *table = &space->table, fresh;
-    const uint32_t *counts = space->counts[0];
-    for (int lacking = 1, all = 0; lacking; all = 1) {
-        lacking = count(block, length, all, space->counts);
+    uint32_t *counts = space->counts[0];
+    int sampled = count(block, length, space->counts);
+    for (;;) { /* until a table has codes for all symbols; those that it lacks are counted then */
         fresh.last = 255;
         while (!counts[fresh.last])
             fresh.last--;
@@ -673,7 +680,7 @@ static int choose_table(const uint8_t *block, Py_ssize_t length, workspace *spac
         if ((bits < before ? bits : before) / 8 + 64 >= (uint64_t)length)
             return -1;
         const struct table *chosen = bits < before ? &fresh : table;
-        if (lacking && !(space->vectors ? have_codes_by_vectors : have_codes)(chosen, block, length))
+        if (sampled && (space->vectors ? count_lacking_by_vectors : count_lacking)(chosen, block, length, counts))
             continue;
         if (bits >= before)
             return SAME_TABLE;
@@ -686,7 +693,6 @@ static int choose_table(const uint8_t *block, Py_ssize_t length, workspace *spac
             enter(table);
         return COMPRESSED;
     }
-    return -1;
 }
 
 /* Code a plane, and return the number of bytes; 0 if zstd may make it smaller. */
@@ -725,19 +731,25 @@ static PyObject *encode(PyObject *module, PyObject *args) {
         Py_RETURN_NONE;
     }
     workspace *space = PyMem_Malloc(sizeof *space);
-    uint8_t *out = PyMem_Malloc((size_t)(data.len / BLOCK + 1) * BLOCK_ROOM + FRAME_HEAD);
-    if (space == NULL || out == NULL) {
+    frame = PyByteArray_FromStringAndSize(NULL, (data.len / BLOCK + 1) * BLOCK_ROOM + FRAME_HEAD);
+    if (space == NULL || frame == NULL) {
+        Py_CLEAR(frame);
         PyErr_NoMemory();
     } else {
         Py_ssize_t coded;
+        uint8_t *out = (uint8_t *)PyByteArray_AsString(frame);
         space->vectors = vectors && has_vectors();
         Py_BEGIN_ALLOW_THREADS
         coded = code(data.buf, data.len, space, out);
         Py_END_ALLOW_THREADS
-        frame = coded ? PyBytes_FromStringAndSize((const char *)out, coded) : Py_NewRef(Py_None);
+        if (!coded) {
+            Py_DECREF(frame);
+            frame = Py_NewRef(Py_None);
+        } else if (PyByteArray_Resize(frame, coded) < 0) { /* gives memory back, and copies nothing */
+            Py_CLEAR(frame);
+        }
     }
     PyMem_Free(space);
-    PyMem_Free(out);
     PyBuffer_Release(&data);
     return frame;
 }
@@ -748,6 +760,6 @@ static PyMethodDef methods[] = {
 };
 
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 4); }
 
 EXTENSION(_huffman, add_version)

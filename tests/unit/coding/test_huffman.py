@@ -83,6 +83,17 @@ def test_bytes_of_a_wide_range_that_a_sample_misses_are_coded():
     assert decoded(coded(plane), 2 * BLOCK) == plane
 
 
+def test_bytes_that_only_the_table_of_the_block_before_has_are_coded():
+    first, second = bytearray(exponents(BLOCK)), bytearray(exponents(BLOCK, seed=1))
+    for at, byte in ((0, 10), (1, 20), (2, 30)):  # counted in the first block
+        first[at] = byte
+    second[100], second[101], second[300] = 10, 20, 40  # not among the 64 of 256 that are counted
+    for last in (40, 30):
+        second[300] = last
+        plane = bytes(first + second)
+        assert decoded(coded(plane), len(plane)) == plane
+
+
 def test_tables_of_many_symbols_are_compressed():
     rng = np.random.default_rng(0)
     for symbols in (129, 130, 131, 200, 255, 256):
