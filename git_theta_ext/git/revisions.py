@@ -101,6 +101,8 @@ def merge_bases(repo: Repository, commits: Iterable[str]) -> list[str]:
 
 def independent(repo: Repository, commits: Sequence[str]) -> bool:
     """Return whether none of some commits is contained in another one."""
+    if len(commits) == 2 and (bases := merge_bases(repo, commits)):  # noqa: PLR2004 - two sides, and git was often asked
+        return set(commits).isdisjoint(bases)
     return set(repo.run("merge-base", "--independent", *commits, check=False).decode().split()) == set(commits)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from git_theta_ext.git.repository import Repository
 
+_PASSED = ("GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT")
+"""Variables in which git passes the settings of its command line to the programs that it starts; see git-config(1)."""
 _NO_FILE = f"write the rules into {FILE} itself"
 
 
@@ -64,6 +66,8 @@ def rule_sources(repo: Repository) -> RuleSources:
 
 def _command_line(repo: Repository) -> tuple[str, ...]:
     """Return the words of the settings on the command line (``git -c``)."""
+    if not any(name in os.environ for name in _PASSED):
+        return ()
     query = ("config", "-z", "--show-scope", "--get-regexp", r"^theta\.merge\.(method|options|with)$")
     fields = repo.run(*query, check=False).decode(errors="surrogateescape").split("\0")
     settings = dict(
