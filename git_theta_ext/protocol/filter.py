@@ -18,7 +18,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from git_theta_ext.errors import ProtocolError
-from git_theta_ext.protocol.pktline import FLUSH, Decoder, PayloadPart, encode_content, encode_list
+from git_theta_ext.protocol.filter_answer import success
+from git_theta_ext.protocol.pktline import Decoder, PayloadPart, encode_list
 from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -188,12 +189,6 @@ class Connection:
             return _capabilities(lines)
         self._state = _State.CONTENT
         return _request(lines)
-
-
-def success(content: Buffer) -> bytes:
-    """Return the answer to a request, given the converted content."""
-    # The empty list at the end confirms the status that was sent first.
-    return encode_list([b"status=success"]) + encode_content(content) + FLUSH
 
 
 def _welcome(lines: list[bytes]) -> Welcome:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.git.answer_script import CALLS, CHECKOUTS, IS_STARTED, OF_PROCESS, remove_script
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.process import FILTER_ANSWERED, FILTER_RECEIVED
-from git_theta_ext.protocol.filter import success
+from git_theta_ext.protocol.filter_answer import success
 from git_theta_ext.protocol.pktline import FLUSH, encode, encode_content
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 LARGEST, _LARGEST_SUM = 1 << 22, 1 << 25
 """The most bytes of a file, and of all of them: git holds a file in memory, and the disk holds it twice."""
 _MOST_FILES = 100
+_BY_LINES = 4096
+"""Shells read so many bytes, one by one, in the time that another program takes to start."""
 _PAST_NS = 2_000_000_000
 """Files are dated back by so much: times have a resolution of two seconds at worst."""
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,499}")
@@ -74,7 +76,7 @@ serve() {{
     flush=0000
     while next "${{flush}}0013command=smudge" || [ "$flush$line" = 00000015capability=delay ]; do
         [ "$line" != 0015capability=delay ] || continue
-        flush= blob=
+        blob=
         next ''
         case $line in
 {cases}
@@ -89,8 +91,15 @@ serve() {{
         done
         [ "$blob" ] && [ -r "$s{calls}/$name" ] || return
         # After this, Python could not answer.
-        head -c "$rest" >/dev/null && cat -- "$s{calls}/$name" || exit
-        answered="$answered$oid $path$end" files="$files $path" got=${{begun}}0000
+        if [ "$rest" ]; then
+            head -c "$rest" >/dev/null || exit
+            flush= got=${{begun}}0000
+        else
+            while [ $lines -gt 0 ] && read -r line; do lines=$((lines - 1)); done
+            flush=0000 got=$begun  # the flush packet will be read
+        fi
+        cat -- "$s{calls}/$name" || exit
+        answered="$answered$oid $path$end" files="$files $path"
     done
     [ "$ended" ] && [ "$line" = "$flush" ]
 }}
@@ -219,7 +228,14 @@ def _smudge(file: MergedFile, name: int, object_format: str) -> dict[str, object
     begin = sent[: sent.index(b"\n")]
     oid_line = encode(f"blob={oid}\n".encode()).decode().removesuffix("\n")
     rest = len(sent) - len(begin) - 1
-    return {"name": name, "path": file.path, "oid": oid, "oid_line": oid_line, "begin": begin.decode(), "rest": rest}
+    return {
+        "name": name,
+        "path": file.path,
+        "oid": oid,
+        "oid_line": oid_line,
+        "begin": begin.decode(),
+        **({"rest": rest} if rest > _BY_LINES else {"rest": "", "lines": file.manifest.count(b"\n") - 1}),
+    }
 
 
 def _clean(file: MergedFile, name: int) -> dict[str, object]:

@@ -130,7 +130,9 @@ UNKNOWN = {
 }
 
 
-@pytest.mark.parametrize(("what", "answered"), [(what, 2) for what in UNKNOWN] + [("another path", 0)])
+@pytest.mark.parametrize(
+    ("what", "answered"), [(what, 2) for what in UNKNOWN] + [("another path", 0), ("another path", 3)]
+)
 def test_python_gets_what_the_shell_cannot_answer(top: Path, what: str, answered: int) -> None:
     git = Git("bash" if answered else "sh")
     git.begin(b"delay")
