@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.deltas.decode import Blobs, Decoder
     from git_theta_ext.store.deltas.encode import DeltaHint
+
+_local = threading.local()
 
 
 def provable(blobs: Blobs, digest: Digest, hint: DeltaHint) -> bool:
@@ -49,7 +52,7 @@ def proven_blob(decoder: Decoder, blobs: Blobs, digest: Digest, hint: DeltaHint)
         chunk = Chunk(spec, chunk_range(spec, number)[0], (Base(parent.spec, parent.chunk(number)),), hint.fit.params)
         data = target.chunk(number)
         pieces = encoding.encode(chunk, data)
-        payload, decoded = b"".join(pieces), bytearray(data.nbytes)
+        payload, decoded = b"".join(pieces), _room(data.nbytes)
         encoding.decode(chunk, memoryview(payload), memoryview(decoded))
         if decoded != data:  # a bytearray compares faster than a memoryview
             raise CorruptError(f"the encoding {hint.encoding} does not return tensor {digest}, which it encoded")
@@ -64,6 +67,14 @@ def proven_blob(decoder: Decoder, blobs: Blobs, digest: Digest, hint: DeltaHint)
     return NewBlob(
         digest, spec, encode, hint.encoding, (hint.parent,), hint.fit.params, check, proves, target.entry.bundle
     )
+
+
+def _room(nbytes: int) -> bytearray:
+    """Return memory of that size, which the same thread reuses as long as it asks for the same size."""
+    if len(getattr(_local, "room", b"")) != nbytes:
+        _local.room = bytearray(nbytes)
+    room: bytearray = _local.room
+    return room
 
 
 class _ComparedTensor:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _MOST_OPEN = 128
 
+_MOST_HEADS = 1 << 12
+"""Bytes that most heads of packs fit into. They are read with one call."""
+
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
     """Return bytes of a file, fewer only at its end; a single read may return fewer."""
@@ -162,8 +165,9 @@ class _Pack:
     @cached_property
     def header(self) -> PackHeader:
         """The header, which readers of chunks do not need."""
-        prefix = read_at(self.descriptor, PREFIX_BYTES, 0)
-        head = read_at(self.descriptor, header_length(prefix), 0)
+        head = read_at(self.descriptor, _MOST_HEADS, 0)
+        size = header_length(head)
+        head = head[:size] if size <= _MOST_HEADS else read_at(self.descriptor, size, 0)
         if self._entries is not None and head == write_header(self._entries):
             header = PackHeader(self._entries, len(head))
             keep_header(head, header)
