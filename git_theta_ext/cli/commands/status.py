@@ -98,8 +98,9 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     models = Models.of(repo, {*compared, *files, *new})
     staged = models.changed(committed, {path: index.get(path) for path in compared})
     stored_by_git = {path for path, file in files.items() if file.kind == "empty" and path not in index}
-    left_out = {*unmerged, *stored_by_git}
-    present = {path: file.manifest for path, file in files.items() if file.kind != "link" and path not in left_out}
+    links = {path for path, file in files.items() if file.kind == "link" and path not in index}
+    left_out = {*unmerged, *stored_by_git, *links}
+    present = {path: file.manifest for path, file in files.items() if path not in left_out}
     changed = models.changed(index, present)
     pending = sorted({*read_pending(repo), *(path for path, file in files.items() if file.kind == "manifest")})
     in_place = ((path, file.manifest) for path, file in files.items() if file.kind == "manifest" and file.manifest)

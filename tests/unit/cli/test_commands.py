@@ -240,6 +240,14 @@ class TestStatus:
         two.git("rm", "-q", "--cached", MODEL)
         assert len(run_json("status")["staged"][0]["parameters"]) == len(SPECS)
 
+    def test_a_link_in_place_of_a_checkpoint_deletes_it(self, two, run_json, monkeypatch):
+        monkeypatch.chdir(two.path)
+        (two.path / MODEL).rename(two.path / "blob")
+        for path in (MODEL, "new.safetensors"):
+            (two.path / path).symlink_to("blob")
+        (change,) = run_json("status")["not_staged"]
+        assert (change["path"], len(change["parameters"])) == (MODEL, len(SPECS))
+
     def test_pending_work_and_what_is_not_pushed_are_reported(self, two, run_json, monkeypatch):
         monkeypatch.chdir(two.path)
         two.git("init", "-q", "--bare", "../remote.git")
