@@ -237,11 +237,13 @@ class Store(HoldingStore):
         wanted = [copy for copy in fresh if copy[0] not in proven and (copy[1].bases or everything)]
         bases = {base for _, location in wanted for base in location.bases}
         # Several versions of a tensor may be written together. What was there before is read from shorter chains.
-        before = {digest: at for digest, at in sound_first(self.locations(bases)).items() if at.pack}
-        trusted = dict(fresh) | before
+        found = sound_first(self.locations(bases))
+        before = {digest: at for digest, at in found.items() if at.pack}
+        trusted = found | dict(fresh) | before
         if absent := bases - set(trusted):
             raise self._absent(absent, len(bases))
-        # A delta of a damaged base would be lost when the base is repaired.
+        # A delta of a damaged base would be lost when the base is repaired. It may be a part of a bundle.
+        bases |= {bundle for base in bases if not trusted[base].pack for bundle in trusted[base].bases}
         wanted += sorted(
             (base, before[base]) for base in bases & set(before) if not self.was_verified(base, before[base].pack)
         )

@@ -17,6 +17,7 @@ from git_theta_ext.model.bundle import Bundle
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.store.bundled import LARGEST, SMALL
 from git_theta_ext.store.deltas.encode import DeltaHint
+from git_theta_ext.store.maintenance.copying import renamed
 from git_theta_ext.store.maintenance.fsck import check_packs, check_tensors, stored_specs
 from git_theta_ext.store.maintenance.gc import collect, find_garbage
 from git_theta_ext.store.packs.checked import FileSource
@@ -456,6 +457,19 @@ def test_a_delta_of_a_tensor_that_is_only_in_a_bundle_is_read_and_keeps_the_bund
     now = time.time() + 100
     collect(store, find_garbage(store, store.with_bundles({delta[1]}), now), now)
     assert intact(again(), [delta])
+
+
+def test_a_delta_of_a_tensor_that_is_only_in_a_bundle_is_copied_if_the_bundle_is_intact(store, again, borrowed):
+    _, delta = borrowed
+    (old,) = [path for _, path in store.pack_files() if delta[1] in {e.digest for e in read_pack_header(path).entries}]
+    (new,) = renamed(again(), {old.name})
+    old.unlink()
+    assert intact(again(), [delta])
+    (pack,) = [path for _, path in store.pack_files() if read_pack_header(path).entries[0].bundle]
+    damage(pack, pack.stat().st_size - 9)
+    with pytest.raises(CorruptError, match=pack.name):
+        renamed(again(), {new})
+    assert {path.name for _, path in store.pack_files()} == {new, pack.name}
 
 
 @pytest.mark.parametrize("verified", [False, True])
