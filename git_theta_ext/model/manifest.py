@@ -94,7 +94,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Return the canonical text in UTF-8."""
         lines = [f"format {self.format}", f"skeleton {_skeleton(self.skeleton)}"]
-        lines += _lines(self.parameters)
+        lines += self.columns.lines()
         if self.conflicted:
             lines.append("conflict")
         if self.layout_conflict is not None:
@@ -102,7 +102,7 @@ class Manifest:
             lines.append("\t".join(["layout", quoted(self.layout_conflict.reason.written), *map(_skeleton, layouts)]))
         for conflict in self.conflicts:
             candidates = (conflict.base, *conflict.sides)
-            columns = [quoted(conflict.name), quoted(conflict.reason.written), *(_columns(p, " ") for p in candidates)]
+            columns = [quoted(conflict.name), quoted(conflict.reason.written), *map(_candidate, candidates)]
             lines.append("\t".join(columns))
         return MAGIC + "".join(line + "\n" for line in lines).encode()
 
@@ -118,8 +118,7 @@ class Manifest:
 
 def values_digest(parameters: Mapping[str, Parameter]) -> Digest:
     """Return a digest of all parameters that does not depend on the file: the BLAKE3-256 of their manifest lines."""
-    ordered = {name: parameters[name] for name in sorted(parameters)}
-    return Digest(blake3("".join(f"{line}\n" for line in _lines(ordered)).encode()).hexdigest())
+    return Digest(blake3("".join(f"{line}\n" for line in Parameters.of(parameters).lines()).encode()).hexdigest())
 
 
 def is_manifest(data: bytes | Content) -> bool:
@@ -127,15 +126,8 @@ def is_manifest(data: bytes | Content) -> bool:
     return bytes(data[: len(MAGIC)]) == MAGIC
 
 
-def _lines(parameters: Mapping[str, Parameter]) -> list[str]:
-    return [f"{quoted(name)}\t{_columns(parameter, chr(9))}" for name, parameter in parameters.items()]
-
-
-def _columns(parameter: Parameter | None, separator: str) -> str:
-    if parameter is None:
-        return "-"
-    spec = parameter.spec
-    return separator.join((spec.dtype.name, f"[{','.join(map(str, spec.shape))}]", parameter.digest))
+def _candidate(parameter: Parameter | None) -> str:
+    return "-" if parameter is None else f"{parameter.spec} {parameter.digest}"
 
 
 def _skeleton(skeleton: Skeleton | None) -> str:

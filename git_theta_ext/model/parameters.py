@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast, overload
 from git_theta_ext.errors import FormatError
 from git_theta_ext.model.tensor import DIGEST_LENGTH, MAX_DIMENSIONS, Digest, TensorSpec
 from git_theta_ext.records import dataclass
-from git_theta_ext.util.text import all_shared
+from git_theta_ext.util.text import all_quoted, all_shared
 
 if TYPE_CHECKING:
     from collections.abc import ItemsView, Iterator, KeysView, Sequence, ValuesView
@@ -76,6 +76,13 @@ class Parameters(Mapping[str, Parameter]):
         if self._by_name is None:
             self._by_name = dict(zip(self.names, map(Parameter, self.specs, self.digests), strict=True))
         return self._by_name
+
+    def lines(self) -> list[str]:
+        """Return the lines of a manifest that have the parameters."""
+        by_id = dict(zip(map(id, self.specs), self.specs, strict=True))  # most are the same object
+        texts = {at: f"{spec.dtype.name}\t[{','.join(map(str, spec.shape))}]" for at, spec in by_id.items()}
+        rows = zip(all_quoted(self.names), self.specs, self.digests, strict=True)
+        return [f"{name}\t{texts[id(spec)]}\t{digest}" for name, spec, digest in rows]
 
     def __getitem__(self, name: str) -> Parameter:
         return self.by_name[name]

@@ -18,7 +18,7 @@ from git_theta_ext.store.parts import Members
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from git_theta_ext.model.bundle import Bundle
     from git_theta_ext.model.tensor import Digest
@@ -167,31 +167,32 @@ class KnownBundles:
 
     def members(self, digests: set[Digest]) -> Members:
         """Return the bundles that some tensors are in."""
-        self._read(digests)
         alone: dict[Digest, set[Digest]] = {}
         several: dict[Digest, tuple[Digest, ...]] = {}
-        for numbers in set(map(self._numbers.get, digests)):
-            if not numbers:
-                continue
-            held = self._held[numbers[0]]
-            found = digests.intersection(held.members)
-            if held.shared:
-                found = {digest for digest in found if self._numbers[digest] == numbers}
-            if len(numbers) == 1:
-                alone[held.digest] = found
+        for held, found in self._groups(digests):
+            if len(held) == 1:
+                alone[held[0].digest] = found
             else:
-                several.update(dict.fromkeys(found, tuple([self._held[number].digest for number in numbers])))
+                several.update(dict.fromkeys(found, tuple([one.digest for one in held])))
         return Members(alone, several)
 
     def parts(self, digests: set[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
         """Return the bundles that some tensors are in, and the position of each tensor in them."""
-        self._read(digests)
         parts: dict[Digest, list[tuple[Digest, int]]] = {}
-        for digest in digests:
-            if numbers := self._numbers.get(digest):
-                held = [self._held[number] for number in numbers]
-                parts[digest] = [(one.digest, one.places[digest]) for one in held]
+        for held, found in self._groups(digests):
+            places = [(one.digest, one.places) for one in held]
+            parts.update({digest: [(bundle, starts[digest]) for bundle, starts in places] for digest in found})
         return parts
+
+    def _groups(self, digests: set[Digest]) -> Iterator[tuple[list[_Held], set[Digest]]]:
+        """Yield bundles, and the tensors that are in all of them and in no others."""
+        self._read(digests)
+        for numbers in filter(None, set(map(self._numbers.get, digests))):
+            held = [self._held[number] for number in numbers]
+            found = digests.intersection(held[0].members)
+            if held[0].shared:
+                found = {digest for digest in found if self._numbers[digest] == numbers}
+            yield held, found
 
     def _read(self, digests: set[Digest]) -> None:
         version = self._rows("PRAGMA data_version", ())[0][0]

@@ -9,7 +9,7 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # Patterns are compiled when a text needs them, which is rare: compiling all of them takes a millisecond.
 _ESCAPED = "[\x7f-\x9f\u2028\u2029\ud800-\udfff]"
@@ -80,6 +80,11 @@ def quoted(text: str) -> str:
     if not _is_special(text):
         return f'"{text}"'
     return _compiled(_ESCAPED).sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+def all_quoted(texts: Sequence[str]) -> list[str]:
+    """Return texts in canonical JSON quotes."""
+    return list(map(quoted, texts)) if _is_special("".join(texts)) else [f'"{text}"' for text in texts]
 
 
 def _is_special(text: str) -> bool:
