@@ -13,7 +13,7 @@ from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, diges
 from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -106,6 +106,10 @@ class Bundle:
     def digests(self) -> list[Digest]:
         """Return the digest of each tensor."""
         return cast("list[Digest]", self.raw.hex(" ", _DIGEST_BYTES).split(" "))
+
+    def alike(self, digests: Iterable[Digest]) -> Bundle:
+        """Return the bundle of as many other tensors of the same specs."""
+        return Bundle(self.dtype, self.runs, bytes.fromhex("".join(digests)))
 
     def specs(self) -> Iterator[TensorSpec]:
         """Yield the spec of each tensor."""

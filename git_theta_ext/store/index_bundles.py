@@ -46,21 +46,27 @@ _GONE = "SELECT id FROM bundles WHERE digest NOT IN (SELECT digest FROM blobs)"
 
 def add_bundles(db: sqlite3.Connection, bundles: Iterable[Bundle]) -> bool:
     """Record what some bundles consist of, and return whether any of them was not known."""
-    fresh = [_add(db, bytes.fromhex(bundle.digest), bundle.raw, bundle.starts()) for bundle in bundles]
-    return any(fresh)
+    fresh = [bundle for bundle in bundles if not _is_known(db, bytes.fromhex(bundle.digest))]
+    for bundle in fresh:
+        _add(db, bytes.fromhex(bundle.digest), bundle.raw, bundle.starts())
+    return bool(fresh)
 
 
-def _add(db: sqlite3.Connection, digest: bytes, members: bytes, starts: Sequence[int]) -> bool:
+def _is_known(db: sqlite3.Connection, digest: bytes) -> bool:
+    return bool(db.execute("SELECT EXISTS (SELECT 1 FROM bundles WHERE digest = ?)", (digest,)).fetchone()[0])
+
+
+def _add(db: sqlite3.Connection, digest: bytes, members: bytes, starts: Sequence[int]) -> None:
     # In the order of the table: SQLite looks for the place of a row that does not follow the one before.
     prefixes = sorted(struct.unpack(f">{len(members) // 8}q", members)[:: _DIGEST_BYTES // 8])
     if len(set(prefixes)) < len(prefixes):  # a tensor may be in it twice
         once = {members[_DIGEST_BYTES * at : _DIGEST_BYTES * (at + 1)]: start for at, start in enumerate(starts)}
         members, starts = b"".join(once), [*once.values()]
     row = digest, members, struct.pack(f"<{len(starts)}I", *starts)
-    fresh = db.execute("INSERT OR IGNORE INTO bundles (digest, members, starts, shared) VALUES (?, ?, ?, 0)", row)
-    if not fresh.rowcount:
-        return False
-    number = fresh.lastrowid
+    made = db.execute("INSERT OR IGNORE INTO bundles (digest, members, starts, shared) VALUES (?, ?, ?, 0)", row)
+    if not made.rowcount:  # two of the same in a pack
+        return
+    number = made.lastrowid
     query = "INSERT OR IGNORE INTO members (prefix, bundle) VALUES (?, ?)"
     if db.executemany(query, zip(prefixes, repeat(number))).rowcount < len(prefixes):
         others = {number}
@@ -72,7 +78,6 @@ def _add(db: sqlite3.Connection, digest: bytes, members: bytes, starts: Sequence
             db.executemany("INSERT OR IGNORE INTO more_members (prefix, bundle) VALUES (?, ?)", rows)
         if len(others) > 1:
             db.executemany("UPDATE bundles SET shared = 1 WHERE id = ?", ((other,) for other in others))
-    return True
 
 
 def renew_bundles(db: sqlite3.Connection) -> None:
@@ -160,13 +165,20 @@ class KnownBundles:
         self._version = -1
         self._held: dict[int, _Held] = {}
         self._numbers: dict[Digest, tuple[int, ...]] = {}
+        self._last: tuple[set[Digest], Members] = set(), Members({}, {})
 
     def clear(self) -> None:
         """Forget what was read."""
-        self._held, self._numbers = {}, {}
+        self._held, self._numbers, self._last = {}, {}, (set(), Members({}, {}))
 
     def members(self, digests: set[Digest]) -> Members:
-        """Return the bundles that some tensors are in."""
+        """Return the bundles that some tensors are in. The steps of a push ask for the same again."""
+        self._read(digests)
+        if digests != self._last[0]:
+            self._last = digests, self._members(digests)
+        return self._last[1]
+
+    def _members(self, digests: set[Digest]) -> Members:
         alone: dict[Digest, set[Digest]] = {}
         several: dict[Digest, tuple[Digest, ...]] = {}
         for held, found in self._groups(digests):
@@ -178,6 +190,7 @@ class KnownBundles:
 
     def parts(self, digests: set[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
         """Return the bundles that some tensors are in, and the position of each tensor in them."""
+        self._read(digests)
         parts: dict[Digest, list[tuple[Digest, int]]] = {}
         for held, found in self._groups(digests):
             places = [(one.digest, one.places) for one in held]
@@ -186,7 +199,6 @@ class KnownBundles:
 
     def _groups(self, digests: set[Digest]) -> Iterator[tuple[list[_Held], set[Digest]]]:
         """Yield bundles, and the tensors that are in all of them and in no others."""
-        self._read(digests)
         for numbers in filter(None, set(map(self._numbers.get, digests))):
             held = [self._held[number] for number in numbers]
             found = digests.intersection(held[0].members)

@@ -44,7 +44,7 @@ class StoreWithBundles(Verifier):
         wanted = set(digests)
         members = self.index.members(wanted)
         bundles = chosen_bundles(members, lambda some: shallowest(sound(self.locations(some - without))), first)
-        return {**dict(zip(wanted, wanted, strict=True)), **bundles}
+        return bundles | {digest: digest for digest in wanted.difference(bundles)}
 
     def present(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of some digests that have a location, verified or not."""

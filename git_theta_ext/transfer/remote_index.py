@@ -92,7 +92,7 @@ class RemoteIndex:
         """Return the bundle that each of some tensors is read from, or the tensor itself if it is in none."""
         wanted = set(digests)
         bundles = chosen_bundles(self.heads.members(wanted), self.chosen) if self.packs else {}
-        return {**dict(zip(wanted, wanted, strict=True)), **bundles}
+        return bundles | {digest: digest for digest in wanted.difference(bundles)}
 
     def chosen(self, digests: Iterable[Digest]) -> dict[Digest, Location]:
         """Return where some digests, and all that they depend on, are read from; others are not on the remote."""

@@ -73,8 +73,7 @@ class BundleCandidates:
                 continue
             if (parents := tensors.parents_of(members)) is not None:
                 left.difference_update(members)
-                specs = [*entry.bundle.specs()] if parents else []
-                found.append(self._child(name, entry, [self._made_of(tuple(digests), specs) for digests in parents]))
+                found.append(self._child(name, entry, [self._alike(entry.bundle, digests) for digests in parents]))
         return [*found, *self._of_each(tensors.among(left))] if left else found
 
     def _of_each(self, tensors: Sequence[Candidate]) -> list[Candidate]:
@@ -145,15 +144,18 @@ class BundleCandidates:
         for parents in zip(*[tensor.parents for tensor in tensors], strict=False):
             digests, specs = zip(*parents, strict=True)
             if specs == places or all(map(_fills, places, specs)):
-                yield self._made_of(digests, specs)
+                held = self._of_parents.get(digests)
+                yield held or self._remember(digests, Bundle.of(list(zip(specs, digests, strict=True))))
 
-    def _made_of(self, digests: tuple[Digest, ...], specs: Sequence[TensorSpec]) -> Bundle:
-        """Return the bundle of some tensors."""
-        bundle = self._of_parents.get(digests)
-        if bundle is None:
-            bundle = self._of_parents[digests] = Bundle.of(list(zip(specs, digests, strict=True)))
-            if len(self._of_parents) > _REMEMBERED:
-                del self._of_parents[next(iter(self._of_parents))]
+    def _alike(self, bundle: Bundle, digests: Sequence[Digest]) -> Bundle:
+        """Return the bundle of other tensors of the same specs."""
+        key = tuple(digests)
+        return self._of_parents.get(key) or self._remember(key, bundle.alike(digests))
+
+    def _remember(self, digests: tuple[Digest, ...], bundle: Bundle) -> Bundle:
+        self._of_parents[digests] = bundle
+        if len(self._of_parents) > _REMEMBERED:
+            del self._of_parents[next(iter(self._of_parents))]
         return bundle
 
     def _gather(self, bundle: Bundle) -> None:

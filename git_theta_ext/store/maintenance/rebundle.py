@@ -75,7 +75,7 @@ def _mixed(
     """Return the bundles with tensors that must not leave the store, and spec and digest of the others in them."""
     names = set(stored.values()).difference(stored)
     held = {name: bundle for name in names if (bundle := blobs[name].entry.bundle) is not None}
-    others = set(chain.from_iterable(bundle.digests() for bundle in held.values())).difference(stored)
+    others = set(chain.from_iterable(set(bundle.digests()).difference(stored) for bundle in held.values()))
     banned = others - there(others) if others else set()
     if not banned:
         return {}

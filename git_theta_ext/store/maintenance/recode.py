@@ -136,12 +136,13 @@ class Recoder:
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
 
-    def wanted(self, digests: Iterable[Digest]) -> set[Digest]:
+    def wanted(self, digests: AbstractSet[Digest]) -> set[Digest]:
         """Return those of some tensors that ``wants`` is true for."""
-        stored = self._stored
-        names = {digest: stored.get(digest, digest) for digest in digests}
-        wanted = set(filter(self._wants, set(names.values())))
-        return {digest for digest, name in names.items() if name in wanted}
+        names = set(map(self._stored.get, digests, digests))
+        wanted = set(filter(self._wants, names))
+        if len(wanted) == len(names):  # as in a first push
+            return set(digests)
+        return {digest for digest in digests if self._stored.get(digest, digest) in wanted}
 
     def wants(self, digest: Digest) -> bool:
         """Return whether a tensor is in this store and was not processed before. Others need not be candidates."""
