@@ -46,8 +46,8 @@ _PAST_NS = 2_000_000_000
 """Files are dated back by so much: times have a resolution of two seconds at worst."""
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,499}")
 """Paths that are a word of the shell, and of which a list fits into a variable."""
-_LINE = """\
-got= ended= end='
+_BEGIN = """\
+got= ended= sent=0 flush=0000 end='
 '
 # Fails if the next line that git sends is not $1.
 next() {
@@ -55,13 +55,20 @@ next() {
     got=$got$line$end
     [ "$line" = "$1" ]
 }
+# Answers what git sends before its requests.
+greet() {
+    next 0016git-filter-client && next 000eversion=2 || return
+    printf '0016git-filter-server\\n000eversion=2\\n0000'; sent=1
+    next 00000015capability=clean && next 0016capability=smudge || return
+    printf '0015capability=clean\\n0016capability=smudge\\n0000'; sent=2
+}
 """
 _HEAD = """\
 # Answers requests of git process {git} for files that it has merged.
 {is_started}
 """
 _SMUDGE = """\
-{line}sent=0 answered= files=
+{begin}answered= files=
 begun='0016git-filter-client
 000eversion=2
 00000015capability=clean
@@ -69,11 +76,7 @@ begun='0016git-filter-client
 '
 # Succeeds if git has ended the connection, and each request was answered.
 serve() {{
-    next 0016git-filter-client && next 000eversion=2 || return
-    printf '0016git-filter-server\\n000eversion=2\\n0000'; sent=1
-    next 00000015capability=clean && next 0016capability=smudge || return
-    printf '0015capability=clean\\n0016capability=smudge\\n0000'; sent=2
-    flush=0000
+    greet || return
     while next "${{flush}}0013command=smudge" || [ "$flush$line" = 00000015capability=delay ]; do
         [ "$line" != 0015capability=delay ] || continue
         blob=
@@ -120,11 +123,7 @@ fi
 """
 _CLEAN = """\
 # Answers git's requests for the manifests of files that it got from the filter.
-{line}next 0016git-filter-client && next 000eversion=2 || exit
-printf '0016git-filter-server\\n000eversion=2\\n0000'
-next 00000015capability=clean && next 0016capability=smudge || exit
-printf '0015capability=clean\\n0016capability=smudge\\n0000'
-flush=0000
+{begin}greet || exit
 while next "${{flush}}0012command=clean" || [ "$flush$line" = 00000015capability=delay ]; do
     [ "$line" != 0015capability=delay ] || continue
     flush=
@@ -185,10 +184,10 @@ def write_checkout(git_dir: Path, git: str, object_format: str, files: Sequence[
         (folder / "past").touch()
         past = time.time_ns() - _PAST_NS
         os.utime(folder / "past", ns=(past, past))
-        clean = _CLEAN.format(line=_LINE, calls=CALLS, skip=_SKIP, cases="\n".join(cleans))
+        clean = _CLEAN.format(begin=_BEGIN, calls=CALLS, skip=_SKIP, cases="\n".join(cleans))
         (folder / "clean").write_bytes(os.fsencode(clean))
         text = _SMUDGE.format(
-            line=_LINE,
+            begin=_BEGIN,
             calls=CALLS,
             of_process=OF_PROCESS % quote(boot),
             cases="\n".join(smudges),
