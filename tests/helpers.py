@@ -270,6 +270,15 @@ class Repo:
         return wrong
 
 
+def become_git(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be the git that starts our programs, in a new repository."""
+    monkeypatch.chdir(top)
+    for variable in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+
+
 PAST = count(int(time.time()) - 1_000_000)
 """Times in seconds; each file gets one of its own, because git does not look at fractions."""
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers import become_git
 
 from git_theta_ext.git.answer_script import DIFF, MERGE, drop_scripts, text_answer, write_merges, write_texts
 from git_theta_ext.git.answers import calling_git, diff_question, has_answer, keep_answer, keep_text, take_answer
@@ -23,11 +24,7 @@ WORDS = ["A", "/tmp/old", OID, "100644", "A", ZERO, "100644"]
 @pytest.fixture
 def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the top of a work tree in which this process is the git, with answers for two files."""
-    monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(variable)
-    monkeypatch.setattr(os, "getppid", os.getpid)
-    subprocess.run(["git", "init", "--quiet"], check=True)
+    become_git(tmp_path, monkeypatch)
     for name, version in zip("OAB", VERSIONS, strict=True):
         (tmp_path / name).write_bytes(version)
     (tmp_path / "bin").mkdir()

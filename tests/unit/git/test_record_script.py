@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from helpers import become_git
 
 from git_theta_ext.git.answer_script import RECORDS, drop_scripts
 from git_theta_ext.git.answers import calling_git
@@ -23,11 +24,7 @@ HOOK = "git_theta_ext.hooks"
 @pytest.fixture
 def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the top of a work tree in which this process is the git that merges, with a staged file."""
-    monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(variable)
-    monkeypatch.setattr(os, "getppid", os.getpid)
-    subprocess.run(["git", "init", "--quiet"], check=True)
+    become_git(tmp_path, monkeypatch)
     Path("a/b").mkdir(parents=True)
     Path("a/b/model.bin").write_text("merged")
     subprocess.run(["git", "add", "a"], check=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+from helpers import become_git
 
 from git_theta_ext.git.answer_script import CHECKOUTS, FILTER_COMMAND, drop_scripts
 from git_theta_ext.git.answers import calling_git
@@ -31,11 +32,7 @@ PATIENCE = 20
 @pytest.fixture
 def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the top of a work tree in which this process is the git, with a script."""
-    monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(variable)
-    monkeypatch.setattr(os, "getppid", os.getpid)
-    subprocess.run(["git", "init", "--quiet"], check=True)
+    become_git(tmp_path, monkeypatch)
     assert write_checkout(Path(".git"), calling_git() or "", "sha1", FILES) == {file.path for file in FILES}
     return tmp_path
 
