@@ -77,3 +77,13 @@ def test_what_is_counted_for_some_paths_is_not_remembered(two: Repo, counts: lis
     two.git("theta", "du", "--json", MODEL)
     assert two.git("theta", "du", "--json") == every
     assert len(counts) == 2
+
+
+def test_what_earlier_code_counted_is_counted_again(
+    two: Repo, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(usage_cache, "_COUNTING", usage_cache._COUNTING - 1)
+        two.git("theta", "du", "--json")
+    two.git("theta", "du", "--json")
+    assert len(counts) == 2

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _SEAL_BYTES = 64
 """Hexadecimal digits before the content."""
+_COUNTING = 2
+"""Increased whenever ``measure`` counts differently, also between releases."""
 
 
 def usage_of(workspace: Workspace, only: Collection[str] | None = None) -> Usage:
@@ -69,7 +71,7 @@ def _state(workspace: Workspace) -> str | None:
     repository = snapshot(workspace.repo)
     if repository is None:
         return None
-    hasher = blake3(f"{__version__} {repository}".encode())
+    hasher = blake3(f"{__version__} {_COUNTING} {repository}".encode())
     try:
         for _, entry in workspace.store.pack_entries():
             hasher.update(stat_line(entry.path, entry.stat()).encode(errors="surrogateescape") + b"\0")
