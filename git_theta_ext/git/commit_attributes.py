@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.attributes import theta_paths
@@ -11,12 +11,13 @@ from git_theta_ext.git.objects import named_objects
 from git_theta_ext.git.temporary_index import temporary_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from git_theta_ext.git.process import RunGit
     from git_theta_ext.git.repository import Repository
 
 _FILE = ".gitattributes"
+T = TypeVar("T")
 
 
 def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str]:
@@ -28,20 +29,25 @@ def theta_paths_at(repo: Repository, rev: str, paths: Iterable[str]) -> list[str
         RepositoryError: There is no such commit.
     """
     wanted = list(paths)
-    groups = by_attributes(repo, {rev: wanted} if wanted else {})
-    return [path for run, _ in groups for path in theta_paths(run, wanted, cached=True)]
+    found = by_attributes(
+        repo, {rev: wanted} if wanted else {}, lambda run, _: list(theta_paths(run, wanted, cached=True))
+    )
+    return [path for tracked in found for path in tracked]
 
 
-def by_attributes(repo: Repository, paths: Mapping[str, Iterable[str]]) -> Iterator[tuple[RunGit, list[str]]]:
-    """Yield groups of commits whose attributes are the same, each with what runs git to ask for these.
+def by_attributes(
+    repo: Repository, paths: Mapping[str, Iterable[str]], ask: Callable[[RunGit, list[str]], T]
+) -> list[T]:
+    """Ask git about groups of commits whose attributes are the same.
 
     Args:
         repo: The repository, which may be bare.
         paths: The paths of interest, by commit or tree. Attributes of other paths may differ within a group.
+        ask: Called for each group with a function as ``Repository.run``, which runs git with an index of the group's
+            ``.gitattributes`` alone and is valid until ``ask`` returns, and with the commits of the group.
 
-    Yields:
-        A function as ``Repository.run``, which is valid until the next group is taken: it runs git with an index of the
-        group's ``.gitattributes`` alone. And the commits of the group.
+    Returns:
+        What ``ask`` returned for each group.
 
     Raises:
         RepositoryError: There is no such commit.
@@ -50,10 +56,12 @@ def by_attributes(repo: Repository, paths: Mapping[str, Iterable[str]]) -> Itera
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for rev, files in _attribute_files(repo, paths):
         groups.setdefault(files, []).append(rev)
+    answers = []
     for files, revs in groups.items():
         with temporary_index(repo) as run:
             update_index(run, (TreeEntry(path, oid, REGULAR) for path, oid in files))
-            yield run, revs
+            answers.append(ask(run, revs))
+    return answers
 
 
 def _attribute_files(

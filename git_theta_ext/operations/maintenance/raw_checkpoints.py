@@ -91,8 +91,10 @@ def check_raw(repo: Repository, revs: Sequence[str]) -> RawReport:
         groups.setdefault(file.rev, []).append(file)
     problems = _problems(repo, repo.run, groups.pop(None, []))
     paths = {rev: [file.path for file in those] for rev, those in groups.items() if rev is not None}
-    for run, same in by_attributes(repo, paths):
-        problems |= _problems(repo, run, [file for rev in same for file in groups[rev]])
+    for found in by_attributes(
+        repo, paths, lambda run, same: _problems(repo, run, [file for rev in same for file in groups[rev]])
+    ):
+        problems |= found
     historical = [file.path for file in problems if file.historical]
     return RawReport(list(problems.values()), import_command(historical) if historical else "")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.objects import ObjectInfo
+    from git_theta_ext.git.process import RunGit
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.transfer.remote_index import HeldDigests
 
@@ -263,11 +264,12 @@ def _replaced(repo: Repository, updates: Sequence[RefUpdate], others: AbstractSe
         for commit in read_log(repo, (*words, *tips[first : first + _REFS], "--"), cwd=repo.folder):
             new = {file.path: file.new for file in commit.files if file.new in others}
             files |= {commit.oid: new} if new else {}
-    found: dict[str, str] = {}
-    for run, commits in by_attributes(repo, files):
+
+    def tracked_in(run: RunGit, commits: list[str]) -> dict[str, str]:
         tracked = theta_paths(run, {path for oid in commits for path in files[oid]}, cached=True)
-        found |= {f"{oid[:12]}:{path}": new for oid in commits for path, new in files[oid].items() if path in tracked}
-    return found
+        return {f"{oid[:12]}:{path}": new for oid in commits for path, new in files[oid].items() if path in tracked}
+
+    return {label: new for found in by_attributes(repo, files, tracked_in) for label, new in found.items()}
 
 
 def _parse(data: bytes, label: str) -> Manifest:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gc
 import subprocess
+import sys
+import tempfile
 
 import pytest
 from bounds import memory_of
@@ -271,6 +274,26 @@ def test_attributes_of_a_commit_are_read_in_a_bare_repository(place, tmp_path):
     bare = Repository.discover(tmp_path / "bare.git")
     assert theta_paths_at(bare, tip, ["a b.pt", "caf\u00e9.pt", "x.txt"]) == ["a b.pt", "caf\u00e9.pt"]
     assert not (bare.git_dir / "index").exists()
+
+
+def test_two_interrupts_are_not_reported_as_ignored(place, monkeypatch):
+    tip = place.commit(b"*.pt filter=theta\n", ".gitattributes")
+    ignored, cleanup = [], tempfile.TemporaryDirectory.cleanup
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    def cleanup_and_interrupt(folder):
+        cleanup(folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    monkeypatch.setattr("git_theta_ext.git.commit_attributes.theta_paths", interrupt)
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", cleanup_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        theta_paths_at(Repository.discover(place.path), tip, ["a.pt"])
+    gc.collect()
+    assert [each.exc_value for each in ignored] == []
 
 
 def test_lines_for_the_hook_are_read_and_others_refused():
