@@ -60,6 +60,24 @@ def test_each_step_leads_to_the_next(repo: Repo) -> None:
     assert codes(repo)["changed"] == f"git add {MODEL}"
 
 
+def test_a_deleted_checkpoint_is_named(two: Repo) -> None:
+    (two.path / MODEL).unlink()
+    assert codes(two) == {"deleted": f"git rm {MODEL}"}
+    two.git("restore", MODEL)
+    assert codes(two) == {}
+    (two.path / MODEL).unlink()
+    two.git("rm", "--quiet", MODEL)
+    assert codes(two) == {"staged": "git commit"}
+    two.git("commit", "--quiet", "--message", "without")
+    assert codes(two) == {}
+
+
+def test_a_broken_link_in_place_of_a_checkpoint_is_a_change(two: Repo) -> None:
+    (two.path / MODEL).unlink()
+    (two.path / MODEL).symlink_to("nowhere")
+    assert codes(two) == {"changed": f"git add {MODEL}"}
+
+
 def test_a_directory_that_was_moved_has_no_changes(two: Repo, tmp_path: Path) -> None:
     moved = Repo(two.path.rename(tmp_path / "moved"))
     assert codes(moved) == {}

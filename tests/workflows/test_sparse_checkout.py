@@ -25,6 +25,7 @@ def sparse(repo: Repo, request: pytest.FixtureRequest) -> Repo:
 def test_what_is_outside_is_left_alone(sparse: Repo) -> None:
     result = json.loads(sparse.git("theta", "status", "--json"))
     assert not any(result[key] for key in ("staged", "not_staged", "pending"))
+    assert json.loads(sparse.git("theta", "--json"))["next"] == []
     sparse.write_model(f"small/{MODEL}", seed=2)
     sparse.git("theta", "add", ".")
     assert sparse.git("diff", "--cached", "--name-status").split() == ["M", f"small/{MODEL}"]

@@ -155,13 +155,17 @@ def _files(
     pending = set(read_pending(repo))
     conflicted = sorted(unmerged & tracked.keys())
     known = _known(workspace, {path: tracked[path] for path in tracked if path not in unmerged}, pending)
-    # What git theta knows of a file is by its directory. Git has times and sizes, also if the directory was moved.
+    absent = tracked.keys() - known.keys() - unmerged
+    # What git theta knows of a file is by its directory. Git has times and sizes, also if the directory was moved, and
+    # knows which files are outside of a sparse checkout.
     words = ("diff-files", "--name-only", "-z", "--no-relative")
-    modified = set() if None not in known.values() else set(os.fsdecode(repo.run(*words)).split("\0"))
+    asked = absent or None in known.values()
+    modified = set(os.fsdecode(repo.run(*words)).split("\0")) if asked else set()
     changed = [path for path, oid in known.items() if (path in modified if oid is None else oid != index[path])]
     head = head_of(repo)
-    committed = {} if head is None else {entry.path: entry.oid for entry in repo.entries(head)}
+    committed = {} if head is None else {entry.path: entry.oid for entry in repo.entries(head) if entry.regular}
     staged = [path for path in tracked if path in index and committed.get(path) != index[path]]
+    staged += theta_paths(repo.run, sorted(committed.keys() - index.keys() - unmerged))
     if conflicted:
         yield Finding(
             "conflicted", f"{_named(repo, conflicted)} in conflict", "git theta resolve", "problem", "merging"
@@ -175,12 +179,15 @@ def _files(
         yield Finding("untracked", f"{_named(repo, new)} new", _add(repo, new))
     if changed := [path for path in changed if path not in pending and path not in raw]:
         yield Finding("changed", f"{_named(repo, changed)} changed", _add(repo, changed))
+    if deleted := sorted((absent & modified) - pending):
+        command = f"git rm {repo.argument(deleted[0])}" if len(deleted) == 1 else "git add -A"
+        yield Finding("deleted", f"{_named(repo, deleted)} deleted, which git restore undoes", command)
     if staged and not conflicted:
         yield Finding("staged", f"{_named(repo, staged)} staged", "git commit")
 
 
 def _known(workspace: Workspace, tracked: Mapping[str, str | None], pending: set[str]) -> dict[str, str | None]:
-    """Return the id of each file's manifest, or None if no command has read the file; add manifests to ``pending``."""
+    """Return the id of each present file's manifest, None if no command has read it; add manifests to ``pending``."""
     repo = workspace.repo
     cache, top = StatCache(workspace.store), worktree_of(repo)
     found: dict[str, str | None] = {}
@@ -188,7 +195,7 @@ def _known(workspace: Workspace, tracked: Mapping[str, str | None], pending: set
         known = cache.get(top / path, kind, stored=False)
         if known is None and (known := manifest_at(repo, path)) is not None:
             pending.add(path)
-        if (top / path).exists():
+        if os.path.lexists(top / path):
             found[path] = None if known is None else blob_id(known, repo.object_format)
     return found
 
