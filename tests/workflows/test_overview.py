@@ -215,6 +215,10 @@ def test_models_in_a_submodule_are_found(two: Repo, tmp_path: Path) -> None:
         "'the weights' is a submodule with models",
         "(cd 'the weights' && git theta)",
     )
+    assert outer.git("theta", "status").splitlines() == [f"{step['text']}: {step['command']}"]
     outer.git("submodule", "--quiet", "deinit", "--force", "--all")
     step = json.loads(outer.git("theta", "--json"))["next"][0]
     assert step["command"] == "git submodule update --init 'the weights'"
+    status = outer.git("theta", "status").splitlines()
+    assert status[0] == f"{step['text']}: {step['command']}"
+    assert "git theta track" in status[1]

@@ -129,7 +129,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         "pre_push_hook": hook_present(repo),
     }
     listing = _Listing(output, repo, models, files=args.files)
-    output.result(data, listing.lines(data, (staged, changed), tracked=bool(paths or index)))
+    output.result(data, listing.lines(data, (staged, changed), entries, tracked=bool(paths or index)))
     if without:
         output.warning(*advice(repo, without))
     if paths and not data["filter_configured"]:
@@ -159,7 +159,12 @@ class _Listing:
     files: bool
 
     def lines(
-        self, data: Mapping[str, Any], changed: tuple[Sequence[ChangedModel], Sequence[ChangedModel]], *, tracked: bool
+        self,
+        data: Mapping[str, Any],
+        changed: tuple[Sequence[ChangedModel], Sequence[ChangedModel]],
+        entries: Sequence[TreeEntry],
+        *,
+        tracked: bool,
     ) -> Iterator[str]:
         """Yield the status."""
         clean = True
@@ -183,9 +188,17 @@ class _Listing:
             yield self.output.styled("Not pushed (git push):", "bold")
             yield f"  {versions} of checkpoints with {tensors} that are {where}, as of the last fetch or push"
         if clean and not tracked:
-            yield "there is no checkpoint here yet; git theta track PATTERN, then git theta add PATH"
+            yield from self._without_checkpoints(entries)
         elif clean:
             yield "nothing changed and nothing is pending"
+
+    def _without_checkpoints(self, entries: Sequence[TreeEntry]) -> Iterator[str]:
+        from git_theta_ext.operations.health.submodules import has_models, submodules  # seldom needed
+
+        found = list(submodules(self.repo, entries))
+        yield from (f"{each.text}: {each.command}" for each in found)
+        if not has_models(found):
+            yield "there is no checkpoint here yet; git theta track PATTERN, then git theta add PATH"
 
     def _model(self, model: ChangedModel) -> Iterator[str]:
         width = shutil.get_terminal_size().columns - len(_INDENT) if sys.stdout.isatty() else 0

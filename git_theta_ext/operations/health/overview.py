@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.checkpoint.stat_cache import StatCache
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.errors import ThetaError
-from git_theta_ext.git.attribute_lines import patterns, read
 from git_theta_ext.git.attributes import theta_paths
-from git_theta_ext.git.entries import SUBMODULE
 from git_theta_ext.git.hooks import PRE_PUSH, hook_present
 from git_theta_ext.git.install import configured
 from git_theta_ext.git.objects import blob_id
@@ -27,6 +25,7 @@ from git_theta_ext.git.unattributed import advice, unattributed
 from git_theta_ext.operations.filter.pending import read_pending
 from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.operations.health.finding import Finding
+from git_theta_ext.operations.health.submodules import has_models, submodules, tracks_models
 from git_theta_ext.operations.history.status import untracked
 from git_theta_ext.operations.history.unpushed import unpushed
 from git_theta_ext.operations.maintenance.raw_checkpoints import raw_blobs
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from git_theta_ext.git.entries import TreeEntry
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.workspace import Workspace
 
@@ -68,18 +66,13 @@ class Overview:
 def first_steps(repo: Repository | None) -> list[Finding]:
     """Return those of the first three commands of a user that are left; all of them outside a repository."""
     pattern, path = "*.safetensors", "model.safetensors"
-    tracks = repo is not None and _tracks(repo)
-    if repo is not None and not tracks and (found := _largest_checkpoint(repo)) is not None:
+    tracked = repo is not None and tracks_models(repo)
+    if repo is not None and not tracked and (found := _largest_checkpoint(repo)) is not None:
         pattern, path = found
     added = path if repo is None else repo.argument(path)
     steps = [] if repo is not None and configured(repo) else [_CONFIGURE]
-    steps += [] if tracks else [Finding("track", "choose files", f"git theta track {quote(pattern)}")]
+    steps += [] if tracked else [Finding("track", "choose files", f"git theta track {quote(pattern)}")]
     return [*steps, Finding("add", "commit them as any file", f"git add .gitattributes {added} && git commit")]
-
-
-def _tracks(repo: Repository, folder: str = "") -> bool:
-    """Return whether a directory of the work tree tracks models, such as the top or a submodule."""
-    return bool(patterns(read(worktree_of(repo) / folder / ".gitattributes")))
 
 
 def _largest_checkpoint(repo: Repository) -> tuple[str, str] | None:
@@ -113,24 +106,14 @@ def overview(workspace: Workspace) -> Overview:
         findings += [] if configured(repo) else [_CONFIGURE]
         findings.append(Finding("not_checked_out", "no file is checked out yet", "git checkout"))
     elif not (tracked or new or packs):
-        findings += _submodules(repo, entries)
-        findings += [] if any(found.code == "submodule" for found in findings) else first_steps(repo)
+        elsewhere = list(submodules(repo, entries))
+        findings += elsewhere
+        findings += [] if has_models(elsewhere) else first_steps(repo)
     else:
         findings += _files(workspace, index, unmerged, tracked, new)
         findings += _sharing(workspace)
         findings += _store(workspace, packs)
     return Overview(branch_of(repo), len(tracked), total_bytes(packs), tuple(findings))
-
-
-def _submodules(repo: Repository, entries: Iterable[TreeEntry]) -> Iterator[Finding]:
-    """Yield where models may be if the repository itself has none."""
-    for path in (entry.path for entry in entries if entry.mode == SUBMODULE):
-        name = repo.argument(path)
-        if not (worktree_of(repo) / path / ".git").exists():
-            update = f"git submodule update --init {name}"
-            yield Finding("submodule_not_checked_out", f"{name} is a submodule that is not checked out", update)
-        elif _tracks(repo, path):
-            yield Finding("submodule", f"{name} is a submodule with models", f"(cd {name} && git theta)")
 
 
 def _unread(folder: Path, packs: Iterable[Path]) -> int:
