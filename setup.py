@@ -21,7 +21,7 @@ setup(
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             optional=True,  # without a compiler, numpy does the same
         )
-        for name in ("_factors", "_huffman", "_kernels", "_literals", "_merges", "_residuals", "_sha256")
+        for name in ("_blake3", "_factors", "_huffman", "_kernels", "_literals", "_merges", "_residuals", "_sha256")
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE else {},
 )

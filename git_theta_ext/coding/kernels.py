@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-_VERSIONS = {"_factors": 1, "_huffman": 4, "_kernels": 3, "_literals": 1, "_merges": 5, "_residuals": 4, "_sha256": 1}
+_VERSIONS = {
+    "_blake3": 1,
+    "_factors": 1,
+    "_huffman": 4,
+    "_kernels": 3,
+    "_literals": 1,
+    "_merges": 5,
+    "_residuals": 4,
+    "_sha256": 1,
+}
 """Of the functions in the C sources. An editable install keeps what was built before a source changed."""
 _WIDE = 4
 _BYTES = 256

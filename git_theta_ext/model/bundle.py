@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, cast
 from blake3 import blake3
 
 from git_theta_ext.errors import FormatError
-from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, digest_of, tensor_digests
+from git_theta_ext.model.tensor import MAX_DIMENSIONS, Digest, TensorSpec, digest_of
 from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from typing_extensions import Buffer
 
 MOST_MEMBERS = 1 << 16
 """The limit of the tensors in a bundle."""
@@ -129,14 +127,9 @@ class Bundle:
             starts += range(begin, end, nbytes)
         return starts
 
-    def wrong(self, data: Buffer) -> Digest | None:
-        """Return the digest of a tensor that the bytes of the bundle do not have; None if they have all of them."""
-        view, end = memoryview(data).cast("B"), 0
-        found: list[bytes] = []
-        for count, shape in self.runs:
-            spec = TensorSpec.of(self.dtype, shape)
-            begin, end = end, end + count * spec.nbytes
-            found += tensor_digests(spec, view[begin:end])
-        if b"".join(found) == self.raw:
+    def first_other(self, raw: bytes) -> Digest | None:
+        """Return the digest of the first tensor that has another one in a list of as many; None if there is none."""
+        if raw == self.raw:
             return None
-        return next(digest for digest, raw in zip(self.digests(), found, strict=True) if bytes.fromhex(digest) != raw)
+        others = raw.hex(" ", _DIGEST_BYTES).split(" ")
+        return next(digest for digest, other in zip(self.digests(), others, strict=True) if digest != other)

@@ -15,7 +15,7 @@ from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.text import shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from typing_extensions import Buffer
 
@@ -154,20 +154,6 @@ def tensor_digest(spec: TensorSpec, data: Buffer, *, threads: int = 1) -> Digest
     hasher = TensorHasher(spec, threads=threads)
     hasher.update(data)
     return hasher.digest()
-
-
-def tensor_digests(spec: TensorSpec, data: memoryview) -> Iterator[bytes]:
-    """Yield the digests of tensors of one spec, of which ``data`` has the bytes, one after another.
-
-    For small ones this takes a quarter less time than ``tensor_digest``, which is hardly longer than hashing them.
-    """
-    nbytes = spec.nbytes
-    for start in range(0, data.nbytes, nbytes):
-        part = data[start : start + nbytes]
-        if nbytes <= _TINY:
-            yield blake3(b"".join((spec.hashed, part))).digest()
-        else:
-            yield bytes.fromhex(tensor_digest(spec, part))
 
 
 def digest_of(raw: bytes) -> Digest:

@@ -100,6 +100,7 @@ def test_wheel_holds_code_plugins_hooks_and_type_marker(wheel: Path) -> None:
 def test_wheel_brings_the_compiled_kernels(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
     assert sorted(name.partition(".")[0] for name in names) == [
+        "git_theta_ext/coding/_blake3",
         "git_theta_ext/coding/_factors",
         "git_theta_ext/coding/_huffman",
         "git_theta_ext/coding/_kernels",
