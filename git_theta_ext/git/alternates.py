@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.quoting import unquote
+from git_theta_ext.util.quoting import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import FORMAT_ATTRIBUTE
-from git_theta_ext.git.quoting import quoted, unquote
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.quoting import quoted, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from git_theta_ext.errors import ProtocolError
-from git_theta_ext.git.quoting import unquote
 from git_theta_ext.records import dataclass, replace
+from git_theta_ext.util.quoting import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
