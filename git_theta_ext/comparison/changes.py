@@ -22,6 +22,7 @@ from git_theta_ext.comparison.measure import common_rows, measurable
 from git_theta_ext.model.lora_names import module_of
 from git_theta_ext.model.units import LORA, QUANTISED, common_name, one_row
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -176,8 +177,9 @@ class ModelChange:
 
     @property
     def headline(self) -> str:
-        """The path, or both of a renamed model."""
-        return f"{self.old_path} -> {self.path}" if self.old_path not in ("", self.path) else self.path
+        """The path for people, or both of a renamed model."""
+        paths = (self.old_path, self.path) if self.old_path not in ("", self.path) else (self.path,)
+        return " -> ".join(map(shown_path, paths))
 
     @cached_property
     def changes(self) -> tuple[ParameterChange, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.comparison.group import printable
 from git_theta_ext.comparison.numbers import alarm, common, cosine, percent, rank, relative
 from git_theta_ext.comparison.text import MOST_LINES, is_opaque, summary, what
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import printable as safe
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _COLUMNS = ("parameters", "type", "change", "rel. change", "cosine", "largest", 
 def render_markdown(changes: Sequence[ModelChange], unmerged: Sequence[str] = ()) -> str:
     """Write diffs as sections with a table each; one sentence if there are none."""
     lines = [line for change in changes for line in _section(change)]
-    lines += [f"Unmerged path {_code(path)}\n" for path in unmerged]
+    lines += [f"Unmerged path {_code(shown_path(path))}\n" for path in unmerged]
     return "\n".join(lines or ["No parameters changed.\n"])
 
 

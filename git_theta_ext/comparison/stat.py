@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from git_theta_ext.comparison.group import printable
 from git_theta_ext.comparison.numbers import relative
 from git_theta_ext.comparison.text import MOST_LINES, is_opaque, paint, summary
 from git_theta_ext.comparison.words import shorten
@@ -27,7 +26,7 @@ def render_stat(change: ModelChange, screen: Screen) -> str:
     widths = [max((len(cell[n]) for cell in cells), default=0) for n in range(3)]
     if screen.width:
         widths[0] = min(widths[0], max(_LEAST_LABEL, screen.width - widths[1] - widths[2] - _BAR - 7))
-    lines = [printable(change.headline)]
+    lines = [change.headline]
     for group, (label, count, moved) in zip(groups, cells, strict=True):
         sign = group.kind.sign
         bar = sign * (math.ceil(_BAR * _size(group) / longest) if longest and group.distance else 1)

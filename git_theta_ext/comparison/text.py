@@ -40,7 +40,7 @@ def render(change: ModelChange, screen: Screen, *, full: bool = False) -> str:
         At most ``MOST_LINES`` lines, plus the notes; each ends with a newline.
     """
     diff = change.diff
-    lines = [("@", f"diff --theta {printable(change.headline)}"), ("", summary(diff, width=screen.width))]
+    lines = [("@", f"diff --theta {change.headline}"), ("", summary(diff, width=screen.width))]
     if diff.old_format != diff.new_format and diff.old_format and diff.new_format:
         lines.append(("~", f"format {diff.old_format} -> {diff.new_format}"))
     lines += _files(diff)

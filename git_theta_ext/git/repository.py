@@ -19,6 +19,7 @@ from git_theta_ext.git.entries import TreeEntry, index_entry, tree_entry
 from git_theta_ext.git.objects import object_reader, read_manifests
 from git_theta_ext.git.process import run_git
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,6 +106,10 @@ class Repository:
     def relative(self, path: str) -> str:
         """Return a path below the top as the user sees it from the current directory."""
         return os.path.relpath(f"/{path}", f"/{self.prefix}")
+
+    def shown(self, path: str) -> str:
+        """Return a path below the top for people: relative to the current directory, in git's quotes if need be."""
+        return shown_path(self.relative(path))
 
     def argument(self, path: str) -> str:
         """Return a path as the argument of a command in a hint: as the user types it, quoted for the shell.

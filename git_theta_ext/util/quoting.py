@@ -15,6 +15,26 @@ def quoted(text: str) -> str:
     return '"' + _TO_ESCAPE.sub(lambda match: "\\" + (_NAMES.get(match[0]) or f"{ord(match[0]):03o}"), text) + '"'
 
 
+def shown_path(path: str) -> str:
+    """Return a path for people, as git shows it, except that letters of any script stand for themselves.
+
+    A path is in git's quotes if it has quotes, backslashes, bytes that are not UTF-8 or characters that cannot be seen.
+    The last two are octal bytes. A path with a space at an end, which git prints as it is, is quoted, too.
+    """
+    if path.isprintable() and path == path.strip() and path and not ('"' in path or "\\" in path):
+        return path
+    return '"' + "".join(map(_shown, path)) + '"'
+
+
+def _shown(character: str) -> str:
+    if character in _NAMES:
+        return "\\" + _NAMES[character]
+    if character.isprintable():
+        return character
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", errors))
+
+
 def unquote(body: str) -> str:
     """Return the text between git's quotes, in which special characters are escaped as in C."""
 

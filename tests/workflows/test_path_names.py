@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from helpers import model
+from helpers import Repo, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,3 +64,23 @@ def test_any_name_in_any_folder_in_a_locale_that_is_not_utf8(tmp_path: Path) -> 
     git("theta", "status")
     git("clone", "--quiet", str(bare), str(clone))
     assert problems(20, clone) == []
+
+
+def test_a_name_that_is_not_utf8_is_printed_in_the_quotes_of_git(repo: Repo) -> None:
+    path, shown = "\udcff\udcfe x.safetensors", r'"\377\376 x.safetensors"'
+    repo.write_model(path, seed=1)
+    assert f"  {shown}" in repo.git("theta", "status")
+    assert repo.git("ls-files", "--others") == shown
+    repo.commit("one")
+    repo.write_model(path, seed=2)
+    for command in ("status", "log", "diff", "diff --stat", "diff --markdown", "du", "ls-files"):
+        assert shown in repo.git("theta", *command.split()), command
+    assert json.loads(repo.git("theta", "diff", "--json"))["models"][0]["path"] == path
+    for command in ("diff", "log"):
+        repo.git("theta", command, "--html", "page.html")
+        assert rb"\377\376 x.safetensors" in repo.read("page.html"), command
+    repo.commit("two")
+    repo.git("mv", path, "y.safetensors")
+    repo.commit("rename")
+    assert f"{shown} -> y.safetensors" in repo.git("theta", "log", "-1")
+    assert f"{shown} -> y.safetensors" in repo.git("theta", "diff", "HEAD~1", "HEAD")

@@ -87,11 +87,11 @@ def _stage(
         else:
             work = staging.plain(formats)
     if args.dry_run:
-        lines = [f"would add {repo.relative(path)}{_in_brackets(work.notes.get(path))}" for path in formats]
+        lines = [f"would add {repo.shown(path)}{_in_brackets(work.notes.get(path))}" for path in formats]
         data: dict[str, Any] = {"would_add": list(formats), "would_remove": gone}
         if work.details:
             data["details"] = [{"path": path, **details} for path, details in work.details.items()]
-        output.result(data, [*lines, *(f"would remove {repo.relative(path)}" for path in gone)])
+        output.result(data, [*lines, *(f"would remove {repo.shown(path)}" for path in gone)])
         return 0
     before = {entry.path: entry.oid for entry in repo.entries(None) if not entry.stage}
     staged, oids = rewrite_and_stage(workspace, work.rewrites, work.staged)
@@ -121,11 +121,11 @@ def _stage(
         },
         [
             *(
-                f"{'added' if changed[item.path] else 'unchanged'} {repo.relative(item.path)}: "
+                f"{'added' if changed[item.path] else 'unchanged'} {repo.shown(item.path)}: "
                 f"{summary(item.manifest)}{_in_brackets(work.notes.get(item.path))}"
                 for item in staged
             ),
-            *(f"removed {repo.relative(path)}" for path in gone),
+            *(f"removed {repo.shown(path)}" for path in gone),
         ],
     )
     return 0
@@ -164,7 +164,7 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
     formats = theta_paths(repo.run, paths)
     if not formats:
         raise UsageError(
-            f"{repo.relative(paths[0]) if paths else specs[0]} is not tracked by git theta",
+            f"{repo.shown(paths[0]) if paths else specs[0]} is not tracked by git theta",
             hint="git theta track PATTERN, or git add PATH for other files",
         )
     if not configured(repo):
@@ -175,7 +175,7 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
     links = [path for path in formats if (top / path).is_symlink() and str(top / path) not in named]
     if len(formats) > len(links):
         for path in links:
-            shown = repo.relative(path)
+            shown = repo.shown(path)
             output.warning(f"{shown} is a symbolic link and has no parameters", f"git add {repo.argument(path)}")
             del formats[path]
     return {path: name for path, name in formats.items() if path not in gone}, gone

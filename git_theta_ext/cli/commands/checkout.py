@@ -91,7 +91,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     unread = [] if paths else _only_in_head(repo)
     output.result(
         {"written": done, "without_attribute": without, "left": left, "gone": gone, "not_fetched": out},
-        [f"wrote {repo.relative(path)}" for path in done] or _nothing(left, gone, without, out, unread),
+        [f"wrote {repo.shown(path)}" for path in done] or _nothing(left, gone, without, out, unread),
     )
     for failure in failures:
         output.error(failure)
@@ -109,10 +109,10 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         )
     for path in gone:
         output.warning(
-            f"{repo.relative(path)} was deleted from the work tree", f"git theta checkout --force {repo.argument(path)}"
+            f"{repo.shown(path)} was deleted from the work tree", f"git theta checkout --force {repo.argument(path)}"
         )
     if left and not failures:
-        output.warning(f"{repo.relative(left[0])} has merge conflicts", f"git theta resolve {repo.argument(left[0])}")
+        output.warning(f"{repo.shown(left[0])} has merge conflicts", f"git theta resolve {repo.argument(left[0])}")
     return failures[0].exit_code if failures else 0
 
 

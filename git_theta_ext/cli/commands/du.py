@@ -19,6 +19,7 @@ from git_theta_ext.operations.maintenance.disk_usage import Usage, by_model
 from git_theta_ext.operations.maintenance.usage_cache import usage_of
 from git_theta_ext.operations.models import models_among
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     import argparse
@@ -135,9 +136,9 @@ def _model_rows(models: Iterable[ModelVersionShare], *, files: bool) -> Iterator
     for model in models:
         first, several = model.files[0], len(model.files) > 1 or model.files[0].path != model.path
         count = f" ({plural(len(model.files), 'file')})" if several else ""
-        yield _Row(f"{_when(first.commit, first.time):19} ", f"{printable(model.path)}{count}", model.raw, model.new)
+        yield _Row(f"{_when(first.commit, first.time):19} ", f"{shown_path(model.path)}{count}", model.raw, model.new)
         for file in model.files if several and files else ():
-            yield _Row(f"{'':22}", printable(file.path), file.raw, file.new)
+            yield _Row(f"{'':22}", shown_path(file.path), file.raw, file.new)
 
 
 def _when(commit: str | None, seconds: int) -> str:

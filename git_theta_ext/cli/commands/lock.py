@@ -45,7 +45,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     output.result(
         {"remote": locks.name, "locks": [{**lock_data(one.lock), "new": one.new} for one in taken]},
         (
-            f"{workspace.repo.relative(one.lock.path)}: {'locked' if one.new else 'you have locked it already'}"
+            f"{workspace.repo.shown(one.lock.path)}: {'locked' if one.new else 'you have locked it already'}"
             for one in taken
         ),
     )

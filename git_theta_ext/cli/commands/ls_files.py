@@ -267,6 +267,6 @@ def _lines(
 ) -> Iterator[str]:
     listed = shown(together(list(files.values())), others)
     count = f"{len(files)} files, " if len(files) > 1 else ""
-    yield f"{repo.relative(name)}  ({count}{summary(listed, others)})"
+    yield f"{repo.shown(name)}  ({count}{summary(listed, others)})"
     if parameters:
         yield from parameter_lines(listed, others)

@@ -59,7 +59,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     written = [path for path in wanted if path not in left]
     output.result(
         {**fetched.data, "written": written, "left": left},
-        [fetched.words, *(f"wrote {repo.relative(path)}" for path in written)],
+        [fetched.words, *(f"wrote {repo.shown(path)}" for path in written)],
     )
     if fetched.lack is not None:
         raise fetched.lack

@@ -32,7 +32,6 @@ from git_theta_ext.operations.history.status import in_worktree, unknown_bytes, 
 from git_theta_ext.operations.history.unpushed import unpushed
 from git_theta_ext.operations.sync.path_filter import fetch_filter
 from git_theta_ext.records import dataclass, replace
-from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -207,7 +206,7 @@ class _Listing:
             yield from (rendered(_INDENT + line) for line in render(self._named(change), screen).splitlines())
         for change in model.files if self.files and model.whole is not None else ():
             summary = render(self._named(change), Screen()).splitlines()[1]
-            yield f"    {printable(self.repo.relative(change.path))}: {summary}"
+            yield f"    {self.repo.shown(change.path)}: {summary}"
 
     def _named(self, change: ModelChange) -> ModelChange:
         return replace(change, path=self.repo.relative(change.path))
@@ -215,6 +214,6 @@ class _Listing:
     def _paths(self, paths: Sequence[str]) -> Iterator[str]:
         for name, files in self.models.names(paths).items():
             count = f" ({len(files)} files)" if len(files) > 1 else ""
-            yield f"  {self.repo.relative(name)}{count}"
+            yield f"  {self.repo.shown(name)}{count}"
             if count and self.files:
-                yield from (f"    {self.repo.relative(path)}" for path in files)
+                yield from (f"    {self.repo.shown(path)}" for path in files)

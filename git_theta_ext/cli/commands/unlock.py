@@ -54,7 +54,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         removed = locks.unlock_by_id(args.id, force=args.force)
     output.result(
         {"remote": locks.name, "locks": [lock_data(lock) for lock in removed]},
-        (f"{workspace.repo.relative(lock.path)}: unlocked" for lock in removed),
+        (f"{workspace.repo.shown(lock.path)}: unlocked" for lock in removed),
     )
     if unpushed := locks.unpushed(removed):
         shown = shortlist(map(workspace.repo.relative, unpushed))

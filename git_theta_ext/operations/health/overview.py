@@ -218,7 +218,7 @@ def _store(workspace: Workspace, packs: Iterable[Path]) -> Iterator[Finding]:
 
 
 def _named(repo: Repository, paths: list[str]) -> str:
-    return repo.relative(paths[0]) if len(paths) == 1 else plural(len(paths), "checkpoint")
+    return repo.shown(paths[0]) if len(paths) == 1 else plural(len(paths), "checkpoint")
 
 
 def _add(repo: Repository, paths: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.comparison.distance import combined
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.operations.history.words import SHORT, describe_merge, describe_model
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.webpage.blocks import Cell, Heatmap, Page, Section, Table
 from git_theta_ext.webpage.layers import pattern_of, without_numbers
 
@@ -56,7 +57,7 @@ def _section(
     if len(versions) > _MOST_COLUMNS:
         facts.append(f"The map has the last {_MOST_COLUMNS}.")
     chart = _heatmap(versions[:_MOST_COLUMNS][::-1], measured)
-    return Section(name, facts, [chart, _table(versions)])
+    return Section(shown_path(name), facts, [chart, _table(versions)])
 
 
 def _heatmap(versions: Sequence[_Version], measured: Callable[[ChangedModel], ModelChange] | None) -> Heatmap:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.comparison.group import printable
 from git_theta_ext.comparison.words import human_bytes, listed, plural
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from git_theta_ext.comparison.changed_names import ChangedNames
@@ -21,19 +21,19 @@ def describe_merge(record: Record) -> str:
     methods = dict.fromkeys([record.rules.defaults.words, *(rule.choice.method for rule in record.rules.rules)])
     sides = listed([commit[:SHORT] for commit in record.commits])
     resolved = f", resolved by {listed([step.rules.defaults.method for step in record.steps])}" if record.steps else ""
-    return f"{printable(record.path)}: merged {sides} by {', '.join(methods)}{resolved}"
+    return f"{shown_path(record.path)}: merged {sides} by {', '.join(methods)}{resolved}"
 
 
 def describe_model(model: ChangedModel) -> str:
     """Say how a commit changed a model."""
     names = model.names
-    path = printable(model.path)
+    path = shown_path(model.path)
     if model.deleted:
         return f"{path}: deleted, {plural(len(names.removed), 'parameter')}"
     if model.old_path is None:
         return f"{path}: new, {plural(len(names.added), 'parameter')}, {human_bytes(names.nbytes)}"
     if model.old_path != model.path:
-        path = f"{printable(model.old_path)} -> {path}"
+        path = f"{shown_path(model.old_path)} -> {path}"
     return f"{path}: {_counts(names, len(model.files))}"
 
 
