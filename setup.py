@@ -1,6 +1,7 @@
 """The compiled kernels. All else about the package is in setup.cfg."""
 
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -10,12 +11,19 @@ STABLE = sys.version_info >= (3, 11) and sys.implementation.name == "cpython"
 # A product and a sum that are fused round once, and numpy rounds twice. Nobody reads the flags of exceptions.
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math"]
 
+
+def headers(name: str) -> list[str]:
+    """Return the headers that the source of a module includes: what all share, and those that begin with its name."""
+    own = sorted(path.as_posix() for path in Path("git_theta_ext/coding").glob(f"{name}_*.h"))
+    return ["git_theta_ext/coding/_extension.h", *own]
+
+
 setup(
     ext_modules=[
         Extension(
             f"git_theta_ext.coding.{name}",
             [f"git_theta_ext/coding/{name}.c"],
-            depends=["git_theta_ext/coding/_extension.h"],
+            depends=headers(name),  # a change of them builds the module again
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
             py_limited_api=STABLE,
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,

@@ -1,6 +1,8 @@
-/* What the extension modules have in common.
+/* What the extension modules have in common. A source that has headers of its own includes it through them.
 
    A source that computes with floating-point numbers defines EXACT_FLOATS first. */
+
+#pragma once
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

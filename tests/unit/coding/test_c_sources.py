@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import git_theta_ext.coding
 
-SOURCES = sorted(Path(git_theta_ext.coding.__file__).parent.glob("_*.c"))
+if TYPE_CHECKING:
+    from setuptools import Extension
+
+DIRECTORY = Path(git_theta_ext.coding.__file__).parent
+SOURCES = sorted(DIRECTORY.glob("_*.c"))
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 MEANT = ("-Wno-unused-parameter", "-Wno-type-limits")
 """Functions that stand in for those with vectors do nothing, and some comparisons are for wider elements only."""
@@ -27,3 +34,19 @@ def test_a_source_compiles_without_warnings(source: Path, compiler: str, options
     words = [compiler, "-fsyntax-only", "-O1", *WARNINGS, *MEANT, *options, include, str(source)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def included(source: Path) -> set[str]:
+    """Return the names of the headers in the directory of a source that it includes, or that these include."""
+    names = set(re.findall(r'^#include "(.*)"$', source.read_text(encoding="utf-8"), re.MULTILINE))
+    return names.union(*(included(source.with_name(name)) for name in names))
+
+
+def test_a_changed_header_builds_the_modules_again_that_include_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    setuptools = pytest.importorskip("setuptools")
+    modules: list[Extension] = []
+    monkeypatch.setattr(setuptools, "setup", lambda ext_modules, **_: modules.extend(ext_modules))
+    monkeypatch.chdir(Path(__file__).parents[3])  # also if the package is elsewhere, as for sanitizers
+    runpy.run_path("setup.py")
+    depends = {Path(module.sources[0]).name: {Path(name).name for name in module.depends} for module in modules}
+    assert depends == {source.name: included(source) for source in SOURCES}

@@ -1,0 +1,207 @@
+/* A chunk of a tensor on its way to planes, and back: its differences from the prediction, without runs that have none, are
+   grouped into stripes.
+
+   _residuals.c includes it. */
+
+#pragma once
+
+#include "_residuals_stripe_plan.h"
+#include "_residuals_stripes.h"
+#include "_residuals_vector_groups.h"
+#include "_residuals_vector_planes.h"
+#include "_residuals_vectors.h"
+#include "_residuals_widths.h"
+
+#include <stdlib.h>
+
+#define RUN 64    /* elements that are left out together if none differs */
+#define GAPS 0x80 /* the flag of a head that there are such runs */
+
+/* The elements of a chunk that differ from the prediction, grouped. */
+typedef struct {
+    char *missed, *grouped;
+    uint8_t *keys, *map;
+    Py_ssize_t all, count; /* elements of the chunk, and those that are coded */
+    int width, gaps, number, done;
+    frequent often;
+    Py_ssize_t next[STREAMS][VALUES];
+    stripe stripes[VALUES];
+} residual;
+
+static void discard(residual *made) {
+    if (made != NULL)
+        free(made->missed);
+    free(made);
+}
+
+static int reserve(residual *made, Py_ssize_t count, int width) {
+    made->all = made->count = count;
+    made->width = width;
+    made->missed = malloc((size_t)(count * (2 * width + 1) + count / RUN / 8 + 1 + 2 * 8));
+    made->grouped = made->missed + count * width + 8; /* symbols are written eight at a time */
+    made->keys = (uint8_t *)made->grouped + count * width;
+    made->map = made->keys + count + 8;
+    return made->missed != NULL;
+}
+
+static int in_map(const uint8_t *map, Py_ssize_t run) { return map[run / 8] >> run % 8 & 1; }
+
+/* Note for each complete run in a map of bits whether any of its elements is not zero, and return the number of these. */
+static Py_ssize_t map_runs(const char *missed, int width, Py_ssize_t runs, uint8_t *map) {
+    Py_ssize_t some = 0;
+    memset(map, 0, (size_t)(runs + 7) / 8);
+    for (Py_ssize_t run = 0; run < runs; run++) {
+        uint64_t any = 0;
+        for (int word = 0; word < RUN / 8 * width; word++) {
+            LOAD(uint64_t, here, missed, run * (RUN / 8) * width + word);
+            any |= here;
+        }
+        map[run / 8] |= (uint8_t)((any != 0) << run % 8);
+        some += any != 0;
+    }
+    return some;
+}
+
+/* Move the elements of the runs in a map, and those after the last complete run, together; return their number. */
+static Py_ssize_t select_runs(char *values, int width, Py_ssize_t count, const uint8_t *map) {
+    Py_ssize_t kept = 0;
+    for (Py_ssize_t run = 0; run < count / RUN; run++) {
+        if (in_map(map, run)) {
+            memmove(values + kept * width, values + run * RUN * width, (size_t)(RUN * width));
+            kept += RUN;
+        }
+    }
+    memmove(values + kept * width, values + count / RUN * RUN * width, (size_t)(count % RUN * width));
+    return kept + count % RUN;
+}
+
+/* Count the elements of each key in each part. */
+static void count_keys(residual *made) {
+    Py_ssize_t count = made->count, part = count / STREAMS, (*next)[VALUES] = made->next;
+    const uint8_t *keys = made->keys;
+    memset(made->next, 0, sizeof made->next);
+    find_frequent(keys, count, &made->often);
+    if (made->often.number) {
+        for (int stream = 0; stream + 1 < STREAMS; stream++, count -= part)
+            count_vectors(keys + stream * part, part, &made->often, next[stream]);
+        count_vectors(keys + (STREAMS - 1) * part, count, &made->often, next[STREAMS - 1]);
+        return;
+    }
+    for (Py_ssize_t i = 0; i < part; i++) {
+        for (int stream = 0; stream < STREAMS; stream++)
+            next[stream][keys[stream * part + i]]++;
+    }
+    for (Py_ssize_t i = STREAMS * part; i < count; i++)
+        next[STREAMS - 1][keys[i]]++;
+}
+
+/* Find out where the elements of each key go when they are grouped, and the end of each stripe. */
+static void place_keys(residual *made) {
+    Py_ssize_t ends[VALUES], end = 0, (*next)[VALUES] = made->next;
+    stripe *stripes = made->stripes;
+    count_keys(made);
+    for (int key = 0; key < VALUES; key++) {
+        for (int stream = 0; stream < STREAMS; stream++) {
+            Py_ssize_t here = next[stream][key];
+            next[stream][key] = end;
+            end += here;
+        }
+        ends[key] = end;
+    }
+    for (int at = 0; at < made->number; at++) {
+        stripes[at].start = at ? stripes[at - 1].end : 0;
+        stripes[at].end = ends[stripes[at].last];
+    }
+}
+
+/* Fill in what is planned, and return whether any element differs; -1 if there is no memory. */
+static int fill(residual *made, const char *values, const char *guesses, const kind *how, Py_ssize_t sample,
+                const double *logs, double least, double most, double worth) {
+    static void (*const groups[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t[STREAMS][VALUES], char *) =
+        BY_WIDTH(group);
+    static void (*const measures[SIZES])(const void *, stripe *) = BY_WIDTH(measure);
+    Py_ssize_t runs = made->count / RUN;
+    if (!differ(how->width, values, guesses, made->count, made->missed))
+        return 0;
+    make_keys(how, guesses, made->count, made->keys);
+    if ((double)map_runs(made->missed, how->width, runs, made->map) < worth * (double)runs) {
+        made->gaps = GAPS;
+        select_runs((char *)made->keys, 1, made->count, made->map);
+        made->count = select_runs(made->missed, how->width, made->count, made->map);
+    }
+    made->number = plan(made->missed, made->keys, made->count, how->width, sample, logs, least, most, made->stripes);
+    if (made->number > 1) {
+        place_keys(made);
+        if (how->width == 2 && made->often.number)
+            group_vectors(made->missed, made->keys, made->count, &made->often, made->next, made->grouped);
+        else
+            groups[place(how->width)](made->missed, made->keys, made->count, made->next, made->grouped);
+    } else {
+        made->grouped = made->missed;
+        made->stripes[0].start = 0;
+        made->stripes[0].end = made->count;
+    }
+    for (int at = 0; at < made->number; at++)
+        measures[place(how->width)](made->grouped, made->stripes + at);
+    return made->number ? 1 : -1;
+}
+
+/* Find the elements of each stripe; return what is wrong with the stripes, or NULL. */
+static const char *find_elements(residual *made, const kind *how, const char *guesses) {
+    make_keys(how, guesses, made->count, made->keys);
+    if (made->gaps)
+        made->count = select_runs((char *)made->keys, 1, made->count, made->map);
+    if (made->number > 1) {
+        place_keys(made);
+    } else {
+        made->stripes[0].start = 0;
+        made->stripes[0].end = made->count;
+    }
+    for (int at = 0; at < made->number; at++) {
+        if (made->stripes[at].excesses > made->stripes[at].end - made->stripes[at].start)
+            return "a residual has more elements than its tensor";
+    }
+    return NULL;
+}
+
+/* Write the values of a chunk, given its planes; return whether the number of excesses is as stated. */
+static int write_values(residual *made, const uint8_t *const *planes, const char *guesses, char *out) {
+    static int (*const reads[SIZES])(const uint8_t *const *, const stripe *, uint8_t *, char *) = BY_WIDTH(read);
+    static void (*const ungroups[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t[STREAMS][VALUES], char *) =
+        BY_WIDTH(ungroup);
+    Py_ssize_t runs = made->all / RUN, rest = made->all % RUN;
+    int width = made->width, vectors = has_vectors();
+    const char *missed = made->grouped;
+    for (int at = 0; at < made->number; at++) {
+        const stripe *one = made->stripes + at;
+        int good = width == 2 && !one->low && vectors
+                       ? read_vectors(planes, one, made->grouped)
+                       : reads[place(width)](planes, one, (uint8_t *)made->missed, made->grouped);
+        if (!good)
+            return 0;
+        planes += made->stripes[at].low + 1 + made->stripes[at].wide;
+    }
+    if (made->number > 1) {
+        if (width == 2 && made->often.number && !made->gaps) {
+            /* The keys come after the values, and are more than 64 bytes. */
+            ungroup_vectors(made->grouped, made->keys, made->count, &made->often, made->next, guesses, out);
+            return 1;
+        }
+        ungroups[place(width)](made->grouped, made->keys, made->count, made->next, made->missed);
+        missed = made->missed;
+    }
+    if (!made->gaps) {
+        add_differences(width, missed, guesses, made->all, out);
+        return 1;
+    }
+    for (Py_ssize_t run = 0; run < runs; run++, guesses += RUN * width, out += RUN * width) {
+        if (in_map(made->map, run)) {
+            add_differences(width, missed, guesses, RUN, out);
+            missed += RUN * width;
+        } else {
+            memcpy(out, guesses, (size_t)(RUN * width));
+        }
+    }
+    add_differences(width, missed, guesses, rest, out);
+    return 1;
+}
