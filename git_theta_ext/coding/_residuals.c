@@ -60,7 +60,6 @@ static PyObject *records_of(const stripe *stripes, int number, int gaps) {
 /* Return the head of a payload, the map of runs or None, the planes one after another, and their sizes; None if the
    values are equal to the prediction. */
 static PyObject *arrange(PyObject *module, PyObject *args) {
-    static void (*const functions[SIZES])(const char *, const stripe *, uint8_t *, uint8_t *) = BY_WIDTH(write);
     Py_buffer b[3] = {{0}};
     kind how;
     residual made = {0};
@@ -96,17 +95,10 @@ static PyObject *arrange(PyObject *module, PyObject *args) {
     PyObject *map = made.gaps ? PyBytes_FromStringAndSize((char *)made.map, (runs + 7) / 8) : Py_NewRef(Py_None);
     PyObject *planes = PyBytes_FromStringAndSize(NULL, planes_bytes(made.stripes, made.number));
     PyObject *sizes = sizes_of(made.stripes, made.number);
-    const int vectors = has_vectors();
     if (planes != NULL) {
         uint8_t *out = (uint8_t *)PyBytes_AsString(planes);
         Py_BEGIN_ALLOW_THREADS
-        for (int at = 0; at < made.number; at++) {
-            if (how.width == 2 && !made.stripes[at].low && vectors)
-                write_vectors(made.grouped, made.stripes + at, out);
-            else
-                functions[place(how.width)](made.grouped, made.stripes + at, made.keys, out);
-            out += planes_bytes(made.stripes + at, 1);
-        }
+        write_planes(&made, out);
         Py_END_ALLOW_THREADS
     }
     free(made.missed);

@@ -146,6 +146,19 @@ static int fill(residual *made, const char *values, const char *guesses, const k
     return made->number ? 1 : -1;
 }
 
+/* Write the planes of all stripes one after another. The keys, which are not needed any more, give way to symbols. */
+static void write_planes(const residual *made, uint8_t *out) {
+    static void (*const writes[SIZES])(const char *, const stripe *, uint8_t *, uint8_t *) = BY_WIDTH(write);
+    const int vectors = has_vectors();
+    for (const stripe *one = made->stripes; one < made->stripes + made->number; one++) {
+        if (made->width == 2 && !one->low && vectors)
+            write_vectors(made->grouped, one, out);
+        else
+            writes[place(made->width)](made->grouped, one, made->keys, out);
+        out += planes_bytes(one, 1);
+    }
+}
+
 /* Find the elements of each stripe; return what is wrong with the stripes, or NULL. */
 static const char *find_elements(residual *made, const kind *how, const char *guesses) {
     make_keys(how, guesses, made->count, made->keys);
