@@ -173,8 +173,9 @@ class KnownBundles:
 
     def members(self, digests: set[Digest]) -> Members:
         """Return the bundles that some tensors are in. The steps of a push ask for the same again."""
-        self._read(digests)
+        self._forget_old()
         if digests != self._last[0]:
+            self._read(digests)
             self._last = digests, self._members(digests)
         return self._last[1]
 
@@ -190,6 +191,7 @@ class KnownBundles:
 
     def parts(self, digests: set[Digest]) -> dict[Digest, list[tuple[Digest, int]]]:
         """Return the bundles that some tensors are in, and the position of each tensor in them."""
+        self._forget_old()
         self._read(digests)
         parts: dict[Digest, list[tuple[Digest, int]]] = {}
         for held, found in self._groups(digests):
@@ -206,11 +208,13 @@ class KnownBundles:
                 found = {digest for digest in found if self._numbers[digest] == numbers}
             yield held, found
 
-    def _read(self, digests: set[Digest]) -> None:
+    def _forget_old(self) -> None:
         version = self._rows("PRAGMA data_version", ())[0][0]
         if version != self._version:
             self.clear()
             self._version = version
+
+    def _read(self, digests: set[Digest]) -> None:
         todo = digests.difference(self._numbers)
         if not todo or not self._rows("SELECT EXISTS (SELECT 1 FROM bundles)", ())[0][0]:  # as in most repositories
             return

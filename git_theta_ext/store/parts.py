@@ -79,6 +79,13 @@ def chosen_bundles(
     return chosen
 
 
+def with_others(bundles: dict[Digest, Digest], digests: set[Digest]) -> dict[Digest, Digest]:
+    """Return the bundles that some of the tensors are read from, and for each other tensor itself."""
+    if len(bundles) == len(digests):  # as for most models of small tensors
+        return bundles
+    return bundles | {digest: digest for digest in digests.difference(bundles)}
+
+
 def parts_behind(entries: Sequence[Entry]) -> dict[Digest, list[tuple[Digest, int]]]:
     """Return in which bundles tensors are that entries depend on, and that have no entry of their own among these."""
     bases = {base for entry in entries for base in entry.bases} - {entry.digest for entry in entries}

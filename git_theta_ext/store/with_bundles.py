@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.store.deltas.chains import shallowest
 from git_theta_ext.store.locations import Verdict, sound, with_parts
-from git_theta_ext.store.parts import chosen_bundles
+from git_theta_ext.store.parts import chosen_bundles, with_others
 from git_theta_ext.store.verification.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class StoreWithBundles(Verifier):
         """As ``Verifier.touch_and_find_missing``; tensors in verified bundles are not looked at one by one."""
         wanted = set(digests)
         if members := self.index.members(wanted):
-            wanted.difference_update(chosen_bundles(members, lambda some: self.touch_sound(some)[1]))
+            bundles = chosen_bundles(members, lambda some: self.touch_sound(some)[1])
+            wanted = wanted.difference(bundles) if len(bundles) < len(wanted) else set()
         return super().touch_and_find_missing(wanted)
 
     def stored_as(
@@ -44,7 +45,7 @@ class StoreWithBundles(Verifier):
         wanted = set(digests)
         members = self.index.members(wanted)
         bundles = chosen_bundles(members, lambda some: shallowest(sound(self.locations(some - without))), first)
-        return bundles | {digest: digest for digest in wanted.difference(bundles)}
+        return with_others(bundles, wanted)
 
     def present(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of some digests that have a location, verified or not."""

@@ -17,7 +17,7 @@ from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import Verdict, filtered, flattened
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
-from git_theta_ext.store.parts import chosen_bundles
+from git_theta_ext.store.parts import chosen_bundles, with_others
 from git_theta_ext.transfer.damaged import learn_damaged, read_damaged
 from git_theta_ext.transfer.heads import FetchedHead, Heads
 from git_theta_ext.transfer.meter import Meter
@@ -92,7 +92,7 @@ class RemoteIndex:
         """Return the bundle that each of some tensors is read from, or the tensor itself if it is in none."""
         wanted = set(digests)
         bundles = chosen_bundles(self.heads.members(wanted), self.chosen) if self.packs else {}
-        return bundles | {digest: digest for digest in wanted.difference(bundles)}
+        return with_others(bundles, wanted)
 
     def chosen(self, digests: Iterable[Digest]) -> dict[Digest, Location]:
         """Return where some digests, and all that they depend on, are read from; others are not on the remote."""
@@ -128,9 +128,9 @@ class HeldDigests(Container["Digest"]):
 
     def among(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of some digests that the remote has, alone or in bundles, with all that they depend on."""
-        wanted = set(digests)
         if not self._index.packs:
             return set()
+        wanted = set(digests)
         if fresh := wanted.difference(self._known):
             stored = self._index.stored_as(fresh)
             found = self._index.chosen(set(stored.values()))

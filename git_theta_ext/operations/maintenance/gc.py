@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.model.manifest import Manifest
-    from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.maintenance.new_tensors import Few
     from git_theta_ext.operations.workspace import Workspace
@@ -205,8 +204,9 @@ def recode_outgoing(workspace: Workspace, going: Going, read: Mapping[str, Manif
         return Recoded()
     few = few_of(history, named, workspace.settings.chain_depth)
     recoder = _recoder(workspace, going, few, history)
-    todo = recoder.wanted(named)
-    going.upload(going.digests - set(map(going.stored.__getitem__, todo)))
+    names = recoder.wanted_names(going.digests)
+    todo = named if names == going.digests else {digest for digest, name in going.stored.items() if name in names}
+    going.upload(going.digests - names)
     with workspace.reporter.progress("recoding", sum(_sizes(history, todo).values())) as progress:
 
         def advance(nbytes: int) -> None:
@@ -253,13 +253,14 @@ def _recoder(
 ) -> Recoder:
     related = None if few is None else few.related
     others = (_named(history) if related is None else related) - going.stored.keys()
+    stored = {**workspace.store.stored_as(others, going.there), **going.stored} if others else going.stored
     return Recoder(
         workspace.store,
         workspace.settings.chain_depth,
         dry_run=dry_run,
         going=(going.digests, going.there),
         related=related,
-        stored={**workspace.store.stored_as(others, going.there), **going.stored},
+        stored=stored,
     )
 
 
@@ -276,6 +277,8 @@ def _entries(store: Store, names: AbstractSet[str]) -> set[Digest]:
 
 def _sizes(history: Sequence[Version], wanted: AbstractSet[Digest]) -> dict[Digest, int]:
     """Return the sizes in bytes of the tensors in history that are wanted."""
-    columns = [version.manifest.columns for version in history]
-    each = chain.from_iterable(zip(one.digests, one.specs, strict=True) for one in columns)
-    return {digest: spec.nbytes for digest, spec in each if digest in wanted}
+    specs: dict[Digest, TensorSpec] = {}
+    for version in history:
+        columns = version.manifest.columns
+        specs.update(zip(columns.digests, columns.specs, strict=True))
+    return {digest: spec.nbytes for digest, spec in specs.items() if digest in wanted}

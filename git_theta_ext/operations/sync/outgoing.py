@@ -73,6 +73,8 @@ class Outgoing:
 
     def nbytes(self, digests: AbstractSet[Digest]) -> int:
         """Return the size in bytes of some of the tensors and skeletons, as they are in checkpoints."""
+        if len(digests) == len(self.sizes):  # as in a first push
+            return sum(self.sizes.values())
         return sum(map(self.sizes.__getitem__, digests))
 
 

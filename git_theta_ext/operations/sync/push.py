@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -67,12 +68,12 @@ class Pushed:
     failure: ThetaError | None = None
     locks: LockCheck = field(default_factory=LockCheck)
 
-    @property
+    @cached_property
     def uploaded(self) -> AbstractSet[Digest]:
         """The tensors and skeletons that were uploaded, or would be."""
-        return self.lacking - self.lost
+        return self.lacking - self.lost if self.lost else self.lacking
 
-    @property
+    @cached_property
     def raw(self) -> int:
         """Size in bytes of these tensors as they are in checkpoints."""
         return self.needed.nbytes(self.uploaded)

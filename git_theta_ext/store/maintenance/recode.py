@@ -138,11 +138,12 @@ class Recoder:
 
     def wanted(self, digests: AbstractSet[Digest]) -> set[Digest]:
         """Return those of some tensors that ``wants`` is true for."""
-        names = set(map(self._stored.get, digests, digests))
-        wanted = set(filter(self._wants, names))
-        if len(wanted) == len(names):  # as in a first push
-            return set(digests)
-        return {digest for digest in digests if self._stored.get(digest, digest) in wanted}
+        names = self.wanted_names(set(map(self._stored.get, digests, digests)))
+        return {digest for digest in digests if self._stored.get(digest, digest) in names}
+
+    def wanted_names(self, names: AbstractSet[Digest]) -> set[Digest]:
+        """Return those of some bundles, and of tensors that are stored on their own, which are wanted."""
+        return set(filter(self._wants, names))
 
     def wants(self, digest: Digest) -> bool:
         """Return whether a tensor is in this store and was not processed before. Others need not be candidates."""

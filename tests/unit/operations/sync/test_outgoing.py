@@ -17,7 +17,7 @@ from git_theta_ext.model.conflicts import Conflict
 from git_theta_ext.model.manifest import MAGIC, Manifest, Parameter, Skeleton
 from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.operations.sync import outgoing as outgoing_module
-from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, parse_updates
+from git_theta_ext.operations.sync.outgoing import Outgoing, RefUpdate, outgoing, parse_updates
 from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.records import replace
@@ -303,3 +303,9 @@ def test_lines_for_the_hook_are_read_and_others_refused():
     assert parse_updates("") == []
     with pytest.raises(UsageError, match="unexpected line"):
         parse_updates("a b c\n")
+
+
+@pytest.mark.parametrize(("names", "nbytes"), [("", 0), ("b", 20), ("ac", 104), ("abc", 124)])
+def test_the_bytes_of_some_of_the_tensors_are_added_up(names, nbytes):
+    sizes = {Digest(name): size for name, size in (("a", 4), ("b", 20), ("c", 100))}
+    assert Outgoing(sizes, 1, {}, ()).nbytes({*map(Digest, names)}) == nbytes
