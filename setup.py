@@ -13,9 +13,9 @@ FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math"]
 
 
 def headers(name: str) -> list[str]:
-    """Return the headers that the source of a module includes: what all share, and those that begin with its name."""
+    """Return the headers of a module: those that several modules include, and those that begin with its name."""
     own = sorted(path.as_posix() for path in Path("git_theta_ext/coding").glob(f"{name}_*.h"))
-    return ["git_theta_ext/coding/_extension.h", *own]
+    return ["git_theta_ext/coding/_extension.h", "git_theta_ext/coding/_joins.h", *own]
 
 
 setup(

@@ -5,6 +5,8 @@
 
 #include "_extension.h"
 
+#include "_joins.h"
+
 /* Vector instructions of newer processors are used if the processor has them. */
 #define KERNEL ALSO_WITH("avx2") OPTIMIZED static
 
@@ -26,13 +28,6 @@ KERNEL void split_four(const void *data, Py_ssize_t count, uint8_t *restrict exp
         exponent[i] = (uint8_t)(value >> 23);
         top[i] = (uint8_t)(value >> 15 & 0xfe) | (uint8_t)(value >> 31);
         STORE(low, i, rest);
-    }
-}
-
-KERNEL void join_two(const uint8_t *exponent, const uint8_t *top, Py_ssize_t count, char *restrict out) {
-    for (Py_ssize_t i = 0; i < count; i++) {
-        uint16_t value = (uint16_t)(exponent[i] << 7 | top[i] >> 1 | top[i] << 15);
-        STORE(out, i, value);
     }
 }
 

@@ -1,10 +1,14 @@
 /* Decode planes of exponents that _huffman.c coded: frames of zstd (RFC 8878) that have literals and no sequences.
 
    zstd decodes two symbols with each look-up at most. Exponents take less than three bits, so that eleven bits are often four
-   of them and more. What _huffman.c does not write for exponents is declined; planes.py then calls zstd, which also says what
-   is wrong with a frame. Damaged streams give other bytes, or are declined. */
+   of them and more. What _huffman.c does not write for exponents is declined; stored_planes.py then calls zstd, which also says what
+   is wrong with a frame. Damaged streams give other bytes, or are declined.
+
+   Values of bf16 are joined from exponents and the rest in the same pass: a block of exponents is still in the cache then. */
 
 #include "_extension.h"
+
+#include "_joins.h"
 
 #if !defined(__GNUC__)
 #error "the decoder needs a function that counts zeros"
@@ -19,6 +23,7 @@
 #define LONGEST 11        /* bits of a code */
 #define STATES (1 << LONGEST)
 #define STREAMS 4
+#define LINE 64           /* bytes of the cache */
 #define MOST 6            /* symbols of a look-up */
 #define LOOK_UPS 5        /* before more bits are read: they take 55 of the 57 that there are at least */
 #define ROOM (LOOK_UPS * MOST + 8 - MOST)
@@ -165,8 +170,14 @@ static int finish(stream *from, const table *table) {
     return left == 0;
 }
 
+/* What is read and written after a block is decoded, one and two bytes for each byte of it. It is brought into the
+   cache meanwhile, because decoding itself waits for no memory. An address that is not used does no harm. */
+typedef struct {
+    uintptr_t read, written;
+} upcoming;
+
 /* Decode four streams in turn, so that none waits for itself, until one is near an end. */
-KERNEL void decode_together(stream *streams, const uint64_t *entries) {
+KERNEL void decode_together(stream *streams, const uint64_t *entries, upcoming next) {
     stream a = streams[0], b = streams[1], c = streams[2], d = streams[3];
     uint64_t a_bits = a.bits, b_bits = b.bits, c_bits = c.bits, d_bits = d.bits;
     uint8_t *a_out = a.out, *b_out = b.out, *c_out = c.out, *d_out = d.out;
@@ -177,6 +188,11 @@ KERNEL void decode_together(stream *streams, const uint64_t *entries) {
         if (!times)
             break;
         while (times--) {
+            __builtin_prefetch((const void *)next.read);
+            __builtin_prefetch((const void *)next.written, 1);
+            __builtin_prefetch((const void *)(next.written + LINE), 1);
+            next.read += LINE; /* about as many bytes as are decoded here */
+            next.written += 2 * LINE;
             _Pragma("GCC unroll 5") for (int n = 0; n < LOOK_UPS; n++) {
                 LOOK_UP(a_bits, a_out);
                 LOOK_UP(b_bits, b_out);
@@ -194,8 +210,18 @@ KERNEL void decode_together(stream *streams, const uint64_t *entries) {
     streams[0] = a, streams[1] = b, streams[2] = c, streams[3] = d;
 }
 
+/* What is left of a frame. */
+typedef struct {
+    const uint8_t *data;
+    Py_ssize_t size, room; /* bytes to read and bytes to write */
+    int has_table;
+    upcoming next;
+    table table;
+} frame;
+
 /* Decode the literals of a block after the head, and return whether they have the size. */
-static int decode_literals(const uint8_t *data, Py_ssize_t size, const table *table, uint8_t *out, Py_ssize_t room) {
+static int decode_literals(const uint8_t *data, Py_ssize_t size, const frame *from, uint8_t *out, Py_ssize_t room) {
+    const table *table = &from->table;
     stream streams[STREAMS];
     Py_ssize_t part = (room + 3) / STREAMS, start = JUMPS;
     if (size < JUMPS || room < STREAMS * 3)
@@ -206,7 +232,7 @@ static int decode_literals(const uint8_t *data, Py_ssize_t size, const table *ta
             return 0;
         start += length;
     }
-    decode_together(streams, table->entries);
+    decode_together(streams, table->entries, from->next);
     for (int n = 0; n < STREAMS; n++)
         if (!finish(&streams[n], table))
             return 0;
@@ -214,7 +240,7 @@ static int decode_literals(const uint8_t *data, Py_ssize_t size, const table *ta
 }
 
 /* Decode a block with literals, and return whether that was possible. */
-static int decode_block(const uint8_t *data, Py_ssize_t size, table *table, int *has_table, uint8_t *out, Py_ssize_t room) {
+static int decode_block(frame *from, const uint8_t *data, Py_ssize_t size, uint8_t *out, Py_ssize_t room) {
     if (size < LITERALS_HEAD + 1 || data[size - 1] != 0) /* no sequences */
         return 0;
     uint64_t head = get(data, LITERALS_HEAD);
@@ -224,72 +250,79 @@ static int decode_block(const uint8_t *data, Py_ssize_t size, table *table, int 
     data += LITERALS_HEAD;
     size -= LITERALS_HEAD + 1;
     if (type == COMPRESSED) {
-        Py_ssize_t taken = read_table(data, size, table);
+        Py_ssize_t taken = read_table(data, size, &from->table);
         if (!taken)
             return 0;
-        *has_table = 1;
+        from->has_table = 1;
         data += taken;
         size -= taken;
-    } else if (type != SAME_TABLE || !*has_table) {
+    } else if (type != SAME_TABLE || !from->has_table) {
         return 0;
     }
-    return decode_literals(data, size, table, out, room);
+    return decode_literals(data, size, from, out, room);
 }
 
-/* Return whether the head of a frame is one that _huffman.c writes for so many bytes. */
-static int is_frame_of(const uint8_t *data, Py_ssize_t size, Py_ssize_t room) {
-    return size >= FRAME_HEAD && get(data, 4) == 0xFD2FB528 && data[4] == 0xa0 && (Py_ssize_t)get(data + 5, 4) == room;
+/* Begin to decode a frame, and return whether its head is one that _huffman.c writes for so many bytes. */
+static int begin_frame(frame *from, const uint8_t *data, Py_ssize_t size, Py_ssize_t room) {
+    if (room < 1 || size < FRAME_HEAD || get(data, 4) != 0xFD2FB528 || data[4] != 0xa0 || (Py_ssize_t)get(data + 5, 4) != room)
+        return 0;
+    from->data = data + FRAME_HEAD;
+    from->size = size - FRAME_HEAD;
+    from->room = room;
+    from->has_table = 0;
+    from->next = (upcoming){0, 0};
+    return 1;
 }
 
-/* Decode a frame after its head, and return whether that was possible. */
-static int decode_frame(const uint8_t *data, Py_ssize_t size, table *table, uint8_t *out, Py_ssize_t room) {
-    int has_table = 0, last = 0;
-    data += FRAME_HEAD;
-    size -= FRAME_HEAD;
-    while (!last) {
-        if (size < BLOCK_HEAD)
+/* Decode the next block, of BLOCK bytes or of all that are left; return whether that was possible, and nothing follows the
+   last one. */
+static int decode_next(frame *from, uint8_t *out) {
+    if (from->size < BLOCK_HEAD)
+        return 0;
+    uint64_t head = get(from->data, BLOCK_HEAD);
+    const uint8_t *data = from->data + BLOCK_HEAD;
+    Py_ssize_t length = (Py_ssize_t)(head >> 3), decoded = least(from->room, BLOCK);
+    from->size -= BLOCK_HEAD;
+    if (length > from->size || length > BLOCK)
+        return 0;
+    if ((head >> 1 & 3) == STORED && length == decoded)
+        memcpy(out, data, (size_t)length);
+    else if ((head >> 1 & 3) != COMPRESSED || !decode_block(from, data, length, out, decoded))
+        return 0;
+    from->data = data + length;
+    from->size -= length;
+    from->room -= decoded;
+    int is_last = head & 1;
+    return from->room ? !is_last : is_last && !from->size;
+}
+
+static int decode_frame(frame *from, uint8_t *out) {
+    for (; from->room; out += BLOCK)
+        if (!decode_next(from, out))
             return 0;
-        uint64_t head = get(data, BLOCK_HEAD);
-        Py_ssize_t length = (Py_ssize_t)(head >> 3), decoded = room < BLOCK ? room : BLOCK;
-        data += BLOCK_HEAD;
-        size -= BLOCK_HEAD;
-        last = head & 1;
-        if (length > size || length > BLOCK)
-            return 0;
-        if ((head >> 1 & 3) == STORED && length == decoded)
-            memcpy(out, data, (size_t)length);
-        else if ((head >> 1 & 3) != COMPRESSED || !decode_block(data, length, table, &has_table, out, decoded))
-            return 0;
-        data += length;
-        size -= length;
-        out += decoded;
-        room -= decoded;
-    }
-    return !size && !room;
+    return 1;
 }
 
 static PyObject *decode(PyObject *module, PyObject *args) {
     Py_buffer data = {0};
     Py_ssize_t size;
     PyObject *plane = NULL;
-    table *table = NULL;
     int decoded = 0;
     if (!PyArg_ParseTuple(args, "y*n", &data, &size))
         return NULL;
-    if (size >= 0 && is_frame_of(data.buf, data.len, size)) {
-        table = PyMem_Malloc(sizeof *table);
+    frame *from = PyMem_Malloc(sizeof *from);
+    if (from == NULL) {
+        PyErr_NoMemory();
+    } else if (begin_frame(from, data.buf, data.len, size)) {
         plane = PyBytes_FromStringAndSize(NULL, size);
-        if (table == NULL || plane == NULL) {
-            Py_CLEAR(plane);
-            PyErr_NoMemory();
-        } else {
+        if (plane != NULL) {
             uint8_t *out = (uint8_t *)PyBytes_AsString(plane);
             Py_BEGIN_ALLOW_THREADS
-            decoded = decode_frame(data.buf, data.len, table, out, size);
+            decoded = decode_frame(from, out);
             Py_END_ALLOW_THREADS
         }
     }
-    PyMem_Free(table);
+    PyMem_Free(from);
     PyBuffer_Release(&data);
     if (PyErr_Occurred())
         return NULL;
@@ -300,12 +333,70 @@ static PyObject *decode(PyObject *module, PyObject *args) {
     return plane;
 }
 
+enum { EXPONENTS, TOPS, PLANES };
+
+/* A plane of exponents or tops, a block at a time: as it is, or from a frame by way of memory in the cache. */
+typedef struct {
+    const uint8_t *raw; /* NULL for a frame */
+    frame frame;
+    uint8_t block[BLOCK];
+} plane;
+
+static int begin_plane(plane *from, const Py_buffer *data, int is_coded, Py_ssize_t count) {
+    from->raw = is_coded ? NULL : data->buf;
+    return !is_coded || begin_frame(&from->frame, data->buf, data->len, count);
+}
+
+/* Return the bytes of the next block, which begins at a place of the plane; NULL if they cannot be decoded. */
+static const uint8_t *next_of(plane *from, Py_ssize_t at) {
+    if (from->raw != NULL)
+        return from->raw + at;
+    return decode_next(&from->frame, from->block) ? from->block : NULL;
+}
+
+static int join_all(plane *planes, Py_ssize_t count, char *out) {
+    for (Py_ssize_t at = 0; at < count; at += BLOCK) {
+        planes[EXPONENTS].frame.next = (upcoming){(uintptr_t)planes[TOPS].raw + (uintptr_t)at, (uintptr_t)(out + 2 * at)};
+        const uint8_t *exponents = next_of(&planes[EXPONENTS], at), *tops = next_of(&planes[TOPS], at);
+        if (exponents == NULL || tops == NULL)
+            return 0;
+        join_two(exponents, tops, least(count - at, BLOCK), out + 2 * at);
+    }
+    return 1;
+}
+
+static PyObject *join(PyObject *module, PyObject *args) {
+    Py_buffer b[3] = {{0}};
+    int are_coded[PLANES], joined = 0;
+    if (!PyArg_ParseTuple(args, "y*py*pw*", &b[0], &are_coded[0], &b[1], &are_coded[1], &b[2]))
+        return NULL;
+    Py_ssize_t count = b[2].len / 2;
+    if (b[2].len % 2 || (!are_coded[0] && b[0].len != count) || (!are_coded[1] && b[1].len != count)) {
+        PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
+    } else {
+        plane *planes = PyMem_Malloc(PLANES * sizeof *planes);
+        if (planes == NULL) {
+            PyErr_NoMemory();
+        } else if (begin_plane(&planes[EXPONENTS], &b[0], are_coded[0], count) &&
+                   begin_plane(&planes[TOPS], &b[1], are_coded[1], count)) {
+            Py_BEGIN_ALLOW_THREADS
+            joined = join_all(planes, count, b[2].buf);
+            Py_END_ALLOW_THREADS
+        }
+        PyMem_Free(planes);
+    }
+    for (int n = 0; n < 3; n++)
+        PyBuffer_Release(&b[n]);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(joined);
+}
+
 static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS, "decode(frame, size)"},
+    {"join", join, METH_VARARGS, "join(exponents, are_coded, tops, are_coded, out)"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 1); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 2); }
 
 EXTENSION(_literals, add_version)

@@ -27,10 +27,10 @@ from git_theta_ext.coding.planes import (
     integer_width,
     looks_random,
     payload_size,
-    read_planes,
     repetition,
     write_planes,
 )
+from git_theta_ext.coding.stored_planes import read_planes, read_values
 from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -83,7 +83,10 @@ def decode_dense(spec: TensorSpec, payload: memoryview, out: memoryview) -> None
     """
     width = integer_width(spec) or 1
     arrangement = payload[0] if payload.nbytes else -1
-    planes = read_planes(payload[1:], _plane_sizes(arrangement, out.nbytes, width, block_width(spec)))
+    sizes = _plane_sizes(arrangement, out.nbytes, width, block_width(spec))
+    if arrangement == _SPLIT and width == 2 and read_values(payload[1:], out):  # noqa: PLR2004 - bytes of a bf16
+        return
+    planes = read_planes(payload[1:], sizes)
     if arrangement == _WHOLE:
         out[:] = memoryview(planes[0])
     elif arrangement == _PLACES:

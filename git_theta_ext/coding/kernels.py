@@ -20,7 +20,7 @@ _VERSIONS = {
     "_factors": 1,
     "_huffman": 4,
     "_kernels": 3,
-    "_literals": 1,
+    "_literals": 2,
     "_merges": 5,
     "_residuals": 4,
     "_sha256": 1,

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.coding import kernels
 from git_theta_ext.coding.kernels import weigh_bytes
-from git_theta_ext.errors import CorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,12 +40,13 @@ _RANDOM_INFORMATION = round((math.log2(_SAMPLE) - _RANDOM_BITS) * _SAMPLE * _FIX
 _WORTH = 0.98
 _MATCHES_WORTH = 0.95
 _WIDEST = 255
-_MANY = 1 << 16
+MANY = 1 << 16
 """The size in bytes of planes that are coded with one call, which other threads do not wait for. It takes 7 µs more."""
-_LARGE = 1 << 16
+LARGE = 1 << 16
 """The size in bytes of a plane from which on the tables of the compiled coder, which are larger, do not count."""
 SMALL = 64
 """The size in bytes below which the frame of a coder costs more than it saves."""
+
 
 _local = threading.local()
 
@@ -116,7 +116,7 @@ def code_symbols(plane: memoryview) -> Coded:
 
 def _code_large(plane: memoryview) -> bytes | None:
     """Code a large plane with the compiled coder; return None if zstd has to do it."""
-    if kernels.huffman is None or plane.nbytes < _LARGE:
+    if kernels.huffman is None or plane.nbytes < LARGE:
         return None
     coded: bytes | None = kernels.huffman.encode(plane)
     return coded
@@ -137,7 +137,7 @@ def code_all(planes: Sequence[memoryview]) -> list[Coded]:
         else:
             coded[at] = _smaller(large, plane)
     chosen = [planes[at] for at in some]
-    together = len(some) > 1 and sum(plane.nbytes for plane in chosen) >= _MANY
+    together = len(some) > 1 and sum(plane.nbytes for plane in chosen) >= MANY
     if together and "multi_compress_to_buffer" in zstandard.backend_features:
         made = huffman.multi_compress_to_buffer(chosen)
     else:
@@ -177,56 +177,12 @@ def write_planes(head: bytes, coded: Sequence[Coded]) -> list[Buffer]:
     for codec, plane in coded:
         fields += codec, _nbytes(plane)
         pieces.append(plane)
-    pieces[0] = head + _table(len(coded)).pack(*fields)
+    pieces[0] = head + plane_table(len(coded)).pack(*fields)
     return pieces
 
 
-def read_planes(payload: memoryview, sizes: Sequence[int]) -> list[Buffer]:
-    """Return the bytes of each plane from what ``write_planes`` wrote after the head.
-
-    Args:
-        payload: The bytes after the head.
-        sizes: Size of each plane in bytes. It is given so that no frame can claim more.
-
-    Raises:
-        CorruptError: The payload does not hold planes of these sizes and nothing else.
-    """
-    planes, rest = read_some_planes(payload, sizes)
-    if rest.nbytes:
-        raise CorruptError("a chunk has bytes left over")
-    return planes
-
-
-def read_some_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[Buffer], memoryview]:
-    """Return the bytes of each plane as ``read_planes`` does, and the bytes after the planes."""
-    table = _table(len(sizes))
-    at, end = table.size, payload.nbytes
-    if end < at:
-        raise CorruptError("a chunk is truncated")
-    fields = table.unpack_from(payload)
-    planes: list[Buffer] = []
-    frames: list[memoryview] = []
-    numbers: list[int] = []
-    for codec, stored, size in zip(fields[::2], fields[1::2], sizes, strict=True):
-        piece = payload[at : at + stored]
-        at += stored
-        if codec == ZSTD and at <= end:
-            if (content := _decode_literals(piece, size)) is not None:
-                planes.append(content)
-                continue
-            numbers.append(len(planes))
-            frames.append(piece)
-        elif codec != RAW or stored != size or at > end:
-            raise CorruptError("the size of a plane does not fit its tensor")
-        planes.append(piece)
-    if numbers:
-        for number, plane in zip(numbers, _decompress(frames, [sizes[number] for number in numbers]), strict=True):
-            planes[number] = plane
-    return planes, payload[at:]
-
-
 @cache
-def _table(planes: int) -> struct.Struct:
+def plane_table(planes: int) -> struct.Struct:
     """Return the layout of the codecs and sizes of so many planes."""
     return struct.Struct("<" + _PLANE * planes)
 
@@ -237,31 +193,6 @@ def _nbytes(piece: Buffer) -> int:
 
 def _smaller(coded: bytes, plane: memoryview) -> Coded:
     return (ZSTD, coded) if len(coded) < _WORTH * plane.nbytes else (RAW, plane)
-
-
-def _decode_literals(piece: memoryview, size: int) -> bytes | None:
-    """Return the content of a frame of the compiled coder; None if it may be another one."""
-    if kernels.literals is None or size < _LARGE:
-        return None
-    plane: bytes | None = kernels.literals.decode(piece, size)
-    return plane
-
-
-def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[Buffer]:
-    """Decompress frames whose contents must have these sizes, with a single call if there are several large ones."""
-    import zstandard
-
-    tool = _tools().decompressor
-    try:
-        if list(map(zstandard.frame_content_size, pieces)) != [*sizes]:
-            raise CorruptError("the size of a plane does not fit its tensor")
-        together = len(pieces) > 1 and sum(sizes) >= _MANY
-        if together and "multi_decompress_to_buffer" in zstandard.backend_features:
-            packed_sizes = struct.pack(f"<{len(sizes)}Q", *sizes)
-            return tool.multi_decompress_to_buffer(pieces, decompressed_sizes=packed_sizes)  # type: ignore[no-any-return]
-        return [tool.decompress(piece, max_output_size=size) for piece, size in zip(pieces, sizes, strict=True)]
-    except zstandard.ZstdError as error:
-        raise CorruptError(f"a chunk cannot be decompressed: {error}") from error
 
 
 def _long_matches(hash_log: int) -> Any:
@@ -282,7 +213,7 @@ def _long_matches(hash_log: int) -> Any:
 
 
 def _tools() -> Any:
-    """Return the compressors and the decompressor of this thread: they have state and must not be shared."""
+    """Return the compressors of this thread: they have state and must not be shared."""
     if not hasattr(_local, "huffman"):
         import zstandard
 
@@ -291,5 +222,4 @@ def _tools() -> Any:
         _local.repeats = zstandard.ZstdCompressor(compression_params=_long_matches(hash_log=11))
         _local.matching = zstandard.ZstdCompressor(level=1, write_checksum=False)
         _local.text = zstandard.ZstdCompressor(level=3, write_checksum=False)
-        _local.decompressor = zstandard.ZstdDecompressor()
     return _local

@@ -26,10 +26,9 @@ from git_theta_ext.coding.planes import (
     code_symbols,
     integer_width,
     payload_size,
-    read_planes,
-    read_some_planes,
     write_planes,
 )
+from git_theta_ext.coding.stored_planes import read_planes, read_some_planes
 from git_theta_ext.coding.stripe_plan import arrangement_limits, plan, sample_size
 from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripes, encode_stripes, group
 from git_theta_ext.errors import CorruptError
