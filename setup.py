@@ -13,9 +13,10 @@ FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math"]
 
 
 def headers(name: str) -> list[str]:
-    """Return the headers of a module: those that several modules include, and those that begin with its name."""
+    """Return the headers of a module: those that it shares, and those that begin with its name."""
     own = sorted(path.as_posix() for path in Path("git_theta_ext/coding").glob(f"{name}_*.h"))
-    return ["git_theta_ext/coding/_extension.h", "git_theta_ext/coding/_joins.h", *own]
+    shared = ["_extension.h", "_joins.h"] if name in {"_kernels", "_literals"} else ["_extension.h"]
+    return [*(f"git_theta_ext/coding/{header}" for header in shared), *own]
 
 
 setup(

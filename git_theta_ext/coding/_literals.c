@@ -1,8 +1,8 @@
 /* Decode planes of exponents that _huffman.c coded: frames of zstd (RFC 8878) that have literals and no sequences.
 
    zstd decodes two symbols with each look-up at most. Exponents take less than three bits, so that eleven bits are often four
-   of them and more. What _huffman.c does not write for exponents is declined; stored_planes.py then calls zstd, which also says what
-   is wrong with a frame. Damaged streams give other bytes, or are declined.
+   of them and more. What _huffman.c does not write for exponents is declined; stored_planes.py then calls zstd, which also says
+   what is wrong with a frame. Damaged streams give other bytes, or are declined.
 
    Values of bf16 are joined from exponents and the rest in the same pass: a block of exponents is still in the cache then. */
 
