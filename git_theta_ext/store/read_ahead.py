@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_theta_ext.errors import MissingError
@@ -184,7 +185,7 @@ class _Tasks:
         room = max((nbytes for _, nbytes in batches), default=0)
 
         def decode(batch: tuple[list[Job], int]) -> tuple[memoryview, list[DecodedPiece], BaseException | None]:
-            used = self.buffers.pop() if self.buffers else memoryview(bytearray(room))
+            used = self._memory(room)
             pieces: list[DecodedPiece] = []
             free = used
             try:
@@ -200,6 +201,12 @@ class _Tasks:
             self.buffers.append(used)
             if error is not None:
                 raise error
+
+    def _memory(self, room: int) -> memoryview:
+        """Return memory for a task; other threads may take what is free at the same time."""
+        with suppress(IndexError):
+            return self.buffers.pop()
+        return memoryview(bytearray(room))
 
     def _piece(self, job: Job, free: memoryview) -> tuple[DecodedPiece, memoryview]:
         """Return a piece, which takes the beginning of free memory, and the memory after it."""

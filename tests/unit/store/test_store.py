@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.interfaces import Fit
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.registry import find_encoding
-from git_theta_ext.store import inventory
+from git_theta_ext.store import inventory, read_ahead
 from git_theta_ext.store.deltas.chains import depths, shallowest
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.copying import whole_again
@@ -407,6 +408,24 @@ def test_a_pack_that_is_dropped_while_it_is_read_is_replaced_by_another_that_hol
     store.reader.close()
     assert read + b"".join(bytes(piece.data) for piece in pieces) == new[2]
     assert store.read(new[1], new[0]) == new[2]
+
+
+class Contended(list):
+    """A list of which other threads take the last item before a caller does."""
+
+    def pop(self):
+        super().pop()
+        return super().pop()
+
+
+def test_tensors_are_read_while_other_threads_take_free_memory(store, make, monkeypatch):
+    items = [make(5000 + number) for number in range(6)]
+    store.put(items)
+    tasks = partial(read_ahead._Tasks, buffers=Contended([memoryview(bytearray(1))]))
+    monkeypatch.setattr(read_ahead, "_Tasks", tasks)
+    monkeypatch.setattr(read_ahead, "TOGETHER", 1)
+    pieces = list(store.read_ahead([(digest, spec) for spec, digest, _ in items]))
+    assert [pieces[number].group for number in range(6)] == list(range(6))
 
 
 def test_an_unwritable_folder_is_read_through_an_index_in_memory(tmp_path, make, monkeypatch):
