@@ -86,7 +86,7 @@ def change_a_type(repo: Repo) -> None:
 
 
 def change_the_format(repo: Repo) -> None:
-    idle(repo).write_text(json.dumps({**json.loads(idle(repo).read_text()), "format": 2}))
+    idle(repo).write_text(json.dumps({**json.loads(idle(repo).read_text()), "format": 1}))
 
 
 CHANGES: dict[str, Callable[[Repo], object]] = {

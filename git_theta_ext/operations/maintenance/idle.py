@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from git_theta_ext.store.maintenance.gc import Garbage
     from git_theta_ext.store.store import Store
 
-_FORMAT = 1
+_FORMAT = 2
+"""Increase it if gc does more than before, since a record says that there is nothing to do."""
 
 
 @dataclass(frozen=True)
