@@ -140,4 +140,4 @@ def test_work_tree_and_store_in_two_mounts_of_one_file_system(tmp_path: Path, tw
         assert sorted(path.name for path in repo.path.iterdir()) == [".git", ".gitattributes", MODEL]
     finally:
         for place in mounted:
-            subprocess.run(["umount", place], check=True)
+            subprocess.run(["umount", "--lazy", place], check=True)
