@@ -6,16 +6,14 @@ import re
 import runpy
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
 
 import pytest
 
 import git_theta_ext.coding
-
-if TYPE_CHECKING:
-    from setuptools import Extension
 
 DIRECTORY = Path(git_theta_ext.coding.__file__).parent
 SOURCES = sorted(DIRECTORY.glob("_*.c"))
@@ -43,10 +41,16 @@ def included(source: Path) -> set[str]:
 
 
 def test_a_changed_header_builds_the_modules_again_that_include_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    setuptools = pytest.importorskip("setuptools")
-    modules: list[Extension] = []
-    monkeypatch.setattr(setuptools, "setup", lambda ext_modules, **_: modules.extend(ext_modules))
+    depends: dict[str, set[str]] = {}
+
+    def extension(_name: str, sources: list[str], *, depends: list[str], **_: object) -> tuple[str, set[str]]:
+        return Path(sources[0]).name, {Path(header).name for header in depends}
+
+    def setup(*, ext_modules: list[tuple[str, set[str]]], **_: object) -> None:
+        depends.update(ext_modules)
+
+    # The real one cannot be imported after some test has imported the distutils of the standard library.
+    monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(Extension=extension, setup=setup))
     monkeypatch.chdir(Path(__file__).parents[3])  # also if the package is elsewhere, as for sanitizers
     runpy.run_path("setup.py")
-    depends = {Path(module.sources[0]).name: {Path(name).name for name in module.depends} for module in modules}
     assert depends == {source.name: included(source) for source in SOURCES}
