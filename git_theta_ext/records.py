@@ -1,9 +1,10 @@
-"""Data classes that take no time before they are used.
+"""Data classes that take no time before they are used often.
 
 ``dataclasses`` generates up to six methods when a class is defined, which takes half a millisecond, and imports 8 ms of
 other modules. A filter that git starts defines sixty classes and uses half of them: this was a third of its start. Here
-``__init__`` is generated when the first object is made, and the other methods are the same for all classes. They behave
-like those of ``dataclasses``, whose functions also accept these classes.
+all classes have the same methods, which read the fields of a class. Those of a class of which many objects are made,
+compared or hashed are generated then: this takes as long as its first ``_FEW`` objects. They behave like those of
+``dataclasses``, whose functions also accept these classes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = ["dataclass", "field", "replace"]
 
 _MISSING: Any = object()
 _FIELDS = "__theta_fields__"
+_FEW = 24
 _set = object.__setattr__
 
 
@@ -93,8 +95,8 @@ def _made(cls: type, *, frozen: bool, slots: bool, eq: bool) -> type:
     kept = {name for name in ("__repr__", "__eq__", "__hash__") if vars(cls).get(name) is not None}
     if eq:
         methods |= {"__eq__": _eq, "__hash__": _hash if frozen else None}
-    generated = {name for name in ("__eq__", "__hash__") if methods.get(name) is not None and name not in kept}
-    methods["__init__"] = _first_init(cls, {"__init__", *generated}, frozen=frozen)
+    replaced = {name for name in ("__eq__", "__hash__") if methods.get(name) is not None and name not in kept}
+    methods |= _first_methods(cls, {"__init__", *replaced}, frozen=frozen)
     if frozen:
         methods |= {"__setattr__": _refuse_to_set, "__delattr__": _refuse_to_delete}
         if slots:
@@ -123,17 +125,61 @@ def _own_fields(cls: type) -> dict[str, Field]:
     return fields
 
 
-def _first_init(cls: type, names: set[str], *, frozen: bool) -> Callable[..., None]:
-    """Return an ``__init__`` that puts generated methods into the places of some, and calls its own successor."""
+def _first_methods(cls: type, names: set[str], *, frozen: bool) -> dict[str, Callable[..., Any]]:
+    """Return methods that read the fields of a class, until generated ones take the places of those named."""
+    left = _FEW
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - becomes a method
+    def generate() -> dict[str, Any]:
         methods = _generated(cls, frozen=frozen)
         for name in names:
             methods[name].__qualname__ = f"{cls.__qualname__}.{name}"
             type.__setattr__(cls, name, methods[name])
-        methods["__init__"](self, *args, **kwargs)
+        return methods
 
-    return __init__
+    def used_often() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - becomes a method
+        # The generated method raises the error if arguments are missing or unknown.
+        if used_often() or not _initialised(cls, self, args, kwargs, _set if frozen else setattr):
+            generate()["__init__"](self, *args, **kwargs)
+
+    def __eq__(self: object, other: object) -> bool:  # noqa: N807 - becomes a method
+        equal: bool = (generate()["__eq__"] if used_often() else _eq)(self, other)
+        return equal
+
+    def __hash__(self: object) -> int:  # noqa: N807 - becomes a method
+        number: int = (generate()["__hash__"] if used_often() else _hash)(self)
+        return number
+
+    methods: dict[str, Any] = {"__init__": __init__, "__eq__": __eq__, "__hash__": __hash__}
+    for name in names:
+        methods[name].__qualname__ = f"{cls.__qualname__}.{name}"
+    return {name: methods[name] for name in names}
+
+
+def _initialised(
+    cls: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], assign: Callable[[Any, str, Any], None]
+) -> bool:
+    """Initialise an object of a class; do nothing and return False if the arguments are not those of its fields."""
+    given = dict(zip(cls.__match_args__, args, strict=False)) | kwargs
+    if len(given) != len(args) + len(kwargs) or not given.keys() <= set(cls.__match_args__):
+        return False
+    fields = getattr(cls, _FIELDS).values()
+    if any(one.default is one.default_factory and one.init and one.name not in given for one in fields):
+        return False
+    for one in fields:
+        if one.name in given:
+            assign(self, one.name, given[one.name])
+        elif one.default_factory is not _MISSING:
+            assign(self, one.name, one.default_factory())
+        elif one.init:
+            assign(self, one.name, one.default)
+    if hasattr(cls, "__post_init__"):
+        self.__post_init__()
+    return True
 
 
 def _generated(cls: type, *, frozen: bool) -> dict[str, Any]:

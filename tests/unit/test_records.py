@@ -48,11 +48,14 @@ def outcome(work):
         return type(error)
 
 
+@pytest.mark.parametrize("earlier", [0, 100])
 @pytest.mark.parametrize("options", FORMS, ids=str)
-def test_records_do_what_dataclasses_do(options):
+def test_records_do_what_dataclasses_do(options, earlier):
     results = []
     for module in (records, dataclasses):
         base, derived = made(module, **options)
+        for number in range(earlier):
+            base(number), derived(number)
         some = [base(1), base(one=1, two="2"), base(1, "two", [1]), derived(1), derived(1, "two", [], (3,))]
 
         def changed(record, name="one"):
@@ -98,6 +101,24 @@ def test_dataclasses_accepts_records(options):
 
     assert OfAnother(1, four=5).four == 5
     assert records.replace(OfAnother(1), four=6) == OfAnother(1, four=6)
+
+
+def test_methods_are_generated_for_classes_with_many_records_or_comparisons():
+    generated = [set(), set(), set()]
+    for number, use in enumerate((lambda one: type(one)(1), lambda one: one == one, hash)):  # noqa: PLR0124 - counted
+        base, _ = made(records, frozen=True)
+        one = base(1)
+        for _ in range(100):
+            use(one)
+        generated[number] = {name for name in ("__init__", "__eq__", "__hash__") if not vars(base)[name].__closure__}
+    assert generated == [{"__init__", "__eq__", "__hash__"}] * 3
+
+
+def test_few_records_compile_nothing(monkeypatch):
+    base, derived = made(records, frozen=True)
+    monkeypatch.setattr(records, "_generated", None)
+    assert base(1) == base(one=1)
+    assert {derived(1), derived(1)} == {derived(1, "two", [], ())}
 
 
 def test_a_factory_makes_a_value_for_each_record():
