@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.api.frameworks import is_array, value_bytes
@@ -22,6 +21,7 @@ from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.folders import temporary_folder
 from git_theta_ext.util.libraries import require
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.reporter import LogReporter
 from git_theta_ext.util.threads import no_progress
 
@@ -79,7 +79,7 @@ def save(
         inside = place.relative_to(top).as_posix()
         formats = theta_paths(repo.run, [inside])
         if inside not in formats:
-            raise UsageError(f"{path} is not tracked by git theta", hint=f"git theta track {quote(inside)}")
+            raise UsageError(f"{path} is not tracked by git theta", hint=f"git theta track {shell_word(inside)}")
         if not configured(repo):
             raise ConfigError("git is not configured to use git theta", hint="git theta install")
         _write(tensors, Path(path), metadata or {})

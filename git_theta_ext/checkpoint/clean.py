@@ -15,6 +15,7 @@ from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, Parameter, Skel
 from git_theta_ext.model.tensor import SHARED_HASH, TensorHasher, tensor_digest
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.packs.checked import FileSource
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.threads import batched_map, no_progress, pool, thread_count
 
 if TYPE_CHECKING:
@@ -258,4 +259,4 @@ def value_of(data: FileBytes | memoryview, extent: Extent) -> Value:
 def _check_literals(data: FileBytes, layout: Layout) -> None:
     for offset, segment in layout.located():
         if isinstance(segment, Literal) and data.read(offset, offset + segment.nbytes) != segment.data:
-            raise ChangedError(f"{data.path} changed while it was read")
+            raise ChangedError(f"{shown_path(data.path)} changed while it was read")

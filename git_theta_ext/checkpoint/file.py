@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.scan import scan
@@ -12,6 +11,7 @@ from git_theta_ext.model.manifest import Parameter, is_manifest, values_digest
 from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.quoting import shell_word, shown_path
 from git_theta_ext.util.threads import thread_count
 
 if TYPE_CHECKING:
@@ -100,9 +100,13 @@ def open_file(path: Path, label: str, argument: str = "") -> FileBytes:
     try:
         data = open_bytes(path, label)
     except OSError as error:
-        raise StoreError(f"cannot read {label}: {error.strerror}", hint="check the path, or save the file") from error
+        raise StoreError(
+            f"cannot read {shown_path(label)}: {error.strerror}", hint="check the path, or save the file"
+        ) from error
     if is_manifest(data):
-        raise UsageError(f"{label} is only a manifest", hint=f"git theta checkout {argument or quote(label)}")
+        raise UsageError(
+            f"{shown_path(label)} is only a manifest", hint=f"git theta checkout {argument or shell_word(label)}"
+        )
     return data
 
 
@@ -126,12 +130,12 @@ def open_checkpoint_file(path: Path, label: str = "", format_name: str | None = 
     label = label or str(path)
     data = open_file(path, label)
     if not data.nbytes:
-        raise FormatError(f"{label}: the file is empty", hint="save the checkpoint first")
+        raise FormatError(f"{shown_path(label)}: the file is empty", hint="save the checkpoint first")
     scanned = scan(data, label, format_name, path.parent)
     if scanned.malformed is not None:
         raise scanned.malformed
     if scanned.format == "opaque":
         raise FormatError(
-            scanned.reason or f"{label}: its tensors cannot be found, since no format recognises the file"
+            scanned.reason or f"{shown_path(label)}: its tensors cannot be found, since no format recognises the file"
         )
     return CheckpointFile.of(label, data, scanned)

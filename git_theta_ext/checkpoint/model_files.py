@@ -12,6 +12,7 @@ from git_theta_ext.model.manifest import values_digest
 from git_theta_ext.model.shard_index import MAX_INDEX, ShardIndex
 from git_theta_ext.model.shards import is_index, models_of
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def open_model_files(path: Path) -> ModelFiles:
     files = tuple(open_checkpoint_file(file) for file in paths)
     model = ModelFiles(whole, paths, files)
     if len(model.holders) < sum(len(file.specs) for file in files):
-        raise FormatError(f"{path}: two files have parameters of the same name")
+        raise FormatError(f"{shown_path(str(path))}: two files have parameters of the same name")
     return model
 
 

@@ -10,6 +10,7 @@ from git_theta_ext.model.layout import Packing
 from git_theta_ext.records import dataclass
 from git_theta_ext.registry import detect_container, find_container
 from git_theta_ext.store.temporary import spool
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.share import Share
 from git_theta_ext.util.threads import no_progress, thread_count
 from git_theta_ext.util.written_file import WrittenFile
@@ -86,7 +87,9 @@ class Packer:
         recipe = container.unpack(data, target)
         target.advance = no_progress
         if recipe is None:
-            return f"{self.path}: compressing its content again does not give the same {container.name} file"
+            return (
+                f"{shown_path(self.path)}: compressing its content again does not give the same {container.name} file"
+            )
         share.finish()
         return target, Packing(container.name, recipe)
 
@@ -109,7 +112,7 @@ class Packer:
             try:
                 find_container(packing.container).pack(content, packing.recipe, packed)
             except FormatError as error:
-                raise CorruptError(f"{self.path}: {error.message}", hint="git theta fsck --full") from error
+                raise CorruptError(f"{shown_path(self.path)}: {error.message}", hint="git theta fsck --full") from error
             share.finish()
             content = packed
 

@@ -16,6 +16,7 @@ from git_theta_ext.model.checksums import checksums, seeds_of
 from git_theta_ext.model.layout import Layout, Literal, Slice
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors, write_at
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import ALONE, no_progress
 
@@ -49,7 +50,7 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
     if layout.parameters != specs:
         odd = sorted(name for name in {*specs, *layout.parameters} if specs.get(name) != layout.parameters.get(name))
         raise ManifestError(
-            f"{path}: the manifest's parameters and its layout disagree on {shortlist(map(repr, odd), 1)}",
+            f"{shown_path(path)}: the manifest's parameters and its layout disagree on {shortlist(map(repr, odd), 1)}",
             hint="a textual merge may have mixed two layouts; merge again with git theta installed",
         )
     return layout
@@ -86,7 +87,7 @@ def populate(  # noqa: PLR0913, PLR0917 - the last three have defaults
         StoreError: The file cannot be written. The old file is unchanged.
     """
     if manifest.conflicted:
-        raise ManifestError(f"{path}: unresolved conflicts", hint="git theta resolve")
+        raise ManifestError(f"{shown_path(str(path))}: unresolved conflicts", hint="git theta resolve")
     if draft is not None:
         with reporting_os_errors(path), Unfinished(path, store.root, made=draft) as unfinished:
             advance(os.fstat(unfinished.descriptor).st_size)

@@ -12,6 +12,7 @@ from git_theta_ext.model.field_checksums import tensors_in_ranges
 from git_theta_ext.model.fields import ChecksumField, Extent, in_file_order
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.registry import detect_format, find_format
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ def _scan(data: Content, format_name: str | None, packer: Packer, nested: int) -
     try:
         if file_format.name != _OPAQUE:
             fields = _parse(file_format, data, path)
-            note = f"{path}: {fields.note}" if isinstance(fields, NotedFields) and fields.note else None
+            note = f"{shown_path(path)}: {fields.note}" if isinstance(fields, NotedFields) and fields.note else None
             return Scan(file_format.name, tuple(in_file_order(fields, data.nbytes)), note)
     except NotSplittable as error:
-        reason = f"{path}: {error}"
+        reason = f"{shown_path(path)}: {error}"
     except FormatError as error:
         return malformed(data, path, error)
     unpacked = packer.unpack(data) if nested and format_name != _OPAQUE else None
@@ -125,8 +126,11 @@ def malformed(data: Content, path: str, error: FormatError) -> Scan:
         path: For messages.
         error: How it breaks the format, without the path.
     """
-    hint = error.hint or f"to track it as an opaque file, add 'theta-format=opaque' to {path} in .gitattributes"
-    named = FormatError(f"{path}: {error.message}", hint=hint)
+    hint = (
+        error.hint
+        or f"to track it as an opaque file, add 'theta-format=opaque' to {shown_path(path)} in .gitattributes"
+    )
+    named = FormatError(f"{shown_path(path)}: {error.message}", hint=hint)
     return _opaque(data, named.message, malformed=named)
 
 
@@ -146,4 +150,6 @@ def _parse(file_format: Format, data: Content, path: str) -> Sequence[Field]:
         raise FormatError(message) from error
     except RecursionError as error:
         # How deep calls may be differs between machines, and the manifest must not.
-        raise PluginError(f"{path}: the format {file_format.name} takes too many nested calls to read it") from error
+        raise PluginError(
+            f"{shown_path(path)}: the format {file_format.name} takes too many nested calls to read it"
+        ) from error

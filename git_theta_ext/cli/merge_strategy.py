@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.dispatch import failed
@@ -33,6 +32,7 @@ from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.operations.merge.strategy import CANNOT, CONFLICTS, MERGED, run
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +123,7 @@ def _merge(output: Output, invocation: Invocation) -> int:
     if invocation.options:
         raise MergeError(
             f"-X {invocation.options[0][2:]} works with one branch at a time, not with {len(invocation.remotes)}",
-            hint=f"git merge -s theta -X {quote(invocation.options[0][2:])} {quote(invocation.remotes[0])}",
+            hint=f"git merge -s theta -X {shell_word(invocation.options[0][2:])} {shell_word(invocation.remotes[0])}",
         )
     with Workspace.discover(output) as workspace:
         heads = (head_of(workspace.repo) or invocation.head, *invocation.remotes)
@@ -171,7 +171,7 @@ def _finished(output: Output, invocation: Invocation) -> int:
         finished = finish_models(workspace, list(unmerged(workspace.repo)), trees)
         for model in [*finished, *finish_divided(workspace, trees)]:
             if not model.conflicted:
-                output.note(f"{model.name}: all files are merged")
+                output.note(f"{shown_path(model.name)}: all files are merged")
         _leave_records(workspace, (trees.sides[0], *invocation.remotes))
         return CONFLICTS if unmerged(workspace.repo) else MERGED
 

@@ -6,14 +6,13 @@ Source: ``gitattributes(5)``. Lines for other patterns stay as they are, byte fo
 from __future__ import annotations
 
 import re
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import FORMAT_ATTRIBUTE
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content, reporting_os_errors
-from git_theta_ext.util.quoting import quoted, unquote
+from git_theta_ext.util.quoting import quoted, shell_word, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +110,7 @@ def add(text: str, pattern: str, format_name: str | None = None) -> Added:
         if _name(state) in _EXCLUSIVE:
             raise UsageError(
                 f".gitattributes already sets {state!r} for {pattern!r}",
-                hint=f"remove {state!r} from that line, then git theta track {quote(pattern)}",
+                hint=f"remove {state!r} from that line, then git theta track {shell_word(pattern)}",
             )
     missing = [ours for name, ours in _OURS.items() if states.get(name) in {None, f"!{name}"}]
     missing += [state for state in chosen if states.get(FORMAT_ATTRIBUTE) != state]
@@ -219,7 +218,7 @@ def quote_pattern(pattern: str) -> str:
     if pattern.endswith("/"):
         raise UsageError(
             f"git does not apply attributes to directories, as in {pattern!r}",
-            hint=f"git theta track {quote(pattern + '**')}",
+            hint=f"git theta track {shell_word(pattern + '**')}",
         )
     if pattern.startswith("!"):
         pattern = "\\" + pattern

@@ -6,7 +6,6 @@ import os
 import re
 from hashlib import sha256
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.errors import RepositoryError
@@ -14,6 +13,7 @@ from git_theta_ext.git.process import run_git
 from git_theta_ext.git.program import FIND
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replacing
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -183,7 +183,7 @@ def _place(repo: Repository, hook: Hook) -> list[Change]:
         if os.access(path, os.X_OK):
             return []
         if not hook.is_ours(present):
-            return [_todo(hook, path, "is not executable, and git ignores it", f"chmod +x {quote(str(path))}")]
+            return [_todo(hook, path, "is not executable, and git ignores it", f"chmod +x {shell_word(str(path))}")]
     elif present is not None:
         return [_todo(hook, path, "does not call git theta", _insert(hook))]
     elif chosen is not None and not (hook.needed and _is_inside(chosen, repo)):
@@ -192,7 +192,9 @@ def _place(repo: Repository, hook: Hook) -> list[Change]:
     if chosen is None:
         return [Change("wrote", str(path))]
     return [
-        Change("wrote", str(path), note=f"{path} is new: it uploads parameters", hint=f"git add {quote(str(path))}")
+        Change(
+            "wrote", str(path), note=f"{path} is new: it uploads parameters", hint=f"git add {shell_word(str(path))}"
+        )
     ]
 
 

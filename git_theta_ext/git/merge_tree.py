@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
@@ -21,6 +20,7 @@ from git_theta_ext.git.process import MERGE_OPTIONS, NESTED, run_git
 from git_theta_ext.git.revisions import commit_id, find_object
 from git_theta_ext.git.temporary_index import temporary_index
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -93,7 +93,7 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
             where = f" in {merged.stages[0].path}" if merged.stages else ""
             raise MergeError(
                 f"{name} conflicts with the branches before it{where}; only the last branch may conflict",
-                hint=f"name it last, or merge it by itself: git merge {quote(name)}",
+                hint=f"name it last, or merge it by itself: git merge {shell_word(name)}",
             )
         tip = _commit(repo, merged.tree, (tip, other))
     return merged

@@ -14,6 +14,7 @@ from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manif
 from git_theta_ext.model.tensor import Digest
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -238,4 +239,4 @@ def _parse(data: bytes, path: str) -> Manifest:
     try:
         return Manifest.parse(data)
     except ManifestError as error:
-        raise ManifestError(f"{path}: {error.message}", hint=error.hint) from error
+        raise ManifestError(f"{shown_path(path)}: {error.message}", hint=error.hint) from error

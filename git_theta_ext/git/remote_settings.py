@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import Config, RemoteSettings
 from git_theta_ext.git.tracked_config import read_tracked
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
@@ -73,7 +73,7 @@ def _renamed(repo: Repository, name: str, reporter: Reporter) -> RemoteSettings 
     left = sorted(remote for remote in gone if here.remote(remote).url is not None)
     if not left:
         return None
-    command = f"git config --rename-section theta.remote.{quote(left[0])} theta.remote.{quote(name)}"
+    command = f"git config --rename-section theta.remote.{shell_word(left[0])} theta.remote.{shell_word(name)}"
     others = [remote for remote in config.git_remotes if remote != name and config.remote(remote).url is None]
     there = f"there is no remote {left[0]}"
     if len(left) > 1 or others:

@@ -9,7 +9,6 @@ import os
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from git_theta_ext.config import CONFIG_REGEXP, Config
@@ -19,7 +18,7 @@ from git_theta_ext.git.entries import TreeEntry, index_entry, tree_entry
 from git_theta_ext.git.objects import object_reader, read_manifests
 from git_theta_ext.git.process import run_git
 from git_theta_ext.records import dataclass, field
-from git_theta_ext.util.quoting import shown_path
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -119,7 +118,7 @@ class Repository:
         """
         relative = self.relative(path)
         # Git takes a leading hyphen for an option, and a colon for a magic pathspec.
-        return quote(f"./{relative}" if relative.startswith(("-", ":")) else relative)
+        return shell_word(f"./{relative}" if relative.startswith(("-", ":")) else relative)
 
     def environment(self) -> dict[str, str]:
         """Return the environment for git in ``folder``.

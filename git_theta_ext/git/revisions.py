@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ManifestError, MergeError, RepositoryError, UsageError
 from git_theta_ext.model.manifest import Manifest, is_manifest
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -142,7 +142,7 @@ def check_two_sides(repo: Repository, path: str) -> None:
     sides = 1 + len(merge_heads(repo))
     if sides > 2:  # noqa: PLR2004 - ours and theirs
         raise MergeError(
-            f"{path}: {sides} sides are being merged, but git's index holds only two",
+            f"{shown_path(path)}: {sides} sides are being merged, but git's index holds only two",
             hint="git merge --abort, then merge again; git add takes the file as it is",
         )
 
@@ -164,28 +164,33 @@ def manifest_of(repo: Repository, name: str, *, command: str, cwd: Path | None =
     if ":" not in name:
         whole = f"{name}:PATH" if _is_commit(repo, name) else f"HEAD:{os.path.normpath(repo.prefix + name)}"
         raise UsageError(
-            f"{name!r} does not name a version of a file, which is REV:PATH", hint=command.replace("{}", quote(whole))
+            f"{name!r} does not name a version of a file, which is REV:PATH",
+            hint=command.replace("{}", shell_word(whole)),
         )
     rev, _, path = name.partition(":")
     try:
         data = repo.run("cat-file", "blob", name, cwd=cwd or Path.cwd())
     except RepositoryError as error:
         valid = not rev or _is_commit(repo, rev)
-        hint = " ".join(["git theta ls-files", *([quote(rev)] if rev else [])]) if valid else "git log --oneline --all"
+        hint = (
+            " ".join(["git theta ls-files", *([shell_word(rev)] if rev else [])])
+            if valid
+            else "git log --oneline --all"
+        )
         relative = f"{rev}:./{path}"
         if valid and repo.run("rev-parse", "--quiet", "--verify", relative, cwd=cwd or Path.cwd(), check=False):
-            typed = command.replace("{}", quote(relative))
+            typed = command.replace("{}", shell_word(relative))
             hint = f"paths start at the top of the repository; this one is relative to the directory: {typed}"
-        raise RepositoryError(f"{name}: {error.message}", hint=hint) from error
+        raise RepositoryError(f"{shown_path(name)}: {error.message}", hint=hint) from error
     if not is_manifest(data):
         raise ManifestError(
-            f"{name} is not a checkpoint that git theta tracks: git stores the file itself",
-            hint=f"{repo.git_at_top} theta track {quote(path)} && git theta add {repo.argument(path)}",
+            f"{shown_path(name)} is not a checkpoint that git theta tracks: git stores the file itself",
+            hint=f"{repo.git_at_top} theta track {shell_word(path)} && git theta add {repo.argument(path)}",
         )
     try:
         return Manifest.parse(data)
     except ManifestError as error:
-        raise ManifestError(f"{name}: {error.message}", hint=error.hint) from error
+        raise ManifestError(f"{shown_path(name)}: {error.message}", hint=error.hint) from error
 
 
 def _is_commit(repo: Repository, name: str) -> bool:

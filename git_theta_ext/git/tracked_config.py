@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import stat
 from contextlib import suppress
-from shlex import quote
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from git_theta_ext.config import Config, RemoteSettings
 from git_theta_ext.errors import ConfigError, RepositoryError
 from git_theta_ext.records import dataclass
 from git_theta_ext.settings import STRICT
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
@@ -57,7 +57,7 @@ class TrackedConfig:
         if settings.url is None:
             shared = self.config.for_all()
             settings = RemoteSettings(shared.url, {**shared.options, **settings.options})
-        shown = "NAME" if re.search("[:/]", name) else quote(name)  # an address may have a password
+        shown = "NAME" if re.search("[:/]", name) else shell_word(name)  # an address may have a password
         if settings.url is not None:
             self._check(settings.url, f"git config theta.remote.{shown}.url")
         if "endpoint" in settings.options:
@@ -82,7 +82,7 @@ class TrackedConfig:
         if not parts.netloc or parts.scheme.lower() in ("", "file"):
             raise ConfigError(
                 f"{FILE} names the address {address}; a tracked file must not choose a directory on this machine",
-                hint=f"{command} {quote(address)}",
+                hint=f"{command} {shell_word(address)}",
             )
 
 
@@ -134,5 +134,5 @@ def _check_tokens(url: str, endpoint: str, command: str) -> None:
     if urlsplit(url).scheme.lower() in {"gs", "az"}:
         raise ConfigError(
             f"{FILE} names the endpoint {endpoint} for {url}; a tracked file must not choose who gets an access token",
-            hint=f"{command} {quote(endpoint)}",
+            hint=f"{command} {shell_word(endpoint)}",
         )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.attributes import theta_paths
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -29,7 +29,7 @@ def unattributed(repo: Repository, paths: Collection[str]) -> list[str]:
 def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:
     """Return a message about manifests without our filter, and the command that fixes them."""
     others = len(paths) - 1
-    named = repo.relative(paths[0]) + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
+    named = repo.shown(paths[0]) + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
     verb = "are manifests" if others else "is a manifest"
     files = _attribute_files(repo, paths)
     if files and len(theta_paths(repo.run, paths)) == len(paths):
@@ -37,7 +37,7 @@ def advice(repo: Repository, paths: list[str]) -> tuple[str, str]:
             f"{named} {verb}, but .gitattributes is not staged: clones would get the text of the manifest",
             f"git add {' '.join(map(repo.argument, files))} && git commit",
         )
-    track, added = f"{repo.git_at_top} theta track {quote(paths[0])}", repo.argument(".gitattributes")
+    track, added = f"{repo.git_at_top} theta track {shell_word(paths[0])}", repo.argument(".gitattributes")
     return (
         f"{named} {verb}, but no .gitattributes tracks it: the file has only the text of the manifest",
         f"{track} && git add {added} && git theta checkout",

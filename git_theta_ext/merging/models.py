@@ -18,6 +18,7 @@ from git_theta_ext.merging.planning.whole_layouts import with_whole_layouts
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.records import dataclass, field, replace
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def apply_model(  # noqa: PLR0913, PLR0917 - as apply
         local = versions.sides[layout.side].names_in_file(path)
         part = with_facts_decided(_part(versions, plan, layout, path, local), store)
         files[path], note = _file(whole.manifest, part, layout, path, local, store)
-        notes += [f"{path}: {note}"] if note else []
+        notes += [f"{shown_path(path)}: {note}"] if note else []
     texts, note = _texts(versions, plan, whole.manifest, layout, files)
     notes += [note] if note else []
     return ModelOutcome(

@@ -11,6 +11,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import INDEX_FORMATS
 from git_theta_ext.model.tensor_pieces import JoinedTensor
 from git_theta_ext.records import dataclass, replace
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +74,9 @@ class ModelVersion:
             for path, manifest in self.shards.items():
                 for name in manifest.parameters:
                     if self.places[name] != path:
-                        raise FormatError(f"parameter {name!r} is in both {path} and {self.places[name]}")
+                        raise FormatError(
+                            f"parameter {name!r} is in both {shown_path(path)} and {shown_path(self.places[name])}"
+                        )
 
     def in_files(self, path: str) -> Manifest:
         """Return the manifest of a file as it is."""
@@ -157,7 +160,7 @@ def in_model(path: str, manifest: Manifest, index: ModelIndex) -> dict[str, str]
     every = {*manifest.parameters, *(conflict.name for conflict in manifest.conflicts)}
     names = {name: index.name_in_model(file, name) for name in every}
     if len(set(names.values())) < len(names):
-        raise FormatError(f"two parameters of {path} have the same name")
+        raise FormatError(f"two parameters of {shown_path(path)} have the same name")
     return names
 
 

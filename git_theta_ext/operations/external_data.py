@@ -17,6 +17,7 @@ from git_theta_ext.git.objects import read_manifests
 from git_theta_ext.operations.models import Directory
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.store.skeletons import read_skeleton
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from git_theta_ext.model.external_tensor import ExternalTensor
@@ -50,7 +51,9 @@ def external_files(workspace: Workspace, rev: str | None, path: str, manifest: M
         data = manifests.get(files.get(posixpath.join(folder, file), ""))
         if data is None:
             hint = f"git theta track {workspace.repo.argument(posixpath.join(folder, file))}"
-            raise MissingError(f"{path}: its tensors are in {file}, which git theta does not track", hint=hint)
+            raise MissingError(
+                f"{shown_path(path)}: its tensors are in {shown_path(file)}, which git theta does not track", hint=hint
+            )
         if (external := external_file(workspace, data, tensors)) is not None:
             found.append(external)
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.external_data import has_external_data, is_in_chunks
@@ -14,6 +13,7 @@ from git_theta_ext.model.model_version import ModelVersion
 from git_theta_ext.model.shards import is_adapter
 from git_theta_ext.operations.models import Directory
 from git_theta_ext.statistics.sidecar import is_statistics
+from git_theta_ext.util.quoting import shell_word, shown_path
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -94,17 +94,20 @@ def _only_version(directory: Directory, name: str, path: str, command: str) -> M
     if len(versions) == 1:
         return next(iter(versions.values()))
     if not versions:
-        raise UsageError(f"{name} has no checkpoint that git theta tracks", hint="git theta ls-files")
+        raise UsageError(f"{shown_path(name)} has no checkpoint that git theta tracks", hint="git theta ls-files")
     names = sorted(posixpath.relpath(model, path or ".") for model in versions)
     first = f"{name.rstrip('/')}{'' if name.endswith(':') else '/'}{names[0]}"
-    raise UsageError(f"{name} has several models: {shortlist(names)}", hint=command.replace("{}", quote(first)))
+    raise UsageError(
+        f"{shown_path(name)} has several models: {shortlist(map(shown_path, names))}",
+        hint=command.replace("{}", shell_word(first)),
+    )
 
 
 def _version(directory: Directory, model: str, name: str) -> ModelVersion | None:
     try:
         return directory.version(model)
     except FormatError as error:
-        raise FormatError(f"{name}: {error.message}", hint="git theta ls-files") from error
+        raise FormatError(f"{shown_path(name)}: {error.message}", hint="git theta ls-files") from error
 
 
 def _is_data_of(model: str, version: ModelVersion, owners: Iterable[str]) -> bool:

@@ -10,6 +10,7 @@ from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import replace
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.skeletons import read_skeleton
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ def with_all_names(workspace: Workspace, version: ModelVersion) -> ModelVersion:
         further = {name: parameter for name, parameter in tied.items() if name not in version.places}
         if _nbytes(further) > _MAX_TIMES * _nbytes(in_file.parameters):
             raise FormatError(
-                f"{path} has so many names for its tensors that they take over {_MAX_TIMES} times its size"
+                f"{shown_path(path)} has so many names for its tensors that they take over {_MAX_TIMES} times its size"
             )
         shards[path] = replace(shards[path], parameters={**shards[path].parameters, **further})
     return replace(version, shards=shards, files=version.files or version.shards)

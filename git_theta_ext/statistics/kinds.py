@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
 from git_theta_ext.registry import built_in, find_statistics, names
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ def find_kinds(wanted: Sequence[str]) -> list[StatisticsKind]:
     if unknown := [kind for kind in wanted if not are_kinds([kind])]:
         raise UsageError(
             f"unknown kind of statistics {unknown[0]!r}",
-            hint=f"git theta stats collect CHECKPOINT --kinds {quote(','.join(names('statistics')))}",
+            hint=f"git theta stats collect CHECKPOINT --kinds {shell_word(','.join(names('statistics')))}",
         )
     return [find_statistics(kind) for kind in wanted]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.model.layout import Layout
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from git_theta_ext.model.manifest import Skeleton
@@ -31,5 +32,5 @@ def read_skeleton(
     try:
         return Layout.from_skeleton(data, parameters)
     except FormatError as error:
-        prefix = "" if path is None else f"{path}: "
+        prefix = "" if path is None else f"{shown_path(path)}: "
         raise CorruptError(f"{prefix}skeleton {skeleton.digest}: {error.message}", hint=error.hint) from error

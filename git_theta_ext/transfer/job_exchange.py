@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import contextmanager
 from functools import partial
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import ConfigError, MissingError, RemoteError, ThetaError
@@ -27,6 +26,7 @@ from git_theta_ext.transfer.remote_index import HeldDigests, RemoteIndex, read_h
 from git_theta_ext.transfer.retry import retried
 from git_theta_ext.transfer.sync import push
 from git_theta_ext.util.folders import private_directory
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -173,7 +173,7 @@ class RemoteExchange:
         """Warn that the remote has damaged packs: to find out which means to download them; see ``Exchange``."""
         self._store.warn(
             f"{self._place.shown} has damaged packs, such as one with tensor {min(digests)}; find them with"
-            f" git theta fsck --remote {quote(self._place.name)} --full"
+            f" git theta fsck --remote {shell_word(self._place.name)} --full"
         )
 
     def close(self) -> None:
@@ -225,5 +225,5 @@ def check_for_jobs(place: RemotePlace) -> None:
     if not place.plugin().schemes or not place.scheme:
         raise ConfigError(
             f"theta.clusterRemote {place.name}: jobs cannot use {place.shown}, which is no object store",
-            hint=f"git config theta.remote.{quote(place.name)}.url s3://BUCKET/PREFIX",
+            hint=f"git config theta.remote.{shell_word(place.name)}.url s3://BUCKET/PREFIX",
         )

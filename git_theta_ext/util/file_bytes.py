@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, overload
 
 from git_theta_ext.errors import ChangedError, StoreError
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.system import pread
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ class FileBytes:
         try:
             data = pread(self._descriptor, count, offset)
         except OSError as error:
-            raise StoreError(f"cannot read {self.path}: {error.strerror}", hint="check the disk") from error
+            raise StoreError(f"cannot read {shown_path(self.path)}: {error.strerror}", hint="check the disk") from error
         if count and not data:
-            raise ChangedError(f"{self.path} was truncated while it was read")
+            raise ChangedError(f"{shown_path(self.path)} was truncated while it was read")
         return data
 
     def forget(self) -> None:

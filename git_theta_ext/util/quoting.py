@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from shlex import quote
 
 _ESCAPE = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'[\x00-\x1f\x7f"\\]')
@@ -24,6 +25,16 @@ def shown_path(path: str) -> str:
     if path.isprintable() and path == path.strip() and path and not ('"' in path or "\\" in path):
         return path
     return '"' + "".join(map(_shown, path)) + '"'
+
+
+def shell_word(text: str) -> str:
+    """Return a text as a word of a command that people copy.
+
+    One that cannot be printed is in the quotes with a dollar sign (POSIX.1-2024), with its bytes in octal.
+    """
+    if text.isprintable():
+        return quote(text)
+    return "$'" + "".join(map(_shown, text)).replace("'", r"\'") + "'"
 
 
 def _shown(character: str) -> str:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from helpers import Repo, model
+from helpers import Repo, fork, model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,3 +84,31 @@ def test_a_name_that_is_not_utf8_is_printed_in_the_quotes_of_git(repo: Repo) -> 
     repo.commit("rename")
     assert f"{shown} -> y.safetensors" in repo.git("theta", "log", "-1")
     assert f"{shown} -> y.safetensors" in repo.git("theta", "diff", "HEAD~1", "HEAD")
+
+
+def test_messages_about_a_name_that_cannot_be_printed_have_it_in_quotes(repo: Repo) -> None:
+    path, shown, word = "\udcff x.safetensors", r'"\377 x.safetensors"', r"$'\377 x.safetensors'"
+
+    def messages(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=repo.path, capture_output=True, check=False)
+        assert done.returncode, words
+        lines = (done.stdout + done.stderr).splitlines()
+        # Git prints the byte itself in its own lines.
+        ours = [line for line in lines if not line.startswith((b"Auto-", b"CONFLICT", b"error: ext", b"fatal"))]
+        text = b"\n".join(ours).decode()
+        assert shown in text, text
+        return text
+
+    fork(repo, path, [model(1), model(2), model(3)])
+    repo.git("config", "theta.merge.method", "conflict")
+    assert f"git theta resolve {word}" in messages("merge", "side")
+    messages("theta", "mergetool")
+    repo.git("theta", "resolve", "--method", "average", check=False)
+    assert f"resolved {shown}" in repo.git("theta", "resolve", "--method", "ours")
+    repo.git("commit", "--quiet", "--message", "merge")
+    assert f"{shown} in " in repo.git("theta", "merge", "--report", "HEAD")
+    repo.write(model(1)[:-4], path)
+    messages("-c", "theta.strict=true", "add", path)
+    (repo.path / path).unlink()
+    (repo.path / path).symlink_to("elsewhere")
+    messages("theta", "add", path)

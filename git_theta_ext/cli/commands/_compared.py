@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.file import open_checkpoint_file
@@ -14,6 +13,7 @@ from git_theta_ext.operations.model_names import find_version
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -62,7 +62,7 @@ def _open_model(name: str, workspace: Callable[[], Workspace]) -> ComparedModel:
         file = open_checkpoint_file(Path(name))
         return ComparedModel(file.specs, file.chunks)
     if ":" not in name:
-        raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{quote(name)}")
+        raise UsageError(f"{name} is neither a file nor REV:PATH", hint=f"git theta show HEAD:{shell_word(name)}")
     version = find_version(workspace().repo, name, command="git theta show {}")
     ensure_local(workspace(), list(version.shards.values()))
     store, parameters = workspace().store, version.parameters

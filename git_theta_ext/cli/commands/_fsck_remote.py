@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.words import plural
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.operations.sync.remote_check import check_remote
 from git_theta_ext.operations.sync.remotes import local_path
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     from git_theta_ext.cli.output import Output
@@ -31,11 +31,11 @@ def check(output: Output, workspace: Workspace, name: str | None, *, full: bool)
     damaged = {lacking.remote.url: lacking.remote for lacking in problems if lacking.damaged}
     for url, remote in damaged.items():
         local = local_path(url) is not None
-        again = f"git theta push --all {quote(remote.name)}"
-        hint = f"run git theta fsck --full --repair in {quote(url)}" if local else again
+        again = f"git theta push --all {shell_word(remote.name)}"
+        hint = f"run git theta fsck --full --repair in {shell_word(url)}" if local else again
         output.warning(f"{remote.name} has damaged packs", hint)
     if any(lacking.parameters > lacking.damaged or not lacking.parameters for lacking in problems):
-        command = f"git theta push --all {quote(problems[0].remote.name)}"
+        command = f"git theta push --all {shell_word(problems[0].remote.name)}"
         if any(lacking.lost for lacking in problems):
             output.warning(
                 "some parameters are neither here nor on a remote", f"run {command} in a clone that has them"
@@ -70,6 +70,6 @@ def _line(lacking: Lacking) -> str:
         for count, text in ((lacking.damaged, "damaged there"), (lacking.lost, "neither here nor on another remote"))
         if count
     ]
-    return f"missing on {lacking.remote.name}: {version.path} ({commit}): {what}" + "".join(
+    return f"missing on {lacking.remote.name}: {shown_path(version.path)} ({commit}): {what}" + "".join(
         f"; {note}" for note in notes
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.revisions import chosen_parameters
@@ -13,6 +12,7 @@ from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.operations.model_names import find_version, full_path
 from git_theta_ext.operations.staging.part import part_of, write_part
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     import argparse
@@ -37,14 +37,14 @@ def take_parameters(output: Output, workspace: Workspace, args: argparse.Namespa
     if chosen is None or args.force:
         raise UsageError(
             "expected patterns of parameters after REV:PATH, and no --force",
-            hint=f"git theta show {quote(name)} lists the parameters",
+            hint=f"git theta show {shell_word(name)} lists the parameters",
         )
     repo = workspace.repo
     worktree_of(repo)
     source = find_version(repo, name, command="git theta checkout {}")
     path = full_path(repo, name.partition(":")[2])
     target = find_version(repo, f":{path}", command="git theta show {}")
-    part = part_of(source, target, chosen, f"git theta show {quote(name)} lists the parameters")
+    part = part_of(source, target, chosen, f"git theta show {shell_word(name)} lists the parameters")
     failures = []
     if part.taken and not args.dry_run:
         with output.progress("writing", part.nbytes) as advance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from git_theta_ext.checkpoint.external_data import has_external_data, is_in_chunks
@@ -11,6 +10,7 @@ from git_theta_ext.model.tensor import TensorHasher
 from git_theta_ext.model.tensor_pieces import JoinedTensor
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import similar
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def find_parameter(parameters: Mapping[str, _Found], name: str, place: str) -> _
         near = similar(name, parameters)
         raise UsageError(
             f"{place} has no parameter {name!r}",
-            hint=f"git theta show {quote(place)} {quote(near)}"
+            hint=f"git theta show {shell_word(place)} {shell_word(near)}"
             if near
-            else f"git theta show {quote(place)} lists them",
+            else f"git theta show {shell_word(place)} lists them",
         )
     return parameter
 

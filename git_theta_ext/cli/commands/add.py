@@ -21,6 +21,7 @@ from git_theta_ext.operations.filter.written_files import finish_written_files
 from git_theta_ext.operations.maintenance.auto_gc import start_if_due
 from git_theta_ext.operations.workspace import Workspace
 from git_theta_ext.registry import built_in, names
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     import argparse
@@ -164,7 +165,7 @@ def _chosen(repo: Repository, specs: Sequence[str], output: Output) -> tuple[dic
     formats = theta_paths(repo.run, paths)
     if not formats:
         raise UsageError(
-            f"{repo.shown(paths[0]) if paths else specs[0]} is not tracked by git theta",
+            f"{repo.shown(paths[0]) if paths else shown_path(specs[0])} is not tracked by git theta",
             hint="git theta track PATTERN, or git add PATH for other files",
         )
     if not configured(repo):

@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.populate import populate
@@ -29,6 +28,7 @@ from git_theta_ext.operations.model_names import find_version, full_path
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.operations.tied import with_all_names
 from git_theta_ext.util.folders import temporary_folder
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     import argparse
@@ -66,22 +66,23 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         return _converted(output, workspace, args)
     if str(args.file) != _STDOUT and (files := _files(workspace, args.object)):
         return _directory(output, workspace, files, args)
-    manifest = manifest_of(workspace.repo, args.object, command=f"git theta export {{}} {quote(str(args.file))}")
+    manifest = manifest_of(workspace.repo, args.object, command=f"git theta export {{}} {shell_word(str(args.file))}")
     if str(args.file) == _STDOUT:
         return _to_stdout(workspace, manifest)
     if args.file.is_dir():
         name = Path(args.object).name.rpartition(":")[2]
         raise UsageError(
-            f"{args.file} is a directory", hint=f"git theta export {quote(args.object)} {quote(str(args.file / name))}"
+            f"{args.file} is a directory",
+            hint=f"git theta export {shell_word(args.object)} {shell_word(str(args.file / name))}",
         )
     if os.path.lexists(args.file) and not args.force:
         raise UsageError(
             f"{args.file} already exists",
-            hint=f"git theta export --force {quote(args.object)} {quote(str(args.file))}",
+            hint=f"git theta export --force {shell_word(args.object)} {shell_word(str(args.file))}",
         )
     if not args.file.absolute().parent.is_dir():
         raise UsageError(
-            f"directory {args.file.parent} does not exist", hint=f"mkdir -p {quote(str(args.file.parent))}"
+            f"directory {args.file.parent} does not exist", hint=f"mkdir -p {shell_word(str(args.file.parent))}"
         )
     expected = Expected.at(args.file)
     with output.progress("fetching", 0) as advance:
@@ -91,7 +92,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     if stat is None:
         raise ChangedError(
             f"another program changed {args.file} during the export; its file was kept",
-            hint=f"git theta export --force {quote(args.object)} {quote(str(args.file))}",
+            hint=f"git theta export --force {shell_word(args.object)} {shell_word(str(args.file))}",
         )
     os.utime(args.file)  # make and similar tools expect a current date
     output.result({"file": str(args.file), "bytes": stat.st_size}, [f"wrote {args.file}"])
@@ -102,7 +103,7 @@ def _converted(output: Output, workspace: Workspace, args: argparse.Namespace) -
     target = target_of(args.file) if args.to is None else named_target(args.to)
     version = find_version(workspace.repo, args.object, command=f"git theta export --to {target.name} {{}} FILE")
     version = with_all_names(workspace, version)
-    hint = f"git theta show {quote(args.object)}"
+    hint = f"git theta show {shell_word(args.object)}"
     names = chosen(version.specs, args.param, place=args.object, hint=hint)
     if str(args.file) == _STDOUT:
         if target.directory:
@@ -113,8 +114,10 @@ def _converted(output: Output, workspace: Workspace, args: argparse.Namespace) -
             with path.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
         return 0
-    options = "".join(f" --param {quote(pattern)}" for pattern in args.param)
-    command = f"git theta export --force --to {target.name}{options} {quote(args.object)} {quote(str(args.file))}"
+    options = "".join(f" --param {shell_word(pattern)}" for pattern in args.param)
+    command = (
+        f"git theta export --force --to {target.name}{options} {shell_word(args.object)} {shell_word(str(args.file))}"
+    )
     check_output(target, args.file, force=args.force, command=command)
     export_parameters(workspace, version, names, target, args.file, label=args.object)
     size = sum(file.stat().st_size for file in [args.file, *args.file.rglob("*")] if file.is_file())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from math import fsum
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.commands._compared import opened_models
@@ -23,6 +22,7 @@ from git_theta_ext.operations.conversion.tensors import chosen
 from git_theta_ext.update.lora_factors import Layout, adapter_config, extract, is_weight
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.folders import temporary_folder
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--energy must be above 0 and at most 1", hint="git theta extract -h")
     folder: Path = args.output
     if not folder.absolute().parent.is_dir():
-        raise UsageError(f"directory {folder.parent} does not exist", hint=f"mkdir -p {quote(str(folder.parent))}")
+        raise UsageError(f"directory {folder.parent} does not exist", hint=f"mkdir -p {shell_word(str(folder.parent))}")
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise UsageError(f"{folder} already exists, and is not an empty directory", hint="choose another name")
     with opened_models(output, args.old, args.new) as (old, new):

@@ -7,7 +7,6 @@ of parameters are joined with dots. Element types stay as they are. git theta ad
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -16,6 +15,7 @@ from git_theta_ext.operations.conversion.array_directory import find_arrays
 from git_theta_ext.operations.conversion.imports import import_arrays
 from git_theta_ext.operations.conversion.output import check_output
 from git_theta_ext.operations.conversion.targets import FILES, named_target, target_of
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             target,
             args.file,
             force=args.force,
-            command=f"git theta import --force {quote(str(args.source))} {quote(str(args.file))}",
+            command=f"git theta import --force {shell_word(str(args.source))} {shell_word(str(args.file))}",
         )
     specs = import_arrays(
         find_arrays(args.source),
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         args.file,
         output,
         patterns=args.param,
-        hint=f"git theta import --dry-run {quote(str(args.source))} {quote(str(args.file))}",
+        hint=f"git theta import --dry-run {shell_word(str(args.source))} {shell_word(str(args.file))}",
         dry_run=args.dry_run,
     )
     nbytes = sum(spec.nbytes for spec in specs.values())

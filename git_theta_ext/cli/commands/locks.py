@@ -48,6 +48,6 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     locks = RemoteLocks.open(workspace, args.remote)
     found, ours = locks.listed(path=named[0], name=args.id, limit=args.limit, verify=args.verify)
     data = [{**lock_data(lock), **({"ours": lock in ours} if args.verify else {})} for lock in found]
-    lines = lines_of(found, ours if args.verify else None, workspace.repo.relative)
+    lines = lines_of(found, ours if args.verify else None, workspace.repo.shown)
     output.result({"remote": locks.name, "locks": data}, lines)
     return 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.commands import _search
@@ -26,6 +25,7 @@ from git_theta_ext.operations.merge.comparison import compared_trials
 from git_theta_ext.operations.merge.preview import plan_merge
 from git_theta_ext.operations.merge.replay import measure_merge, recorded_merges, replay
 from git_theta_ext.operations.workspace import Workspace
+from git_theta_ext.util.quoting import shell_word, shown_path
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     if args.words and args.action not in {_plan, _try}:
         raise UsageError("-X needs --plan or --try", hint="git theta merge --report HEAD")
     if args.html is not None and args.action is not _report:
-        raise UsageError("--html needs --report", hint=f"git theta merge --report --html {quote(str(args.html))}")
+        raise UsageError("--html needs --report", hint=f"git theta merge --report --html {shell_word(str(args.html))}")
     if args.paths and args.action not in {_plan, _try}:
         raise UsageError("paths need --plan or --try", hint="git theta merge --plan BRANCH -- PATH")
     output = output_of(args)
@@ -166,7 +166,7 @@ def _replay(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
     output.result(
         {"replays": [{"path": r.path, "computed": r.computed, "differing": list(r.differing)} for r in replays]},
         [
-            f"{r.path}: {plural(r.computed, 'parameter')} computed again, identical to {commit}"
+            f"{shown_path(r.path)}: {plural(r.computed, 'parameter')} computed again, identical to {commit}"
             for r in replays
             if not r.differing
         ],
@@ -183,7 +183,7 @@ def _differs(commit: str, result: Replayed) -> MergeError:
     if result.inexact:
         hint = f"{' and '.join(result.inexact)} can round differently on another machine or device"
     return MergeError(
-        f"{result.path}: {plural(len(names), 'parameter')} differ from {commit}: {shortlist(names)}",
+        f"{shown_path(result.path)}: {plural(len(names), 'parameter')} differ from {commit}: {shortlist(names)}",
         hint=hint,
     )
 
@@ -198,7 +198,7 @@ def _report(output: Output, workspace: Workspace, args: argparse.Namespace) -> i
     commit = _single(args.revisions)
     reports = []
     for merge in recorded_merges(workspace, commit):
-        with output.progress(f"measuring {merge.record.path}", bytes_to_read(merge.plan)) as advance:
+        with output.progress(f"measuring {shown_path(merge.record.path)}", bytes_to_read(merge.plan)) as advance:
             rows = measure_merge(workspace, merge, advance)
         about = {"path": merge.record.path, "commit": merge.commit, **merge.record.rules.to_dict()}
         reports.append((about | {"taken": taken(merge.plan)}, report_text.grouped(rows)))

@@ -24,6 +24,7 @@ from git_theta_ext.operations.merge.computation import engine
 from git_theta_ext.operations.merge.conflicted_model import find_models, paths_in_conflict
 from git_theta_ext.operations.merge.inputs import fetch_values
 from git_theta_ext.operations.merge.resolve_preview import moved, preview
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import printable
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
             left[file.path] = len(manifest.conflicts) + (manifest.layout_conflict is not None)
     output.result(
         {"checkpoints": [{"path": path, "conflicts": count} for path, count in left.items()]},
-        [f"{path}: {plural(count, 'conflict')} left" if count else f"resolved {path}" for path, count in left.items()],
+        [
+            f"{shown_path(path)}: {plural(count, 'conflict')} left" if count else f"resolved {shown_path(path)}"
+            for path, count in left.items()
+        ],
     )
     return int(any(left.values()))
 

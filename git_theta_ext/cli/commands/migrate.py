@@ -20,6 +20,7 @@ from git_theta_ext.operations.migrate.finish import state_folder
 from git_theta_ext.operations.migrate.importing import import_history
 from git_theta_ext.operations.migrate.info import migration_info
 from git_theta_ext.operations.migrate.run import Scope
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _lines(done: Migrated, commit_map: str, *, dry: bool) -> Iterator[str]:
         size = f"{plural(done.fetched, 'object')} of Git LFS, {human_bytes(done.fetched_bytes)}"
         yield f"{'would fetch' if dry else 'fetched'} {size}"
     for path, reason in done.left:
-        yield f"left {path}: {reason}"
+        yield f"left {shown_path(path)}: {reason}"
     if done.moves:
         yield f"rewrote {shortlist(move.ref for move in done.moves)}; refs/original has what they were"
         yield f"new ids of commits: {commit_map}"

@@ -7,7 +7,6 @@ uploads a part of that first; the next git push or git theta push uploads the re
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.commands.fetch import add_part, part_of
@@ -20,6 +19,7 @@ from git_theta_ext.operations.sync.push import Push
 from git_theta_ext.operations.sync.push_refs import history_updates
 from git_theta_ext.operations.sync.remotes import push_addresses, remote_url
 from git_theta_ext.operations.sync.verified_push import push_verified
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     if lost:
         output.warning(
             f"{count_tensors(lost, skeletons)} are neither in the local store nor on a remote",
-            f"run git theta push --all {quote(redacted(remote))} in a clone that has them; "
+            f"run git theta push --all {shell_word(redacted(remote))} in a clone that has them; "
             "git theta fsck names their files",
         )
     return MissingError.exit_code if lost else 0
@@ -118,7 +118,7 @@ def _data(push: Push, url: str, done: Pushed, *, dry: bool) -> dict[str, Any]:
 
 def _left(data: Mapping[str, Any], done: Pushed, *, every: bool) -> Iterator[str]:
     if done.left:
-        remote = quote(data["remote"])
+        remote = shell_word(data["remote"])
         command = f"git theta push --all {remote}" if every else f"git theta push {remote}"
         what = f"{count_tensors(done.left, done.needed.skeletons)} of {human_bytes(data['left_raw_bytes'])}"
         lacks = "would still lack" if data["dry_run"] else "still lacks"

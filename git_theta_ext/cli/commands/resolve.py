@@ -112,7 +112,7 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     data: list[dict[str, object]] = []
     tokens: list[dict[str, object]] = []
     lines: list[str] = []
-    shown = workspace.repo.relative
+    shown = workspace.repo.shown
     models = [*renamed, *finish_models(workspace, paths)]
     for model in models:
         lines += [f"resolved {shown(path)}" for path in model.resolved]

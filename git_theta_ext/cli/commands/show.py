@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.cli.commands._values import chunks_of, digest_of, everything, fetch_parameter, find_parameter
@@ -21,6 +20,7 @@ from git_theta_ext.merging.reporting.adapters import describe_adapter
 from git_theta_ext.operations.external_data import tensors_outside
 from git_theta_ext.operations.model_names import find_version
 from git_theta_ext.records import replace
+from git_theta_ext.util.quoting import shell_word, shown_path
 from git_theta_ext.util.streaming import Moments
 
 if TYPE_CHECKING:
@@ -60,24 +60,27 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
     repo = workspace.repo
     if args.parameter is not None and ":" not in args.object and _is_checkpoint(repo, args.object, args.parameter):
         name = f"{args.object}:{args.parameter}"
-        raise UsageError(f"{args.object!r} does not name a version of a file", hint=f"git theta show {quote(name)}")
+        raise UsageError(
+            f"{args.object!r} does not name a version of a file", hint=f"git theta show {shell_word(name)}"
+        )
     version = find_version(repo, args.object, command="git theta show {}")
     sharded = len(version.shards) > 1
     manifest = version.as_one() if sharded else next(iter(version.shards.values()))
     if args.parameter is None:
         if args.raw:
-            raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {quote(args.object)} PARAM")
+            raise UsageError("--raw needs a parameter", hint=f"git theta show --raw {shell_word(args.object)} PARAM")
         others: dict[str, Other] = {**version.joined, **tensors_outside(workspace, args.object, version)}
         manifest = shown(manifest, others)
         data = describe(args.object, manifest, parameters=True, others=others)
         files = [
-            f"  in {path}  ({plural(len(shard.parameters), 'parameter')})" for path, shard in version.shards.items()
+            f"  in {shown_path(path)}  ({plural(len(shard.parameters), 'parameter')})"
+            for path, shard in version.shards.items()
         ]
         data |= {"files": list(version.shards)} if sharded else {}
         adapter = describe_adapter(version)
         data |= {} if adapter is None else {"adapter": adapter.to_dict()}
         described = [] if adapter is None else [f"  adapter: {adapter}"]
-        first = f"{args.object}  ({summary(manifest, others)})"
+        first = f"{shown_path(args.object)}  ({summary(manifest, others)})"
         lines = [first, *described, *(files if sharded else []), *parameter_lines(manifest, others)]
         output.result(data, lines)
         return 0

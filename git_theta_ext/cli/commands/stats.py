@@ -14,7 +14,6 @@ from collections.abc import Sized
 from contextlib import contextmanager, redirect_stdout
 from itertools import islice
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.checkpoint.file import open_checkpoint_file
@@ -28,6 +27,7 @@ from git_theta_ext.registry import built_in
 from git_theta_ext.statistics.kinds import DEFAULT_KINDS, find_kinds
 from git_theta_ext.statistics.sidecar import check, facts_of, sidecar_of
 from git_theta_ext.util.libraries import require
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     import argparse
@@ -121,7 +121,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
         data,
         [
             f"wrote {path}: {_kinds(_counted(statistics))}, {plural(examples.done, 'example')}",
-            f"git add {quote(str(path))}",
+            f"git add {shell_word(str(path))}",
         ],
     )
     _check_tracked(output, path)
@@ -129,7 +129,7 @@ def _collect(output: Output, args: argparse.Namespace) -> int:
 
 
 def _collect_command(checkpoint: Path, function: str | None = None) -> str:
-    return f"git theta stats collect {quote(str(checkpoint))} --with {quote(function or 'MODULE:FUNCTION')}"
+    return f"git theta stats collect {shell_word(str(checkpoint))} --with {shell_word(function or 'MODULE:FUNCTION')}"
 
 
 class _Examples:

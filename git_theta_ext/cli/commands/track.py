@@ -7,7 +7,6 @@ A preset stands for the patterns of a library. Without a pattern, lists the patt
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.cli.output import add_options, output_of
@@ -23,6 +22,7 @@ from git_theta_ext.git.presets import PRESETS
 from git_theta_ext.git.readme import add_section, has_section, readme_of
 from git_theta_ext.git.repository import Repository
 from git_theta_ext.registry import find_format
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     wrote_readme = args.readme and not has_section(readme)
     if wrote_readme:
         add_section(readme)
-        stages = "" if args.stage else f"; git add {quote(repo.relative(readme.name))} stages it"
+        stages = "" if args.stage else f"; git add {shell_word(repo.relative(readme.name))} stages it"
         output.note(f"added a section to {readme.name}{stages}")
     patterns = list(dict.fromkeys([*args.patterns, *(item for name in args.preset for item in PRESETS[name].patterns)]))
     if args.format is not None and not patterns:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         paths = " ".join(map(repo.argument, in_git)) if len(in_git) <= _FEW else "PATH"
         output.warning(
             f"git stores {plural(len(in_git), 'file')} itself that are tracked now: "
-            f"{shortlist(map(repo.relative, in_git))}; git theta migrate import converts history too",
+            f"{shortlist(map(repo.shown, in_git))}; git theta migrate import converts history too",
             f"git theta add {paths} && git commit",
         )
     if added and not attribute_lines.patterns(before) and not has_section(readme):

@@ -57,6 +57,6 @@ def run(output: Output, workspace: Workspace, args: argparse.Namespace) -> int:
         (f"{workspace.repo.shown(lock.path)}: unlocked" for lock in removed),
     )
     if unpushed := locks.unpushed(removed):
-        shown = shortlist(map(workspace.repo.relative, unpushed))
+        shown = shortlist(map(workspace.repo.shown, unpushed))
         output.warning(f"commits that change {shown} are not on {locks.name} yet", "git push")
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from shlex import quote
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from git_theta_ext.comparison.words import count_tensors, human_bytes, plural
 from git_theta_ext.errors import ThetaError, UsageError
 from git_theta_ext.git.caller import pushes_dry, wants_quiet
 from git_theta_ext.git.repository import Repository
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     import argparse
@@ -86,7 +86,8 @@ def _warn(output: Output, push: Push, done: Pushed) -> None:
     _say_locks(output, push, done)
     for path in done.needed.conflicted:
         output.warning(
-            f"{path}: the pushed manifest has merge conflicts", f"git theta resolve {push.repo.argument(path)}"
+            f"{shown_path(path)}: the pushed manifest has merge conflicts",
+            f"git theta resolve {push.repo.argument(path)}",
         )
     if done.failure is not None:
         message = f"nothing is uploaded; manifests on {push.shown} already refer to all these parameters"
@@ -94,7 +95,7 @@ def _warn(output: Output, push: Push, done: Pushed) -> None:
     if done.lost:
         output.warning(
             f"manifests on {push.shown} refer to {count_tensors(done.lost, done.needed.skeletons)} that no remote has",
-            f"run git theta push --all {quote(push.shown)} in a clone that has them",
+            f"run git theta push --all {shell_word(push.shown)} in a clone that has them",
         )
 
 
@@ -123,7 +124,9 @@ def _record(output: Output, words: Sequence[str]) -> int:
 
     try:
         for path in attach(Repository.discover(), Path(*words[:1]), words[1:]):
-            output.warning(f"{path}: the commit does not record how it was merged, as the rules are too long")
+            output.warning(
+                f"{shown_path(path)}: the commit does not record how it was merged, as the rules are too long"
+            )
     except ThetaError as error:
         output.warning(f"the commit does not record how models were merged: {error.message}")
     return 0

@@ -10,6 +10,7 @@ from git_theta_ext.comparison.words import aligned, human_bytes, percent, plural
 from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.resolve_preview import movers
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +40,7 @@ LAYOUT_QUESTION = "  whose order and metadata? [o t b k] "
 
 def headline(checkpoint: ConflictedModel) -> str:
     """Count the conflicts."""
-    return f"{checkpoint.path}: {plural(len(checkpoint.manifest.conflicts), 'parameter')} in conflict"
+    return f"{shown_path(checkpoint.path)}: {plural(len(checkpoint.manifest.conflicts), 'parameter')} in conflict"
 
 
 def groups_of(

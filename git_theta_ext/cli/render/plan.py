@@ -9,6 +9,7 @@ from git_theta_ext.comparison.group import Item, by_unit, fold
 from git_theta_ext.comparison.words import human_bytes, plural
 from git_theta_ext.merging.planning.plan import conflicts
 from git_theta_ext.operations.merge.computation import announcement
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +48,7 @@ def lines(path: str, preview: MergePreview) -> Iterator[str]:
         groups.setdefault(_heading(decision), []).append(decision)
     unchanged = groups.pop("", [])
     count = f"{plural(len(plan.decisions), 'parameter')} of {len(plan.sides)} sides"
-    yield f"{path}: {count}, {len(unchanged)} unchanged"
+    yield f"{shown_path(path)}: {count}, {len(unchanged)} unchanged"
     if preview.budget is not None:
         yield from (f"  {line}" for line in announcement(preview.budget))
     for heading, decisions in sorted(groups.items()):

@@ -26,6 +26,7 @@ from git_theta_ext.comparison.fitting import fitted
 from git_theta_ext.comparison.group import Item, by_unit, fold
 from git_theta_ext.comparison.words import percent, plural
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ def headline(about: Mapping[str, Any], groups: Sequence[Group]) -> str:
     for group in groups:
         methods[group.rows[0].method] += len(group.rows)
     parts += [f"{plural(count, 'parameter')} by {method}" for method, count in sorted(methods.items())]
-    return f"{about['path']} in {about['commit'][:12]}: {', '.join(parts)}"
+    return f"{shown_path(about['path'])} in {about['commit'][:12]}: {', '.join(parts)}"
 
 
 def cells(group: Group) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import FormatError, UsageError
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _has(path: Path, *names: str) -> bool:
 
 
 def _command(source: Path) -> str:
-    return f"git theta import {quote(str(source))} FILE"
+    return f"git theta import {shell_word(str(source))} FILE"
 
 
 def _walk(top: Path) -> Iterator[tuple[str, int]]:
@@ -176,4 +176,4 @@ def _walk(top: Path) -> Iterator[tuple[str, int]]:
                     yield path, mode.st_size
                 else:
                     kind = "a symbolic link" if stat.S_ISLNK(mode.st_mode) else "not a regular file"
-                    raise FormatError(f"{top / path} is {kind}", hint=f"cp -rL {quote(str(top))} COPY")
+                    raise FormatError(f"{top / path} is {kind}", hint=f"cp -rL {shell_word(str(top))} COPY")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import UsageError
 from git_theta_ext.util.files import reporting_os_errors, writing_output
 from git_theta_ext.util.folders import temporary_folder
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def check_output(target: Target, path: Path, *, force: bool, command: str) -> No
         UsageError: It exists, or its directory does not.
     """
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"directory {path.parent} does not exist", hint=f"mkdir -p {quote(str(path.parent))}")
+        raise UsageError(f"directory {path.parent} does not exist", hint=f"mkdir -p {shell_word(str(path.parent))}")
     if target.directory:
         if os.path.lexists(path) and (path.is_symlink() or not path.is_dir() or any(path.iterdir())):
             raise UsageError(

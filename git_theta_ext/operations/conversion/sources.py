@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError
@@ -10,6 +9,7 @@ from git_theta_ext.interfaces import PartialFormat
 from git_theta_ext.model.tensor_pieces import tensor_of
 from git_theta_ext.registry import find_format
 from git_theta_ext.store.skeletons import read_skeleton
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,7 +33,7 @@ def refuse_format(version: ModelVersion, label: str) -> None:
         FormatError: The format is one of them.
     """
     if version.format in _OTHERS:
-        raise FormatError(f"{label} {_OTHERS[version.format]}", hint=f"git theta export {quote(label)} FILE")
+        raise FormatError(f"{label} {_OTHERS[version.format]}", hint=f"git theta export {shell_word(label)} FILE")
 
 
 def refuse_parts(store: Store, version: ModelVersion, names: Collection[str], label: str) -> None:
@@ -56,5 +56,5 @@ def refuse_parts(store: Store, version: ModelVersion, names: Collection[str], la
             if name in names:
                 raise FormatError(
                     f"parameter {name!r} {reason}, so it is not converted",
-                    hint=f"git theta export {quote(label)} FILE",
+                    hint=f"git theta export {shell_word(label)} FILE",
                 )

@@ -13,6 +13,7 @@ from git_theta_ext.model.tokenizers import MAX_TOKENIZER
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import replace
 from git_theta_ext.util.libraries import require
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,12 +91,12 @@ def _encoder(repo: Repository, base: SourceModel) -> Callable[[str], tuple[int, 
     oid = base.directory.files[path]
     info = object_infos(repo, [oid]).get(oid)
     if info is None or info.nbytes > MAX_TOKENIZER:
-        raise MergeError(f"{path} exceeds the limit of {MAX_TOKENIZER} bytes", hint=_HINT)
+        raise MergeError(f"{shown_path(path)} exceeds the limit of {MAX_TOKENIZER} bytes", hint=_HINT)
     require("tokenizers", "a prompt that is a text")
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_str(dict(read_objects(repo, [oid]))[oid].decode())
     except Exception as error:  # it raises Exception itself
-        raise MergeError(f"{path} is not a tokenizer: {error}"[:300], hint=_HINT) from error
+        raise MergeError(f"{shown_path(path)} is not a tokenizer: {error}"[:300], hint=_HINT) from error
     return lambda text: tuple(tokenizer.encode(text).ids)

@@ -16,6 +16,7 @@ from git_theta_ext.operations.filter.content_check import check_content, refuse_
 from git_theta_ext.store.temporary import spool
 from git_theta_ext.util.file_bytes import FileBytes
 from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.system import NOFOLLOW, open_file
 from git_theta_ext.util.threads import no_progress
 
@@ -265,7 +266,9 @@ def echo_manifest(repo: Repository, data: bytes, path: str, *, allow_conflicts: 
     try:
         manifest = Manifest.parse(data)
     except ThetaError as error:
-        raise ManifestError(f"{path}: {error.message}", hint=f"git checkout HEAD -- {repo.argument(path)}") from error
+        raise ManifestError(
+            f"{shown_path(path)}: {error.message}", hint=f"git checkout HEAD -- {repo.argument(path)}"
+        ) from error
     if manifest.conflicted and not allow_conflicts:
-        raise ManifestError(f"{path} has merge conflicts", hint=f"git theta resolve {repo.argument(path)}")
+        raise ManifestError(f"{shown_path(path)} has merge conflicts", hint=f"git theta resolve {repo.argument(path)}")
     return data

@@ -9,6 +9,7 @@ from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.git.revisions import find_object
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.manifest_text import MARK
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from git_theta_ext.checkpoint.clean import Described
@@ -34,7 +35,8 @@ def refuse_shown_text(repo: Repository, path: str, data: Content) -> None:
     """
     if bytes(data[: len(MARK)]) == MARK:
         raise ManifestError(
-            f"{path}: git shows this text for a checkpoint, but it has no values, so parts of it cannot be staged",
+            f"{shown_path(path)}: git shows this text for a checkpoint, but it has no values, "
+            "so parts of it cannot be staged",
             hint=f"git theta add {repo.argument(path)} stages the file as a whole, "
             f"git checkout -- {repo.argument(path)} writes it anew",
         )
@@ -70,14 +72,14 @@ def _doubt(repo: Repository, path: str, manifest: Manifest, data: Content) -> st
         return None
     head = bytes(data[:_HEAD])
     if head.startswith(_LFS_POINTER):
-        return f"{repo.relative(path)} is a Git LFS pointer and not the model itself; git lfs pull downloads the model"
+        return f"{repo.shown(path)} is a Git LFS pointer and not the model itself; git lfs pull downloads the model"
     versions = (_manifest(repo, f"{place}:{path}") for place in ("HEAD", ":0"))
     before = next((version for version in versions if version is not None and version.format != OPAQUE), None)
     if before is None:
         return None
     what = "begins with zeros" if not any(head) else f"has {data.nbytes} bytes in an unknown format"
     return (
-        f"{repo.relative(path)} {what}, "
+        f"{repo.shown(path)} {what}, "
         f"but the previous version is {before.format} with {len(before.parameters)} parameters; "
         f"if it is damaged: git restore --source=HEAD --staged --worktree {repo.argument(path)}"
     )

@@ -6,7 +6,6 @@ import os
 import stat
 from contextlib import nullcontext, suppress
 from functools import cached_property
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.draft import finished_draft, remove_drafts
@@ -21,6 +20,7 @@ from git_theta_ext.operations.filter.pending import change_pending, read_pending
 from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
 from git_theta_ext.operations.filter.written_files import WrittenFiles, finish_written_files
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shell_word, shown_path
 from git_theta_ext.util.text import shortlist
 from git_theta_ext.util.threads import no_progress
 
@@ -183,7 +183,7 @@ def leave_out(workspace: Workspace, supply: Supply, wanted: dict[str, Wanted]) -
         files = f"{len(left)} checkpoints are" if left[1:] else f"{left[0]} is"
         workspace.reporter.note(
             f"{files} not fetched, as theta.fetch.include and theta.fetch.exclude say; "
-            f"git theta checkout {quote(left[0])} fetches and writes it"
+            f"git theta checkout {shell_word(left[0])} fetches and writes it"
         )
 
 
@@ -208,7 +208,7 @@ def parsed(todo: Mapping[str, Wanted], failures: list[ThetaError]) -> dict[str, 
         try:
             manifest = job.manifest
         except ThetaError as error:
-            failures.append(type(error)(f"{path}: {error.message}", hint=error.hint))
+            failures.append(type(error)(f"{shown_path(path)}: {error.message}", hint=error.hint))
             continue
         if not manifest.conflicted:  # a conflict stays text until it is resolved
             manifests[path] = manifest
@@ -224,7 +224,7 @@ def _with_paths(error: ThetaError, paths: Sequence[str]) -> ThetaError:
     """Return the error of a fetch with the paths of the checkpoints that lack parameters."""
     if not paths or not isinstance(error, MissingError | RemoteError):
         return error
-    return type(error)(f"{shortlist(paths, _SHOWN)}: {error.message}", hint=error.hint)
+    return type(error)(f"{shortlist(map(shown_path, paths), _SHOWN)}: {error.message}", hint=error.hint)
 
 
 def _still_there(repo: Repository, path: str, job: Wanted) -> bool:
@@ -256,7 +256,8 @@ def _replace(
     current = manifest_at(repo, path)
     if current == content:
         raise ChangedError(
-            f"{path}: another program has it open for writing", hint=f"git theta checkout {repo.argument(path)}"
+            f"{shown_path(path)}: another program has it open for writing",
+            hint=f"git theta checkout {repo.argument(path)}",
         )
     # Another command may have written this version or a later one, or the file may have been removed.
     if current is None and os.path.lexists(full) and not written.knows(path):

@@ -29,6 +29,7 @@ from git_theta_ext.protocol.filter import (
     Request,
     Welcome,
 )
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.signals import unwinding_signals
 from git_theta_ext.util.system import read_into, widen_pipe
 from git_theta_ext.util.threads import no_progress
@@ -176,8 +177,8 @@ class FilterProcess:
             return None
 
     def _report(self, error: ThetaError, path: str) -> None:
-        if path and path not in error.message:
-            error = ThetaError(f"{path}: {error.message}", hint=error.hint)
+        if path and shown_path(path) not in error.message:
+            error = ThetaError(f"{shown_path(path)}: {error.message}", hint=error.hint)
         self._reporter.error(error)
 
     def _finish(self) -> int:

@@ -127,7 +127,7 @@ def _files(repo: Repository, files: Mapping[str, str], tracked: Collection[str])
     blobs = raw_blobs(repo, {files[path] for path in tracked})
     if raw := [path for path in tracked if files[path] in blobs]:
         paths = " ".join(map(repo.argument, raw[:3]))
-        text = f"{repo.relative(raw[0])} is stored in git itself" + (f", and {len(raw) - 1} more" * (len(raw) > 1))
+        text = f"{repo.shown(raw[0])} is stored in git itself" + (f", and {len(raw) - 1} more" * (len(raw) > 1))
         yield Finding("raw", text, f"git theta add {paths}", "problem", "migration")
     if without := unattributed(repo, sorted(repo.manifests(None))):
         text, command = advice(repo, without)
@@ -135,7 +135,7 @@ def _files(repo: Repository, files: Mapping[str, str], tracked: Collection[str])
     elif not raw:
         yield Finding("attributes", "attributes of tracked checkpoints", state="ok")
     if left := read_pending(repo):
-        yield Finding("pending", f"{repo.relative(left[0])} is not written yet", "git theta checkout", "problem", "git")
+        yield Finding("pending", f"{repo.shown(left[0])} is not written yet", "git theta checkout", "problem", "git")
 
 
 def _remote(workspace: Workspace, name: str) -> Finding:

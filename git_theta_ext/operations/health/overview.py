@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.stat_cache import StatCache
@@ -32,6 +31,7 @@ from git_theta_ext.operations.maintenance.raw_checkpoints import raw_blobs
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.verification.checks import READ_AGAIN_SECONDS, Checks
 from git_theta_ext.util.files import total_bytes
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -71,7 +71,7 @@ def first_steps(repo: Repository | None) -> list[Finding]:
         pattern, path = found
     added = path if repo is None else repo.argument(path)
     steps = [] if repo is not None and configured(repo) else [_CONFIGURE]
-    steps += [] if tracked else [Finding("track", "choose files", f"git theta track {quote(pattern)}")]
+    steps += [] if tracked else [Finding("track", "choose files", f"git theta track {shell_word(pattern)}")]
     return [*steps, Finding("add", "commit them as any file", f"git add .gitattributes {added} && git commit")]
 
 

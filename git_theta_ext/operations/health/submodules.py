@@ -32,9 +32,11 @@ def submodules(repo: Repository, entries: Iterable[TreeEntry]) -> Iterator[Findi
         name = repo.argument(path)
         if not (worktree_of(repo) / path / ".git").exists():
             update = f"git submodule update --init {name}"
-            yield Finding("submodule_not_checked_out", f"{name} is a submodule that is not checked out", update)
+            yield Finding(
+                "submodule_not_checked_out", f"{repo.shown(path)} is a submodule that is not checked out", update
+            )
         elif tracks_models(repo, path):
-            yield Finding(_WITH_MODELS, f"{name} is a submodule with models", f"(cd {name} && git theta)")
+            yield Finding(_WITH_MODELS, f"{repo.shown(path)} is a submodule with models", f"(cd {name} && git theta)")
 
 
 def has_models(found: Iterable[Finding]) -> bool:

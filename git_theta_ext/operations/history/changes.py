@@ -16,6 +16,7 @@ from git_theta_ext.model.shards import models_of
 from git_theta_ext.operations.history.indexed_names import IndexedNames, has_index, named_lines
 from git_theta_ext.operations.history.manifests import with_manifests
 from git_theta_ext.records import dataclass, field, replace
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -118,7 +119,9 @@ class _History:
             try:
                 change = self._change(commit, path, members, texts)
             except ManifestError as error:
-                self.workspace.reporter.warning(f"{commit.oid[:12]}:{path}: {error.message}", "git theta fsck")
+                self.workspace.reporter.warning(
+                    f"{commit.oid[:12]}:{shown_path(path)}: {error.message}", "git theta fsck"
+                )
                 continue
             if change is not None:
                 yield change

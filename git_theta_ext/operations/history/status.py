@@ -17,6 +17,7 @@ from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.filter.populate import manifest_at
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,7 +100,7 @@ def _worktree_file(
     try:
         data = open_bytes(full, path)
     except OSError as error:
-        raise RepositoryError(f"{path}: {error.strerror}") from error
+        raise RepositoryError(f"{shown_path(path)}: {error.strerror}") from error
     store = workspace.store
     described = describe(data, path, format_name, threads=store.threads, advance=advance, root=store.root)
     return WorktreeFile(kind, described.manifest)

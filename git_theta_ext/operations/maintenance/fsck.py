@@ -23,6 +23,7 @@ from git_theta_ext.store.maintenance.fsck import (
     stored_specs,
 )
 from git_theta_ext.util.files import total_bytes
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,13 +46,13 @@ def reachable_manifests(repo: Repository) -> tuple[dict[str, Manifest], dict[str
     for version in versions(repo):
         seen.add(version.oid)
         commit = "staged" if version.commit is None else version.commit[:12]
-        name = f"{version.path} ({commit})"
+        name = f"{shown_path(version.path)} ({commit})"
         manifests[name], paths[name] = version.manifest, version.path
     others = {oid: path for oid, path in listed_objects(repo) if oid not in seen}
     problems: list[Problem] = []
     # Manifests that are not valid, and those that only the index of another work tree has.
     for oid, data in manifest_blobs(repo, object_infos(repo, others)):
-        name = f"{others[oid]} (object {oid[:12]})"
+        name = f"{shown_path(others[oid])} (object {oid[:12]})"
         try:
             manifests[name], paths[name] = Manifest.parse(data), others[oid]
         except ManifestError as error:
@@ -85,10 +86,10 @@ def check_attributes(repo: Repository) -> list[Problem]:
     infos = object_infos(repo, files.values())
     manifests = {oid for oid, _ in manifest_blobs(repo, infos)}
     raw = raw_blobs(repo, {files[path] for path in tracked})
-    problems += [Problem("raw", f"HEAD:{path}", RAW) for path in tracked if files[path] in raw]
+    problems += [Problem("raw", f"HEAD:{shown_path(path)}", RAW) for path in tracked if files[path] in raw]
     message = "the committed .gitattributes do not track this manifest, so clones get its text"
     bare = [path for path, oid in files.items() if oid in manifests and path not in tracked]
-    return problems + [Problem("attribute", f"HEAD:{path}", message) for path in bare]
+    return problems + [Problem("attribute", f"HEAD:{shown_path(path)}", message) for path in bare]
 
 
 def check_store(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from git_theta_ext.records import dataclass
 from git_theta_ext.registry import detect_format
 from git_theta_ext.store.maintenance.fsck import Problem
 from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -101,7 +101,7 @@ def check_raw(repo: Repository, revs: Sequence[str]) -> RawReport:
 
 def import_command(paths: Iterable[str]) -> str:
     """Return the command that takes files out of the commits of a branch, which can be done only once."""
-    return shlex.join(["git", "theta", "migrate", "import", *(f"--include={path}" for path in dict.fromkeys(paths))])
+    return " ".join(["git theta migrate import", *(shell_word(f"--include={path}") for path in dict.fromkeys(paths))])
 
 
 def raw_blobs(repo: Repository, oids: Iterable[str]) -> set[str]:
@@ -114,14 +114,16 @@ def raw_blobs(repo: Repository, oids: Iterable[str]) -> set[str]:
 def _present(repo: Repository, rev: str | None) -> Iterator[_File]:
     for entry in repo.entries(rev):
         if entry.regular and not entry.stage:
-            yield _File(rev, entry.path, entry.oid, f"{rev or ''}:{entry.path}")
+            yield _File(rev, entry.path, entry.oid, f"{rev or ''}:{shown_path(entry.path)}")
 
 
 def _changed(repo: Repository, revs: str) -> Iterator[_File]:
     for commit in read_log(repo, ("--reverse", "--no-renames", revs, "--")):
         for file in commit.files:
             if file.new:
-                yield _File(commit.oid, file.path, file.new, f"{commit.oid[:12]}:{file.path}", historical=True)
+                yield _File(
+                    commit.oid, file.path, file.new, f"{commit.oid[:12]}:{shown_path(file.path)}", historical=True
+                )
 
 
 def _problems(repo: Repository, run: RunGit, files: Sequence[_File]) -> dict[_File, Problem]:
@@ -161,6 +163,6 @@ def _formats(repo: Repository, oids: Iterable[str]) -> Mapping[str, str]:
 
 def _untracked(repo: Repository, file: _File, name: str, nbytes: int) -> str:
     what = f"no pattern tracks this {name} file of {human_bytes(nbytes)}"
-    path = shlex.quote(file.path)
+    path = shell_word(file.path)
     command = f"{repo.git_at_top} theta track {path} && git theta add {repo.argument(file.path)}"
     return what if file.historical else f"{what}; {command}"

@@ -54,7 +54,7 @@ def take_config(  # noqa: PLR0913, PLR0917 - what a resolution is
     if not names or config is None or taken == config:
         return
     file = posixpath.join(posixpath.dirname(path), CONFIG)
-    shown = workspace.repo.relative(file)
+    shown = workspace.repo.shown(file)
     if taken is None:
         if not configs:
             workspace.reporter.warning(f"{shown} may not fit the parameters of {side}; git does not say which it had")

@@ -9,6 +9,7 @@ from git_theta_ext.git.merge_tree import renames
 from git_theta_ext.git.objects import manifest_blobs, object_infos
 from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,10 +93,12 @@ def read_manifests(repo: Repository, versions: CheckpointVersions) -> tuple[Mani
     base, sides = versions.base, versions.sides
     oids = {entry.oid for entry in (base, *sides) if entry is not None}
     content = dict(manifest_blobs(repo, object_infos(repo, oids)))
-    manifests = [read_version(content.get(side.oid, b""), f"{path}: version {side.oid[:12]}") for side in sides]
+    manifests = [
+        read_version(content.get(side.oid, b""), f"{shown_path(path)}: version {side.oid[:12]}") for side in sides
+    ]
     if base is None:
         return None, manifests
-    label = f"{path}: the common ancestor's version"
+    label = f"{shown_path(path)}: the common ancestor's version"
     return read_version(content.get(base.oid, b""), label, allow_conflicts=True), manifests
 
 

@@ -13,6 +13,7 @@ from git_theta_ext.merging.outcome import Outcome
 from git_theta_ext.model.conflict_reasons import ConflictCode, Reason
 from git_theta_ext.operations.merge.inputs import gather_inputs
 from git_theta_ext.records import replace
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.threads import LARGEST_KEPT, keep_freed_memory, no_progress
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def execute(  # noqa: PLR0913 - named, and the last three have defaults
 
     def announce(budget: Budget) -> None:
         for line in announcement(budget, workspace.settings.cluster):
-            workspace.reporter.note(f"{paths[0]}: {line}")
+            workspace.reporter.note(f"{shown_path(paths[0])}: {line}")
 
     with ExitStack() as stack:
 

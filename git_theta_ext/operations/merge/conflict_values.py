@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, PluginError
@@ -20,6 +19,7 @@ from git_theta_ext.model.units import one_row
 from git_theta_ext.operations.merge.chosen_conflicts import sides_of, specs_of_versions
 from git_theta_ext.records import replace
 from git_theta_ext.registry import find_merge
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,5 +131,5 @@ def _sides(manifest: Manifest) -> tuple[Manifest, ...]:
 
 def _not_resolved(name: str, reason: str, *methods: str) -> MergeError:
     choices = f"{', '.join((*methods, 'ours', 'theirs'))} or base"
-    hint = f"git theta resolve --param {quote(name)} --method {choices}"
+    hint = f"git theta resolve --param {shell_word(name)} --method {choices}"
     return MergeError(f"parameter {name!r}: {reason}", hint=hint)

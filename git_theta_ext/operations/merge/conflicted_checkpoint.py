@@ -77,7 +77,7 @@ def find_conflicts(workspace: Workspace, path: str) -> ConflictedCheckpoint:
         # A strategy that runs no driver, or a driver that failed, leaves the conflict in the index only.
         manifest = _conflicts_in_index(workspace, path)
     if manifest is None:
-        raise UsageError(f"{workspace.repo.relative(path)} has no conflicts", hint="git theta status")
+        raise UsageError(f"{workspace.repo.shown(path)} has no conflicts", hint="git theta status")
     return ConflictedCheckpoint(path, manifest, content, replace(file, content=content))
 
 
@@ -129,11 +129,11 @@ def _one_sided(repo: Repository, path: str, stages: Collection[int]) -> UsageErr
     deleter = "by the other side" if 2 in stages else "by ours"  # noqa: PLR2004 - stage 2 is ours
     if (new := renamed_to(repo, path)) is not None:
         return UsageError(
-            f"{repo.relative(path)} was renamed to {repo.relative(new)} {deleter}, and both changed it",
+            f"{repo.shown(path)} was renamed to {repo.shown(new)} {deleter}, and both changed it",
             hint=command_for(repo, path, new),
         )
     return UsageError(
-        f"{repo.relative(path)} was deleted or renamed {deleter}: decide whether to keep the file",
+        f"{repo.shown(path)} was deleted or renamed {deleter}: decide whether to keep the file",
         hint=f"git add {repo.argument(path)} keeps it, git rm {repo.argument(path)} deletes it",
     )
 
@@ -231,7 +231,7 @@ def _write(repo: Repository, checkpoint: ConflictedCheckpoint, content: bytes) -
         with open(unfinished.descriptor, "wb", closefd=False) as file:
             file.write(content)
         if not unfinished.put(checkpoint.file):
-            shown = repo.relative(checkpoint.path)
+            shown = repo.shown(checkpoint.path)
             raise ChangedError(
                 f"{shown} was changed by another program in the meantime, and was left as it is",
                 hint=f"git theta resolve {repo.argument(checkpoint.path)}",

@@ -14,6 +14,7 @@ from git_theta_ext.merging.planning.units import units_of
 from git_theta_ext.model.shards import is_text, model_name
 from git_theta_ext.operations.merge.merged_trees import trees_of_merge
 from git_theta_ext.operations.merge.model_directories import directories_at
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def warn_of_divided(workspace: Workspace, written: Iterable[str]) -> None:
     trees = next(trees_of_merge(repo, heads), None)
     for directories, names in divided_models(repo, trees) if trees is not None and len(heads) == _TWO else ():
         workspace.reporter.warning(
-            f"{directories.name}: {shortlist(names)} has parts of both sides, as git took each file from the side that"
-            " changed it; to merge the model as one:",
+            f"{shown_path(directories.name)}: {shortlist(map(shown_path, names))} has parts of both sides, "
+            "as git took each file from the side that changed it; to merge the model as one:",
             f"git reset --merge ORIG_HEAD && git merge -s theta {heads[1][:12]}",
         )
 

@@ -28,6 +28,7 @@ from git_theta_ext.operations.merge.model_driver import answer_model
 from git_theta_ext.operations.merge.record import leave_for_hook
 from git_theta_ext.operations.merge.rules import warn_of_former_settings
 from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ def run(words: Sequence[str], workspace: Workspace) -> int:
         _write(ours, answered.content)
     except ThetaError as error:
         hint = error.hint or f"git checkout --ours {repo.argument(path)}, or --theirs"
-        workspace.reporter.error(ThetaError(f"{path}: {error.message}; our version is kept", hint=hint))
+        workspace.reporter.error(ThetaError(f"{shown_path(path)}: {error.message}; our version is kept", hint=hint))
         return CRASHED if isinstance(error, StoreError) else CONFLICT
     if not virtual and not nested:
         merged = {path: answered}

@@ -31,6 +31,7 @@ from git_theta_ext.operations.merge.statistics import (
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.statistics.sidecar import sidecar_of
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -129,7 +130,7 @@ def fetch_values(workspace: Workspace, path: str, digests: Iterable[Digest]) -> 
     try:
         ensure_digests(workspace, digests)
     except ThetaError as error:
-        workspace.reporter.warning(f"{path}: {error.message}", error.hint)
+        workspace.reporter.warning(f"{shown_path(path)}: {error.message}", error.hint)
 
 
 def gather_preview(

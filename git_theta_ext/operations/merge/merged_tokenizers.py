@@ -97,14 +97,14 @@ def vocabularies(repo: Repository, model: str, source: str = UNION) -> Vocabular
     if source not in {UNION, *names}:
         raise UsageError(f"unknown source {source!r} of tokens; the sources are {', '.join([UNION, *names])}")
     found = [
-        None if oid is None else Tokenizer.parse(contents[oid], f"{repo.relative(path)} of {name}")
+        None if oid is None else Tokenizer.parse(contents[oid], f"{repo.shown(path)} of {name}")
         for oid, name in zip(oids, names, strict=True)
     ]
     sides = [tokenizer for tokenizer in found[1:] if tokenizer is not None]
     if len(sides) < len(found) - 1:
         without = [name for name, tokenizer in zip(names[1:], found[1:], strict=True) if tokenizer is None]
         raise UsageError(
-            f"not every side has {repo.relative(path)}: {shortlist(without)} has none",
+            f"not every side has {repo.shown(path)}: {shortlist(without)} has none",
             hint=f"git log --all -- {repo.argument(path)} finds it; commit it on that side, and merge again",
         )
     if source == UNION:
@@ -112,7 +112,7 @@ def vocabularies(repo: Repository, model: str, source: str = UNION) -> Vocabular
     chosen = found[names.index(source)]
     if chosen is None:
         raise UsageError(
-            f"the common ancestor has no {repo.relative(path)}",
+            f"the common ancestor has no {repo.shown(path)}",
             hint="git theta resolve --tokens unites the tokenizers of the sides",
         )
     return Vocabularies(found[0], sides, chosen, names.index(source))
@@ -133,7 +133,7 @@ def _versions(repo: Repository, model: str, path: str) -> list[str | None]:
         if merged is None or len(commits) > len(_STAGES) or _oids(repo, commits, model) == merged:
             return _oids(repo, commits, path)
     raise UsageError(
-        f"git does not say which versions of {repo.relative(path)} are merged",
+        f"git does not say which versions of {repo.shown(path)} are merged",
         hint=f"git checkout --merge {repo.argument(path)} brings them back if it was in conflict",
     )
 

@@ -12,6 +12,7 @@ from git_theta_ext.git.revisions import find_object
 from git_theta_ext.merging.model_versions import ModelVersions
 from git_theta_ext.operations.models import Directory
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -105,7 +106,8 @@ class MergedDirectories:
             for path, manifest in side.shards.items():
                 if manifest.conflicted:
                     raise ManifestError(
-                        f"{path} was committed with conflicts", hint="git theta resolve, and commit, on that branch"
+                        f"{shown_path(path)} was committed with conflicts",
+                        hint="git theta resolve, and commit, on that branch",
                     )
         versions = ModelVersions(self.name, base, known)
         return versions if versions.mergeable else None

@@ -24,6 +24,7 @@ from git_theta_ext.operations.merge.resharded import in_our_pieces
 from git_theta_ext.operations.merge.resolve import resolve_together, skeletons_to_read, values_to_read
 from git_theta_ext.operations.models import Directory
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -81,7 +82,7 @@ def replay_model(workspace: Workspace, merge: RecordedMerge, model: RecordedMode
     ensure_digests(workspace, {*merge.plan.without(record.unread).reads(), *model.versions.skeletons()})
     paths = [record.path, *sorted(model.versions.paths())]
     inputs = gather_inputs(workspace, merge.plan, paths, record.commits, files_of(model.versions))
-    with workspace.reporter.progress(f"merging {record.path}", bytes_to_compute(inputs.plan)) as advance:
+    with workspace.reporter.progress(f"merging {shown_path(record.path)}", bytes_to_compute(inputs.plan)) as advance:
         outcome = apply_model(
             model.versions,
             inputs.plan,
@@ -129,16 +130,16 @@ def _resolved(workspace: Workspace, merge: RecordedMerge, merged: Mapping[str, M
 def _version(repo: Repository, record: Record, tree: str, objects: Iterable[str]) -> ModelVersion | None:
     if tree not in objects:
         raise MergeError(
-            f"{record.path}: version {tree[:12]}, which was merged, is not in this repository",
+            f"{shown_path(record.path)}: version {tree[:12]}, which was merged, is not in this repository",
             hint="git fetch --unshallow",
         )
     try:
         return Directory.of_tree(repo, tree, posixpath.dirname(record.path)).version(record.path)
     except FormatError as error:
-        raise MergeError(f"{record.path}: version {tree[:12]}: {error.message}") from error
+        raise MergeError(f"{shown_path(record.path)}: version {tree[:12]}: {error.message}") from error
 
 
 def _required(record: Record, name: str, version: ModelVersion | None) -> ModelVersion:
     if version is None:
-        raise MergeError(f"{name[:12]} has no model {record.path}, of which a merge is recorded")
+        raise MergeError(f"{name[:12]} has no model {shown_path(record.path)}, of which a merge is recorded")
     return version

@@ -24,6 +24,7 @@ from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -162,7 +163,7 @@ def _check_unchanged(repo: Repository, paths: Iterable[str], stages: Mapping[str
     if changed:
         path = os.fsdecode(changed.partition(b"\0")[0])
         raise ChangedError(
-            f"{path} was changed since the merge, which would overwrite it",
+            f"{shown_path(path)} was changed since the merge, which would overwrite it",
             hint=f"git checkout -- {repo.argument(path)} discards the change",
         )
 

@@ -19,6 +19,7 @@ from git_theta_ext.merging.record import TRAILER, Record
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.threads import batches
 
 if TYPE_CHECKING:
@@ -213,7 +214,8 @@ def records_of(repo: Repository, commit: str) -> list[Record]:
         for name in (*record.sides, *record.commits, *([] if record.base is None else [record.base])):
             if not _OBJECT.fullmatch(name):  # trailers can be written by hand, and git would parse any revision
                 raise MergeError(
-                    f"the record of how {record.path} was merged names {name[:80]!r}, which is not an object id"
+                    f"the record of how {shown_path(record.path)} was merged names {name[:80]!r}, "
+                    "which is not an object id"
                 )
     return list({record.path: record for record in records}.values())
 
@@ -227,7 +229,8 @@ def recorded_rules(workspace: Workspace, commit: str, path: str) -> Rules | None
         records = records_of(workspace.repo, commit)
     except ThetaError as error:
         workspace.reporter.warning(
-            f"{path}: cannot read how merge {commit[:12]} was made: {error.message}; using the current rules",
+            f"{shown_path(path)}: cannot read how merge {commit[:12]} was made: {error.message}; "
+            "using the current rules",
             error.hint or f"git theta merge --report {commit[:12]}",
         )
         return None

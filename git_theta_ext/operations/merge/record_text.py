@@ -12,6 +12,7 @@ from git_theta_ext.merging.record import Record
 from git_theta_ext.merging.rules.file import FILE, read_rules
 from git_theta_ext.merging.short_record import ShortRecord, is_short
 from git_theta_ext.records import replace
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,6 +129,6 @@ def read_record(merged: MergedCommits, text: str) -> Record:
         if restored is not None:
             return restored
     raise MergeError(
-        f"the record of {short.path} is a copy of another merge's record, of other versions or other rules",
+        f"the record of {shown_path(short.path)} is a copy of another merge's record, of other versions or other rules",
         hint="git commit --amend removes it from the current commit",
     )

@@ -10,6 +10,7 @@ from git_theta_ext.git.objects import ObjectInfo, object_infos
 from git_theta_ext.git.revisions import are_merged, merge_bases
 from git_theta_ext.merging.record import versions_of
 from git_theta_ext.registry import find_merge
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +33,7 @@ def check_record(repo: Repository, commit: str, record: Record, parents: Iterabl
     """
     if not are_merged(repo, record.commits, parents):
         raise MergeError(
-            f"{commit} has a copy of another merge's record: that merge of {record.path} had the parents"
+            f"{commit} has a copy of another merge's record: that merge of {shown_path(record.path)} had the parents"
             f" {' and '.join(parent[:12] for parent in record.commits)}",
             hint="git commit --amend removes it from the current commit",
         )
@@ -40,7 +41,7 @@ def check_record(repo: Repository, commit: str, record: Record, parents: Iterabl
     for name, version in record.versions.items():
         if installed.get(name) != version:
             raise MergeError(
-                f"{record.path} was merged by version {version} of {name!r};"
+                f"{shown_path(record.path)} was merged by version {version} of {name!r};"
                 f" the installed version is {installed.get(name)}",
                 hint=f"install git-theta {record.tool}, which made the merge",
             )

@@ -23,6 +23,7 @@ from git_theta_ext.operations.merge.merged_trees import trees_in_progress
 from git_theta_ext.operations.merge.model_resolve import FinishedModel
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,12 +142,12 @@ def renames(repo: Repository, old: str, new: str) -> dict[str, str]:
     }
     if not found:
         raise UsageError(
-            f"{repo.relative(old)} has no conflict of a side that deleted or renamed it with one that changed it",
+            f"{repo.shown(old)} has no conflict of a side that deleted or renamed it with one that changed it",
             hint="git theta status",
         )
     for path in found.values():
         if repo.entry(None, path) is None:
-            raise UsageError(f"{repo.relative(path)} is not staged without a conflict", hint="git theta status")
+            raise UsageError(f"{repo.shown(path)} is not staged without a conflict", hint="git theta status")
     return found
 
 
@@ -171,7 +172,7 @@ def merge_renamed(workspace: Workspace, old: str, new: str) -> FinishedModel:
     conflict = OneSided.of(old, unmerged(repo)[old])
     entry = repo.entry(None, new)
     if conflict is None or entry is None:
-        raise UsageError(f"{repo.relative(old)} and {repo.relative(new)} cannot be merged", hint="git theta status")
+        raise UsageError(f"{repo.shown(old)} and {repo.shown(new)} cannot be merged", hint="git theta status")
     _check_unchanged(repo, {old: conflict.kept, new: entry.oid})
     sides = (conflict.kept, entry.oid) if conflict.keeper == _OURS else (entry.oid, conflict.kept)
     versions = (conflict.base, *sides)
@@ -207,7 +208,7 @@ def _check_unchanged(repo: Repository, versions: Mapping[str, str]) -> None:
         full = worktree_of(repo) / path
         if full.is_file() and repo.run("hash-object", "--", path, cwd=worktree_of(repo)).decode().strip() != oid:
             raise ChangedError(
-                f"{repo.relative(path)} was changed since the merge, which would overwrite it",
+                f"{repo.shown(path)} was changed since the merge, which would overwrite it",
                 hint=f"git stash push {repo.argument(path)}, or git theta add {repo.argument(path)}",
             )
 
@@ -223,7 +224,8 @@ def warn_of_renamed(workspace: Workspace) -> None:
         with suppress(ThetaError):
             if (new := renamed_to(repo, path)) is not None:
                 workspace.reporter.warning(
-                    f"{path} was renamed to {new}, which has the same parameters, and both sides changed it",
+                    f"{shown_path(path)} was renamed to {shown_path(new)}, which has the same parameters, "
+                    "and both sides changed it",
                     command_for(repo, path, new),
                 )
 

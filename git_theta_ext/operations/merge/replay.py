@@ -24,6 +24,7 @@ from git_theta_ext.operations.merge.recorded_versions import check_record, inexa
 from git_theta_ext.operations.merge.resolve import resolve, skeletons_to_read, values_to_read
 from git_theta_ext.operations.merge.versions import read_version
 from git_theta_ext.operations.sync.fetch import ensure_digests
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ def recorded_merges(workspace: Workspace, commit: str) -> list[RecordedMerge]:
             merges.append(model)
             continue
         if record.path not in committed:
-            raise MergeError(f"{commit} records a merge of {record.path} but has no such checkpoint")
+            raise MergeError(f"{commit} records a merge of {shown_path(record.path)} but has no such checkpoint")
         check_record(repo, commit, record, parents)
         manifests = _manifests(repo, record)
         base = None if record.base is None else _version(manifests, record.base, record.path, allow_conflicts=True)
@@ -98,7 +99,7 @@ def replay(workspace: Workspace, merge: RecordedMerge) -> Replayed:
     record, store = merge.record, workspace.store
     ensure_digests(workspace, merge.plan.without(record.unread).reads())
     inputs = gather_inputs(workspace, merge.plan, [record.path], record.commits)
-    with workspace.reporter.progress(f"merging {record.path}", bytes_to_compute(inputs.plan)) as advance:
+    with workspace.reporter.progress(f"merging {shown_path(record.path)}", bytes_to_compute(inputs.plan)) as advance:
         outcome = apply(
             inputs.plan,
             store,
@@ -142,7 +143,7 @@ def measure_merge(workspace: Workspace, merge: RecordedMerge, advance: Callable[
     taken = [d for d in plan.decisions if d.action == "take" and d.source is not None and not merge.record.steps]
     if other := [d.name for d in taken if merge.committed.parameters.get(d.name) != d.value]:
         raise MergeError(
-            f"{merge.record.path}: {other[0]!r} in {merge.commit[:12]} does not match the commit's record",
+            f"{shown_path(merge.record.path)}: {other[0]!r} in {merge.commit[:12]} does not match the commit's record",
             hint=f"git theta merge --replay {merge.commit[:12]}",
         )
     changed = [decision for decision in plan.decisions if several(decision)]
@@ -174,6 +175,7 @@ def _manifests(repo: Repository, record: Record) -> Mapping[str, bytes]:
 def _version(manifests: Mapping[str, bytes], oid: str, path: str, *, allow_conflicts: bool = False) -> Manifest:
     if oid not in manifests:
         raise MergeError(
-            f"{path}: version {oid[:12]}, which was merged, is not in this repository", hint="git fetch --unshallow"
+            f"{shown_path(path)}: version {oid[:12]}, which was merged, is not in this repository",
+            hint="git fetch --unshallow",
         )
-    return read_version(manifests[oid], f"{path}: version {oid[:12]}", allow_conflicts=allow_conflicts)
+    return read_version(manifests[oid], f"{shown_path(path)}: version {oid[:12]}", allow_conflicts=allow_conflicts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.words import plural
@@ -12,6 +11,7 @@ from git_theta_ext.git.operation import MERGE
 from git_theta_ext.merging.rules.rules import APPLY, GROW
 from git_theta_ext.model.conflict_reasons import ConflictCode
 from git_theta_ext.operations.merge.record import note_merge, records_of
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,21 +42,23 @@ def report(
     parts += [f"the change applied to {plural(n, 'parameter')} that both changed" for m, n in counts if m == APPLY]
     if outcome.conflicts:
         parts.append("1 conflict" if outcome.conflicts == 1 else f"{outcome.conflicts} conflicts")
-    reporter.note(f"{path}: {'' if operation.kind != 'replay' else f'{operation.name}: '}{', '.join(parts)}")
+    reporter.note(
+        f"{shown_path(path)}: {'' if operation.kind != 'replay' else f'{operation.name}: '}{', '.join(parts)}"
+    )
     for note in outcome.notes:
-        reporter.note(f"{path}: {note}")
+        reporter.note(f"{shown_path(path)}: {note}")
     if not outcome.conflicts:
         return
     if operation.kind == "unknown":
         reporter.warning(
-            f"{path}: {operation.name} may be a merge or the replay of a change",
+            f"{shown_path(path)}: {operation.name} may be a merge or the replay of a change",
             f"git theta resolve --method apply {argument} replays the change, --method average merges",
         )
     else:
         before = [] if operation.remade is None else _resolutions(workspace, operation.remade, path, argument)
         how = ", which the merge that is repeated resolved as the hint does" if before else ""
         reporter.warning(
-            f"{path} has conflicts{how}",
+            f"{shown_path(path)} has conflicts{how}",
             " && ".join(before) or _how_to_resolve(workspace, path, outcome, argument),
         )
 
@@ -86,8 +88,8 @@ def _arguments(step: Step, argument: str) -> str:
     """Return the arguments of ``git theta resolve`` for a recorded resolution."""
     chosen = step.rules.defaults
     method, options = (GROW, {"method": chosen.method}) if chosen.grow else (chosen.method, {})
-    words = [f"--option {quote(f'{name}={value}')}" for name, value in {**options, **chosen.options}.items()]
-    return " ".join([f"--method {method}", *words, argument, *map(quote, step.patterns)])
+    words = [f"--option {shell_word(f'{name}={value}')}" for name, value in {**options, **chosen.options}.items()]
+    return " ".join([f"--method {method}", *words, argument, *map(shell_word, step.patterns)])
 
 
 def remember(workspace: Workspace, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, Results]]) -> None:

@@ -7,7 +7,6 @@ change, or of the version that it is applied to. Options of the command itself a
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.config import FORMER_MERGE_OPTIONS
@@ -18,6 +17,7 @@ from git_theta_ext.merging.rules.file import FILE, overridden, parse_override, r
 from git_theta_ext.merging.rules.rules import APPLY, DEFAULT_METHOD, Choice, Rule, Rules, choice, is_fixed
 from git_theta_ext.records import replace
 from git_theta_ext.statistics.sidecar import is_statistics
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -82,7 +82,7 @@ def warn_of_former_settings(settings: Config, reporter: Reporter) -> None:
     """Report a setting that has a new name, if only the old name is set."""
     former = settings.former_merge_options
     if former:
-        hint = f"git config theta.merge.options {quote(former)} && git config --unset {FORMER_MERGE_OPTIONS}"
+        hint = f"git config theta.merge.options {shell_word(former)} && git config --unset {FORMER_MERGE_OPTIONS}"
         reporter.warning(f"the setting {FORMER_MERGE_OPTIONS} is now called theta.merge.options", hint)
 
 

@@ -32,6 +32,7 @@ from git_theta_ext.operations.merge.rules import merge_rules, warn_of_former_set
 from git_theta_ext.operations.merge.run import merge
 from git_theta_ext.operations.merge.strategy_models import merged_model, models_among, planned_model
 from git_theta_ext.records import dataclass, replace
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +131,7 @@ def _explain_sides(workspace: Workspace, conflicted: Sequence[CheckpointVersions
         branches = [os.environ.get(f"{NAMED}{head}", head[:12]) for head in candidate.heads]
         sides = zip(side_names(len(branches)), branches, strict=True)
         texts = ", ".join(f"{side} is {branch}" for side, branch in sides)
-        workspace.reporter.note(f"{candidate.merged.path}: HEAD does not have it; {texts}")
+        workspace.reporter.note(f"{shown_path(candidate.merged.path)}: HEAD does not have it; {texts}")
 
 
 def planned(
@@ -193,7 +194,7 @@ def _records(
 
 def _merged(workspace: Workspace, plan: Plan, versions: CheckpointVersions, operation: Operation) -> Outcome:
     path = versions.merged.path
-    outcome = merge(workspace, plan, path, versions.heads, label=f"merging {path}")
+    outcome = merge(workspace, plan, path, versions.heads, label=f"merging {shown_path(path)}")
     report(workspace, path, outcome, operation)
     return replace(outcome, manifest=in_chunks_again(outcome.manifest, workspace.store, path))
 

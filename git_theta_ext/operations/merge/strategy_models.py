@@ -16,6 +16,7 @@ from git_theta_ext.operations.merge.result import report
 from git_theta_ext.operations.merge.rule_sources import rule_sources
 from git_theta_ext.operations.merge.rules import merge_rules
 from git_theta_ext.records import dataclass, replace
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -129,7 +130,7 @@ def merged_model(workspace: Workspace, planned: PlannedModel, operation: Operati
     repo, candidate = workspace.repo, planned.candidate
     directories, versions = candidate.directories, candidate.versions
     heads, name = directories.trees.sides, directories.name
-    outcome = merge_model(workspace, versions, planned.plan, heads, label=f"merging {name}")
+    outcome = merge_model(workspace, versions, planned.plan, heads, label=f"merging {shown_path(name)}")
     report(workspace, name, outcome, operation, argument=directories.folder)
     contents = outcome.contents()
     stored = zip(contents, write_blobs(repo, list(contents.values())), strict=True)

@@ -171,7 +171,7 @@ def write_tokenizer(workspace: Workspace, aligned: AlignedModel) -> list[str]:
         contents[config] = content
     elif (worktree_of(repo) / config).is_file():
         workspace.reporter.warning(
-            f"{repo.relative(config)} is in conflict: set {_SIZE} to {aligned.rows}", f"git add {repo.argument(config)}"
+            f"{repo.shown(config)} is in conflict: set {_SIZE} to {aligned.rows}", f"git add {repo.argument(config)}"
         )
     for path, data in contents.items():
         full = worktree_of(repo) / path

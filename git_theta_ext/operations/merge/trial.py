@@ -38,6 +38,7 @@ from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_merge
 from git_theta_ext.util.files import replace_content, reporting_os_errors
 from git_theta_ext.util.folders import temporary_folder
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -271,7 +272,7 @@ def _import_libraries(plan: TrialPlan) -> None:
 
 def _checkpoint(workspace: Workspace, versions: CheckpointVersions, plan: Plan) -> TriedModel:
     path = versions.merged.path
-    outcome = merge(workspace, plan, path, versions.heads, label=f"merging {path}")
+    outcome = merge(workspace, plan, path, versions.heads, label=f"merging {shown_path(path)}")
     outcome = replace(outcome, manifest=in_chunks_again(outcome.manifest, workspace.store, path))
     return TriedModel(plan, outcome, {path: outcome.manifest.to_bytes()})
 
@@ -279,5 +280,5 @@ def _checkpoint(workspace: Workspace, versions: CheckpointVersions, plan: Plan) 
 def _model(workspace: Workspace, model: PlannedModel) -> TriedModel:
     directories, name = model.candidate.directories, model.candidate.directories.name
     heads = directories.trees.sides
-    outcome = merge_model(workspace, model.candidate.versions, model.plan, heads, label=f"merging {name}")
+    outcome = merge_model(workspace, model.candidate.versions, model.plan, heads, label=f"merging {shown_path(name)}")
     return TriedModel(model.plan, outcome, outcome.contents())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
 from git_theta_ext.git.objects import read_objects, write_blob
 from git_theta_ext.operations.migrate.attributes import MAX_ATTRIBUTES
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +43,7 @@ class AttributeBlobs:
         for oid, content in read_objects(repo, {oid for _, oid in listed}):
             if len(content) > MAX_ATTRIBUTES:
                 raise RepositoryError(
-                    f"the .gitattributes {oid} has {len(content)} bytes", hint=f"git show {quote(oid)}"
+                    f"the .gitattributes {oid} has {len(content)} bytes", hint=f"git show {shell_word(oid)}"
                 )
             texts[oid] = content.decode("utf-8", "surrogateescape")
         return cls(repo, texts, listed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from itertools import islice
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import RepositoryError
@@ -12,6 +11,7 @@ from git_theta_ext.git.install import configured
 from git_theta_ext.git.revisions import branch_of
 from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.operations.migrate.attributes import NAME
+from git_theta_ext.util.quoting import shell_word, shown_path
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def check_work_tree(repo: Repository) -> None:
         repo.run(*_UNFILTERED, "update-index", "-q", "--force-write-index", "--refresh", check=False)
     if changed := _changed(repo):
         path = changed[3:].decode(errors="surrogateescape")
-        raise RepositoryError(f"{path} has changes that are not committed", hint="git commit -a")
+        raise RepositoryError(f"{shown_path(path)} has changes that are not committed", hint="git commit -a")
     if (repo.worktree / ".gitattributes").exists() and repo.entry(None, ".gitattributes") is None:
         raise RepositoryError(
             ".gitattributes is not committed", hint="git add .gitattributes && git commit -m 'Add attributes'"
@@ -105,7 +105,7 @@ def check_other_work_trees(repo: Repository, refs: Iterable[str]) -> None:
         if tree.branch in rewritten:
             raise RepositoryError(
                 f"the work tree {tree.top} has {tree.branch} checked out",
-                hint=f"cd {quote(tree.top)} && git switch --detach",
+                hint=f"cd {shell_word(tree.top)} && git switch --detach",
             )
 
 
@@ -125,7 +125,8 @@ def check_rewritten(repo: Repository, tips: Iterable[str], ids: Mapping[str, str
         for path, _ in sorted(before ^ after):
             if not path.endswith(NAME):
                 raise RepositoryError(
-                    f"git has not rewritten {path} of commit {old} as it should; no ref has changed", hint="git fsck"
+                    f"git has not rewritten {shown_path(path)} of commit {old} as it should; no ref has changed",
+                    hint="git fsck",
                 )
 
 
@@ -148,7 +149,7 @@ def warn_of_remote_branches(repo: Repository, reporter: Reporter) -> None:
         if left := [branch for branch in theirs if f"refs/heads/{branch}" not in refs]:
             reporter.warning(
                 f"branches of {remote} stay as they are, because there is no local branch: {shortlist(left)}",
-                f"git fetch --update-head-ok {quote(remote)} 'refs/heads/*:refs/heads/*'",
+                f"git fetch --update-head-ok {shell_word(remote)} 'refs/heads/*:refs/heads/*'",
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, FormatError, MissingError
@@ -17,6 +16,7 @@ from git_theta_ext.protocol.lfs.pointer import MAX_POINTER, Pointer
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.util.file_bytes import FileBytes, open_bytes
 from git_theta_ext.util.files import reporting_os_errors, reporting_read_errors
+from git_theta_ext.util.quoting import shell_word, shown_path
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Converter:
         try:
             original = parse_original(content)
         except FormatError as error:
-            self.workspace.reporter.warning(f"{path}: {error.message}; stored as it is")
+            self.workspace.reporter.warning(f"{shown_path(path)}: {error.message}; stored as it is")
             original = None
         if original is None:
             return self._clean(content, advance)
@@ -182,7 +182,7 @@ class Converter:
         except MissingError as error:  # of an earlier version, to which it is an update
             if not self.allow_missing:
                 raise
-            self.left[oid] = error.message.splitlines()[0].removeprefix(f"{path}: ")
+            self.left[oid] = error.message.splitlines()[0].removeprefix(f"{shown_path(path)}: ")
             return None
         finally:
             file_path.unlink(missing_ok=True)
@@ -232,8 +232,8 @@ class VersionReader:
         place = self.storage.path(pointer)
         if not self.storage.is_sound(pointer):
             raise CorruptError(
-                f"{path}: the object {pointer.oid} of Git LFS is damaged",
-                hint=f"rm {quote(str(place))}; then it is fetched again",
+                f"{shown_path(path)}: the object {pointer.oid} of Git LFS is damaged",
+                hint=f"rm {shell_word(str(place))}; then it is fetched again",
             )
         with reporting_read_errors(place):
             return place.open("rb")

@@ -24,6 +24,7 @@ from git_theta_ext.protocol.lfs.pointer import Pointer
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.util.files import reporting_os_errors, reporting_read_errors, sha256_of
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,7 +121,7 @@ class _Export:
         try:
             populate(manifest, self.workspace.store, file, Expected.at(file), advance)
         except ManifestError as error:
-            raise ManifestError(f"{path}: {error.message}", hint=error.hint) from error
+            raise ManifestError(f"{shown_path(path)}: {error.message}", hint=error.hint) from error
 
 
 def _as_pointer(file: Path, storage: LfsStorage, scratch: Path) -> Path:

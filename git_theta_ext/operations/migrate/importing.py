@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.words import plural
@@ -20,6 +19,7 @@ from git_theta_ext.operations.migrate.patterns import path_matcher
 from git_theta_ext.operations.migrate.rewrite import FileEdit
 from git_theta_ext.operations.migrate.run import Migrated, migrate
 from git_theta_ext.records import dataclass, field, replace
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def import_history(
         if wrong := unfiltered(workspace.repo, move.new, direction.manifests):
             workspace.reporter.warning(
                 f"{move.ref}: {shortlist(wrong)} would be checked out as text: attributes give another filter",
-                f"git check-attr -a -- {quote(wrong[0])}",
+                f"git check-attr -a -- {shell_word(wrong[0])}",
             )
     return done
 

@@ -13,6 +13,7 @@ from git_theta_ext.operations.migrate.original_arrays import apply_update, read_
 from git_theta_ext.operations.migrate.original_files import kind_of, save
 from git_theta_ext.operations.migrate.original_metadata import parse_original
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +71,7 @@ class OriginalReader:
             before = self._parameters(updates[-1].last_commit, path).get(names)
             if before is None or len(updates) == _LONGEST_CHAIN:
                 commit = updates[-1].last_commit or "a commit"
-                raise MissingError(f"{path}: {names[-1]}: its earlier value, in {commit}, is missing")
+                raise MissingError(f"{shown_path(path)}: {names[-1]}: its earlier value, in {commit}, is missing")
             updates.append(before)
         value = self._arrays(path, updates.pop())["parameter"]
         while updates:
@@ -78,9 +79,11 @@ class OriginalReader:
             try:
                 value = apply_update(update.update, self._arrays(path, update), value)
             except FormatError as error:
-                raise FormatError(f"{path}: {names[-1]}: {error.message}") from error
+                raise FormatError(f"{shown_path(path)}: {names[-1]}: {error.message}") from error
         if value.shape != parameter.shape:
-            raise FormatError(f"{path}: {names[-1]} has shape {list(value.shape)} instead of {list(parameter.shape)}")
+            raise FormatError(
+                f"{shown_path(path)}: {names[-1]} has shape {list(value.shape)} instead of {list(parameter.shape)}"
+            )
         return value
 
     def _parameters(self, commit: str, path: str) -> Parameters:
@@ -95,13 +98,14 @@ class OriginalReader:
         pointer = parameter.pointer
         if (fetched := fetch_objects(self.workspace, self.storage, [pointer])).missing:
             raise MissingError(
-                f"{path}: the object {pointer.oid} of Git LFS cannot be fetched\n" + "\n".join(fetched.reasons),
+                f"{shown_path(path)}: the object {pointer.oid} of Git LFS cannot be fetched\n"
+                + "\n".join(fetched.reasons),
                 hint="cp -rn CLONE/.git/lfs/objects .git/lfs takes it from a clone that has it",
             )
         if not self.storage.is_sound(pointer):
-            raise CorruptError(f"{path}: the object {pointer.oid} of Git LFS is damaged")
+            raise CorruptError(f"{shown_path(path)}: the object {pointer.oid} of Git LFS is damaged")
         data = self.storage.path(pointer).read_bytes()
         arrays = read_arrays(data, 2 * math.prod(parameter.shape) + _SPARE)
         if parameter.update == "dense" and "parameter" not in arrays:
-            raise FormatError(f"{path}: the object {pointer.oid} has no value")
+            raise FormatError(f"{shown_path(path)}: the object {pointer.oid} has no value")
         return arrays

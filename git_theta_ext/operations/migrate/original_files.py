@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from git_theta_ext.errors import FormatError
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.libraries import require
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,11 +46,11 @@ def kind_of(path: str, names: Iterable[tuple[str, ...]], chosen: FileKind | None
     kind = chosen or ("flax" if nested else _ENDINGS.get(ending, "torch"))
     if kind != "flax" and len({_joined(parts) for parts in listed}) < len(listed):
         raise FormatError(
-            f"{path}: names of nested parameters are the same when they are joined with dots",
+            f"{shown_path(path)}: names of nested parameters are the same when they are joined with dots",
             hint="git theta migrate import --include PATTERN --as flax keeps them nested",
         )
     require("tensorstore", "reading git-theta 0.2.0")
-    require(_LIBRARIES[kind], f"restoring {path}")
+    require(_LIBRARIES[kind], f"restoring {shown_path(path)}")
     return kind
 
 

@@ -9,12 +9,12 @@ import os
 import shlex
 import shutil
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ConfigError, UsageError
 from git_theta_ext.git.worktrees import worktrees
 from git_theta_ext.settings import MERGE_EVALUATE
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
@@ -65,7 +65,7 @@ def _setting(repo: Repository) -> str | None:
         raise ConfigError(
             f"{MERGE_EVALUATE.key} is set in {name}, a file of the work tree, which anyone with the repository can"
             " change",
-            hint=f"git theta merge --search FILE --eval {quote(value)} BRANCH ... runs it nevertheless",
+            hint=f"git theta merge --search FILE --eval {shell_word(value)} BRANCH ... runs it nevertheless",
         )
     return value
 

@@ -16,6 +16,7 @@ from git_theta_ext.operations.models import Directory
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.statistics.sidecar import is_statistics
 from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def evaluated_model(repo: Repository, merge: BranchMerge, places: Sequence[str])
         raise MergeError(f"the branches change no model{where}", hint="git theta merge --plan BRANCH ...")
     if len(names) > 1:
         raise UsageError(
-            f"the branches change several models: {shortlist(sorted(names))}",
+            f"the branches change several models: {shortlist(map(shown_path, sorted(names)))}",
             hint=f"name the one to evaluate after --: git theta merge --search FILE BRANCH -- {min(names)}",
         )
     return next(iter(names))

@@ -20,6 +20,7 @@ from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.folders import temporary_folder
 from git_theta_ext.util.processes import peak_of_children
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Evaluations:
             plan = trials.plan(candidate.words)
             others = [name for name, one in plan.plans.items() if name != request.model and conflicts(one)]
             if conflicting := [*merge.conflicts, *others]:
-                raise MergeError(f"conflicts in {shortlist(conflicting)}")
+                raise MergeError(f"conflicts in {shortlist(map(shown_path, conflicting))}")
             trial = trials.make(plan.only(request.model))
             if trial.conflicts:
                 raise MergeError(plural(trial.conflicts, "conflict"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from shlex import quote
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from git_theta_ext.errors import MergeError, UsageError
@@ -26,6 +25,7 @@ from git_theta_ext.operations.stacking.layouts import file_name, format_of, layo
 from git_theta_ext.operations.sync.fetch import ensure_digests
 from git_theta_ext.records import dataclass, replace
 from git_theta_ext.store.batches import Batches
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,7 +146,7 @@ def stage_model(repo: Repository, model: NewModel[R], contents: Mapping[str, byt
         return False
     place = worktree_of(repo) / folder
     if staged or place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
-        raise UsageError(f"{repo.relative(folder)} has other files", hint="choose another name")
+        raise UsageError(f"{repo.shown(folder)} has other files", hint="choose another name")
     update_index(repo.run, entries)
     repo.run("checkout", "--quiet", "--", f":(top,literal){folder}")
     return True
@@ -162,8 +162,8 @@ def check_tracked(repo: Repository, model: NewModel[R], folder: str) -> None:
     if len(theta_paths(repo.run, names)) < len(names):
         pattern = posixpath.join(folder, f"*{posixpath.splitext(names[0])[1]}")
         raise UsageError(
-            f"git theta does not track checkpoints in {repo.relative(folder)}",
-            hint=f"{repo.git_at_top} theta track {quote(pattern)}",
+            f"git theta does not track checkpoints in {repo.shown(folder)}",
+            hint=f"{repo.git_at_top} theta track {shell_word(pattern)}",
         )
 
 

@@ -28,6 +28,6 @@ def the_model(repo: Repository, paths: Iterable[str]) -> tuple[str, ...]:
     models = models_of(checkpoints, indexes, model_names(repo.run, checkpoints))
     chosen = [model for model in models if len(model.shards) > 1] or models
     if len(chosen) > 1:
-        names = shortlist(repo.relative(model.name) for model in chosen)
+        names = shortlist(repo.shown(model.name) for model in chosen)
         raise UsageError(f"--update takes one model, and not {names}", hint="git theta add PATH --update KIND=FILE")
     return chosen[0].shards

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError, UsageError
@@ -13,6 +12,7 @@ from git_theta_ext.operations.filter.populate import Wanted, populate_wanted, re
 from git_theta_ext.operations.history.status import in_worktree
 from git_theta_ext.operations.sync.fetch import ensure_local
 from git_theta_ext.records import dataclass, replace
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import shortlist
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ def write_part(workspace: Workspace, part: Part, advance: Callable[[int], None])
     staged = repo.manifests(None)
     formats = theta_paths(repo.run, part.files)
     if missing := sorted(part.files.keys() - formats):
-        raise UsageError(f"{missing[0]} has no attribute filter=theta", hint=f"git theta track {quote(missing[0])}")
+        raise UsageError(
+            f"{repo.shown(missing[0])} has no attribute filter=theta", hint=f"git theta track {shell_word(missing[0])}"
+        )
     for path, file in in_worktree(workspace, formats, advance).items():
         if file.manifest != staged[path][1]:
-            raise UsageError(
-                f"{repo.relative(path)} differs from the index", hint=f"git theta add {repo.argument(path)}"
-            )
+            raise UsageError(f"{repo.shown(path)} differs from the index", hint=f"git theta add {repo.argument(path)}")
     ensure_local(workspace, part.files.values())
     texts = {path: manifest.to_bytes() for path, manifest in part.files.items()}
     update_index(repo.run, [TreeEntry(path, write_blob(repo, text), index[path].mode) for path, text in texts.items()])

@@ -26,6 +26,7 @@ from git_theta_ext.records import dataclass
 from git_theta_ext.store.temporary import BACKUP, temporary
 from git_theta_ext.util.file_bytes import open_bytes
 from git_theta_ext.util.files import reporting_os_errors, temporary_beside
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -91,14 +92,14 @@ def regular_file(repo: Repository, path: str) -> os.stat_result:
         stat = (worktree_of(repo) / path).lstat()
     except OSError as error:
         raise UsageError(
-            f"{repo.relative(path)}: {error.strerror}", hint=f"git rm --cached {repo.argument(path)}"
+            f"{repo.shown(path)}: {error.strerror}", hint=f"git rm --cached {repo.argument(path)}"
         ) from error
     if stat_module.S_ISLNK(stat.st_mode):
         raise UsageError(
-            f"{repo.relative(path)} is a symbolic link", hint=f"git add {repo.argument(path)} stages the link"
+            f"{repo.shown(path)} is a symbolic link", hint=f"git add {repo.argument(path)} stages the link"
         )
     if not stat_module.S_ISREG(stat.st_mode):
-        raise UsageError(f"{repo.relative(path)} is not a file")
+        raise UsageError(f"{repo.shown(path)} is not a file")
     return stat
 
 
@@ -131,7 +132,7 @@ def store_file(workspace: Workspace, path: str, format_name: str | None, advance
     try:
         data = open_bytes(full, path, settled=is_settled(before, clock))
     except OSError as error:
-        raise RepositoryError(f"{path}: {error.strerror}") from error
+        raise RepositoryError(f"{shown_path(path)}: {error.strerror}") from error
     if is_manifest(data):
         return Staged(path, before, Manifest.parse(echo_manifest(repo, bytes(data[: MAX_MANIFEST + 1]), path)))
     refuse_shown_text(repo, path, data)
@@ -246,7 +247,7 @@ def _check_unchanged(repo: Repository, path: str, before: os.stat_result) -> Non
 
 
 def _changed(repo: Repository, path: str, work: str) -> ChangedError:
-    return ChangedError(f"{path} changed while it was {work}", hint=f"git theta add {repo.argument(path)}")
+    return ChangedError(f"{shown_path(path)} changed while it was {work}", hint=f"git theta add {repo.argument(path)}")
 
 
 def _identity(stat: os.stat_result) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import FormatError, UsageError
@@ -19,6 +18,7 @@ from git_theta_ext.update.apply import CheckpointUpdate, is_applied, results
 from git_theta_ext.update.files import MAX_CONFIG, read_update
 from git_theta_ext.update.read import read_changes
 from git_theta_ext.util.file_bytes import open_bytes
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -85,7 +85,7 @@ def open_update(path: Path) -> UpdateFile:
             hint="model.save_pretrained(DIRECTORY, safe_serialization=True) saves it as safetensors",
         )
     if file.exists() and not file.is_file():
-        raise UsageError(f"{file} is not a file", hint="git theta add -h")
+        raise UsageError(f"{shown_path(str(file))} is not a file", hint="git theta add -h")
     try:
         config = None
         if (file.parent / _CONFIG).is_file():
@@ -144,7 +144,7 @@ def store_update(
             if (own := {name: change for name, change in changes.items() if holders[name] is holder})
         ]
     except (FormatError, UsageError) as error:
-        raise type(error)(f"{checkpoints[0].path}: {error.message}", hint=error.hint) from error
+        raise type(error)(f"{shown_path(checkpoints[0].path)}: {error.message}", hint=error.hint) from error
 
 
 def _head(repo: Repository, paths: Sequence[str]) -> Mapping[str, Parameter]:
@@ -159,12 +159,12 @@ def _head(repo: Repository, paths: Sequence[str]) -> Mapping[str, Parameter]:
             folder = posixpath.dirname(paths[0])
             raise UsageError(
                 f"{folder or '.'} has its tensors in pieces, and an update applies to whole ones",
-                hint=f"git theta export --to safetensors {quote(f'HEAD:{folder}')} FILE, and update that",
+                hint=f"git theta export --to safetensors {shell_word(f'HEAD:{folder}')} FILE, and update that",
             )
         head = None if version is None else version.as_one()
     if head is None or head.conflicted:
         raise UsageError(
-            f"HEAD has no version of {paths[0]} to update",
+            f"HEAD has no version of {shown_path(paths[0])} to update",
             hint=f"git add {repo.argument(paths[0])} && git commit, then update",
         )
     return head.parameters
@@ -176,7 +176,9 @@ def _check_specs(
     for name in changes:
         if name not in current or current[name].spec != head[name].spec:
             state = "missing" if name not in current else str(current[name].spec)
-            raise UsageError(f"{path}: parameter {name!r} is {head[name].spec} in HEAD but {state} in the file")
+            raise UsageError(
+                f"{shown_path(path)}: parameter {name!r} is {head[name].spec} in HEAD but {state} in the file"
+            )
 
 
 def _store(  # noqa: PLR0913 - named, but for what every file has

@@ -13,6 +13,7 @@ from git_theta_ext.git.revisions import find_object
 from git_theta_ext.model.tensor import tensor_digest
 from git_theta_ext.operations.staging.stage import regular_file
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class WorktreeCheckpoint:
         """
         data, parameter = self.file.value(name), self.described.manifest.parameters[name]
         if tensor_digest(parameter.spec, data) != parameter.digest:
-            raise ChangedError(f"{self.path}: parameter {name!r} changed while it was read")
+            raise ChangedError(f"{shown_path(self.path)}: parameter {name!r} changed while it was read")
         return data
 
     def store(self, store: Store, kept: Manifest) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import LockedError, RemoteError, RepositoryError, ThetaError, UsageError
@@ -12,6 +11,7 @@ from git_theta_ext.interfaces.locks import LockingRemote
 from git_theta_ext.operations.history.status import push_remote
 from git_theta_ext.operations.sync.remotes import open_remote, push_addresses
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import redacted, shortlist
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class RemoteLocks:
     @property
     def _remote_argument(self) -> str:
         """The option of a command that names the remote, unless it is the default."""
-        return "" if self.name == push_remote(self.workspace.repo) else f"--remote {quote(self.name)} "
+        return "" if self.name == push_remote(self.workspace.repo) else f"--remote {shell_word(self.name)} "
 
     def _own(self, path: str, wanted: Iterable[str], held: HeldLocks) -> FileLock:
         """Return the user's own lock of a path."""
@@ -230,7 +230,7 @@ class RemoteLocks:
         return f"{self._shown(lock.path)}, locked by {lock.owner or 'another user'}{since}"
 
     def _shown(self, path: str) -> str:
-        return self.workspace.repo.relative(path)
+        return self.workspace.repo.shown(path)
 
 
 def _locks_by_address(workspace: Workspace, remote: str, addresses: Sequence[str]) -> dict[str, Locks]:

@@ -10,6 +10,7 @@ from git_theta_ext.errors import UsageError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.pathspecs import tracked_paths, worktree_of
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,5 +82,7 @@ def _as_text(path: str) -> str:
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{path}: a lock needs a name in UTF-8", hint="git mv gives the file another name") from error
+        raise UsageError(
+            f"{shown_path(path)}: a lock needs a name in UTF-8", hint="git mv gives the file another name"
+        ) from error
     return path

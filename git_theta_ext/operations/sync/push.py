@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import cached_property
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.words import count_tensors
@@ -25,6 +24,7 @@ from git_theta_ext.operations.sync.outgoing import RefUpdate, outgoing, reachabl
 from git_theta_ext.operations.sync.push_locks import LockCheck
 from git_theta_ext.operations.sync.push_survey import survey
 from git_theta_ext.records import dataclass, field, replace
+from git_theta_ext.util.quoting import shell_word, shown_path
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class Push:
         raise MissingError(
             f"neither here nor on any remote: {count_tensors(new, skeletons)} of the pushed history, such as {min(new)}"
             + (f"; {causes}" if causes else ""),
-            hint=f"run git theta push --all {quote(self.shown)} in a clone that has them; "
+            hint=f"run git theta push --all {shell_word(self.shown)} in a clone that has them; "
             "git theta fsck names their files",
         )
 
@@ -264,13 +264,14 @@ class Push:
 def _refuse_raw(repo: Repository, needed: Outgoing) -> None:
     for path, nbytes in needed.raw.items():
         raise RepositoryError(
-            f"{path} is tracked by git theta, but a pushed commit contains the file itself ({nbytes} bytes)",
+            f"{shown_path(path)} is tracked by git theta, "
+            f"but a pushed commit contains the file itself ({nbytes} bytes)",
             hint=f"git theta install && git theta add {' '.join(map(repo.argument, needed.raw))} && git commit --amend",
         )
     for where, nbytes in needed.replaced.items():
         raise RepositoryError(
-            f"{where} is tracked by git theta, but git stores the file itself ({nbytes} bytes), and would send it "
-            "although a later commit replaced or removed it",
+            f"{shown_path(where)} is tracked by git theta, but git stores the file itself ({nbytes} bytes), "
+            "and would send it although a later commit replaced or removed it",
             hint=import_command(other.partition(":")[2] for other in needed.replaced),
         )
 

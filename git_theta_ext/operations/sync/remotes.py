@@ -13,7 +13,6 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -26,6 +25,7 @@ from git_theta_ext.protocol.lfs.endpoints import is_http, ssh_address
 from git_theta_ext.records import replace
 from git_theta_ext.registry import find_remote
 from git_theta_ext.transfer.places import RemotePlace
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.text import redacted
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def remote_place(workspace: Workspace, name: str, address: str) -> RemotePlace:
     options = dict(settings.options)
     named = options.pop("type", None)
     if named == _FORMER_TYPE:
-        key = f"theta.remote.{quote(redacted(name))}.type"
+        key = f"theta.remote.{shell_word(redacted(name))}.type"
         workspace.reporter.note(f"{key} is {named}, which is not needed any more: git config --unset {key}")
         named = None
     return RemotePlace(name, address, url, _scheme(url), named, options)
@@ -180,11 +180,11 @@ def repository_at(repo: Repository, name: str, address: str) -> Repository:
     if wanted.is_file():
         raise RemoteError(
             f"{name}: {wanted} is a file, as that of git bundle, which has no tensors",
-            hint=f"git remote set-url {quote(name)} URL, with the URL of a repository that has them",
+            hint=f"git remote set-url {shell_word(name)} URL, with the URL of a repository that has them",
         )
     raise RemoteError(
         f"{name}: there is no git repository {wanted}",
-        hint=f"git remote set-url {quote(name)} URL, or mount the file system",
+        hint=f"git remote set-url {shell_word(name)} URL, or mount the file system",
     )
 
 
@@ -227,7 +227,7 @@ def _beside_git(repo: Repository, name: str, address: str) -> str:
         raise ConfigError(
             f"no store is configured for the remote {redacted(name)} ({redacted(address)}):"
             " a git server does not store parameters",
-            hint=f"git config theta.remote.{quote(redacted(name))}.url URL, or for all clones: "
+            hint=f"git config theta.remote.{shell_word(redacted(name))}.url URL, or for all clones: "
             f"{repo.git_at_top} config -f .thetaconfig theta.url URL",
         )
     return str(repository_at(repo, name, address).theta_dir)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError, UsageError
@@ -12,6 +11,7 @@ from git_theta_ext.git.revisions import commit_id
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.operations.sync.outgoing import reachable
 from git_theta_ext.records import dataclass
+from git_theta_ext.util.quoting import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -100,7 +100,9 @@ def _selected(manifests: Iterable[Manifest], parameters: Sequence[str], rev: str
             if matching:
                 sizes[parameter.digest] = parameter.spec.nbytes
     if unmatched:
-        raise UsageError(f"no parameter is named {min(unmatched)}", hint=f"git theta ls-files --params {quote(rev)}")
+        raise UsageError(
+            f"no parameter is named {min(unmatched)}", hint=f"git theta ls-files --params {shell_word(rev)}"
+        )
     return Selection(count, sizes, skeletons)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
@@ -10,6 +9,7 @@ from git_theta_ext.operations.sync.remotes import open_remote
 from git_theta_ext.records import replace
 from git_theta_ext.transfer.remote_index import read_remote_index
 from git_theta_ext.transfer.verify import verified
+from git_theta_ext.util.quoting import shell_word
 from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def push_verified(push: Push, *, advance: Progress = no_progress) -> Pushed:
         if not left:
             raise CorruptError(
                 f"{remote.name} ({remote.url}) has other bytes than were uploaded",
-                hint=f"git theta fsck --full --remote {quote(push.shown)}",
+                hint=f"git theta fsck --full --remote {shell_word(push.shown)}",
             )
         again = push.run(strict=False, advance=advance)
         done = replace(

@@ -175,7 +175,7 @@ def test_what_is_filled_into_a_command_is_quoted_for_the_shell() -> None:
         (place, value)
         for place, text, filled in _hints()
         for value in filled
-        if re.match(r"(git|mkdir|rm|X theta) ", text) and not re.search(r"quote\(|argument", value)
+        if re.match(r"(git|mkdir|rm|X theta) ", text) and not re.search(r"(quote|shell_word)\(|argument", value)
         if not _AS_THEY_ARE.search(value)
     ]
     assert bare == []
@@ -187,7 +187,7 @@ def test_a_path_in_a_command_is_as_the_user_types_it() -> None:
         for place, tree in _sources("git_theta_ext")
         for text, filled in _filled_texts(tree)
         if " theta " in text  # a script for the shell has paths of git
-        if any(re.fullmatch(r"quote\((\w+\.)?paths?(\[0\])?\)", value) for value in filled)
+        if any(re.fullmatch(r"shell_word\((\w+\.)?paths?(\[0\])?\)", value) for value in filled)
     ]
     assert all(re.match(r"X theta track X", text) for _, text in from_top), from_top  # which runs at the top
 
