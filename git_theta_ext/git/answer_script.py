@@ -39,7 +39,7 @@ FILTER_COMMAND = RUN_SCRIPT % "checkout" + "git-theta filter-process"
 IS_STARTED = 'is() { [ $# -gt 19 ] && shift 19 && [ "$1" = %s ]; }'
 """Defines a command for ``of_process``, given the start of the process."""
 OF_PROCESS = """read -r boot </proc/sys/kernel/random/boot_id && [ "$boot" = %s ] &&
-read -r stat <"/proc/$PPID/stat" && is ${stat##*)}"""
+read -r stat <"/proc/$PPID/stat" && is ${stat##*\\)}"""
 """Fails if the parent is not that process of this boot."""
 _SCRIPT = """\
 # Answers calls of a driver by git process {git}.

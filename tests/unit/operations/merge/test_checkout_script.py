@@ -25,6 +25,11 @@ FILES = [
     MergedFile("b/large.bin", MANIFEST + b"b\n", bytes(range(256)) * 600),
     MergedFile("c.bin", MANIFEST + b"c" * MAX_PAYLOAD + b"\n", b""),
 ]
+SHELLS = [
+    name
+    for name in ("sh", "bash", "busybox sh", "dash", "ksh", "mksh", "yash -o posix", "zsh --emulate sh")
+    if shutil.which(name.split()[0])
+]
 PATIENCE = 20
 """Seconds after which a filter that does not answer is killed, so that the test fails."""
 
@@ -47,7 +52,8 @@ class Git:
     """The side of git: it sends a list, and waits for the answer."""
 
     def __init__(self, shell: str = "sh") -> None:
-        self.filter = subprocess.Popen([shell, "-c", FILTER_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        command = [*shell.split(), "-c", FILTER_COMMAND]
+        self.filter = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.timer = Timer(PATIENCE, self.filter.kill)
         self.timer.start()
 
@@ -94,7 +100,7 @@ class Git:
         return rest
 
 
-@pytest.mark.parametrize("shell", [name for name in ("sh", "bash", "dash", "ksh") if shutil.which(name)])
+@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("capabilities", [(), (b"delay",)])
 @pytest.mark.parametrize("lines", [(), (b"treeish=" + b"1" * 40,), (b"ref=refs/heads/x", b"treeish=1")])
 def test_the_shell_gives_files(
