@@ -32,6 +32,14 @@ PATIENT = {
 }
 """Settings for the cluster and for what connects to it: a busy machine is not a broken one."""
 
+MERGING = "git_theta_ext.merging.execution.distributed._merge"
+RECODING = "git_theta_ext.store.maintenance.write_jobs._write"
+WRITING = "git_theta_ext.checkpoint.populate_jobs._write"
+DECODING = "git_theta_ext.store.verification.jobs._examine"
+CHECKING = "git_theta_ext.transfer.job_downloads._check"
+HASHING = "git_theta_ext.store.maintenance.fsck._wrong_packs"
+"""What does a job of each kind."""
+
 _CLUSTER = """\
 import os
 import sys
@@ -65,19 +73,23 @@ from contextlib import contextmanager
 
 
 def kill(module):
-    real = module.JobStore.put
+    real = module.perform
 
-    def put(self, *args, **options):
-        written = real(self, *args, **options)
+    def perform(run, *args):
+        done = real(run, *args)
         try:
+            with open(os.environ["ARMED"]) as file:
+                what, job = file.read().split()
+            if job != f"{run.func.__module__}.{run.func.__name__}":
+                return done
             os.rename(os.environ["ARMED"], os.environ["ARMED"] + ".fired")
         except FileNotFoundError:
-            return written
-        if open(os.environ["ARMED"] + ".fired").read() == "machine":
+            return done
+        if what == "machine":
             os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    module.JobStore.put = put
+    module.perform = perform
 
 
 def refuse(event, arguments):
@@ -101,7 +113,7 @@ def hide(module):
 
 
 hiding = []
-sys.meta_path.insert(0, OnImport("git_theta_ext.store.job_store", kill))
+sys.meta_path.insert(0, OnImport("git_theta_ext.cluster.jobs", kill))
 if "MACHINE" in os.environ:
     sys.addaudithook(refuse)
     sys.meta_path.insert(0, OnImport("git_theta_ext.transfer.job_exchange", hide))
@@ -122,17 +134,21 @@ class RayCluster:
     folder: Path
     process: subprocess.Popen[str]
 
-    def kill_one_worker(self) -> None:
-        """Let the next worker that has written packs kill itself before it says so."""
-        self._arm("worker")
+    def kill_one_worker(self, job: str = MERGING) -> None:
+        """Let the next worker that has done a job kill itself before it says so.
 
-    def kill_one_machine(self) -> None:
-        """Let the next worker that has written packs kill itself, and Ray on its machine."""
-        self._arm("machine")
+        Args:
+            job: The function that does it, with its module.
+        """
+        self._arm("worker", job)
 
-    def _arm(self, what: str) -> None:
+    def kill_one_machine(self, job: str = MERGING) -> None:
+        """Let the next worker that has done a job kill itself, and Ray on its machine."""
+        self._arm("machine", job)
+
+    def _arm(self, what: str, job: str) -> None:
         (self.folder / "armed.fired").unlink(missing_ok=True)
-        (self.folder / "armed.new").write_text(what)
+        (self.folder / "armed.new").write_text(f"{what} {job}")
         (self.folder / "armed.new").rename(self.folder / "armed")
 
     def add_machine(self) -> None:

@@ -15,6 +15,8 @@ from git_theta_ext.store.packs.reader import read_pack_header
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from helpers import Tensor
+
     from git_theta_ext.store.packs.format import Entry
     from git_theta_ext.store.store import Store
 
@@ -41,6 +43,11 @@ def evolution(*changed: Iterable[int], seed: int = 0) -> list[list[Item]]:
             values[number] = values[number] + draw.normal(0, 1e-5, ELEMENTS).astype("<f4")
         versions.append([item(value) for value in values])
     return versions
+
+
+def named(items: Sequence[Item]) -> dict[str, Tensor]:
+    """Return the tensors of a version as those of a checkpoint."""
+    return {f"norm.{number}": ("F32", SPEC.shape, data) for number, (_, _, data) in enumerate(items)}
 
 
 def put(store: Store, versions: Versions) -> None:

@@ -1,4 +1,7 @@
-"""Merges on a Ray cluster whose machines share an object store and no file system: the same bits as on one machine."""
+"""Jobs on a Ray cluster whose machines share an object store and no file system: the same bits as on one machine.
+
+The models have many small tensors, which are stored as bundles, beside large ones.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from clusters import PATIENT, RayCluster, ray_cluster
+from clusters import CHECKING, PATIENT, RECODING, RayCluster, ray_cluster
 from helpers import Repo, WithHistory, safetensors
 from kills import end_group, held, unlock
+from many_tensors import COUNT, evolution, named
 from servers import ID, SECRET
 
 from git_theta_ext.errors import ClusterError
+from git_theta_ext.store.packs.format import GATHERED, PART
+from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.util.libraries import is_installed
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _write(repo: Repo, seed: int) -> None:
     """Write a model that is large to merge and small to store: most values of a tensor are equal."""
-    content = {}
+    content = named(evolution(range(COUNT), range(COUNT))[seed - 1])
     for layer in range(LAYERS):
         values = np.full(ELEMENTS, layer, "<f4")
         values[:64] += np.random.default_rng([seed, layer]).normal(size=64)
@@ -121,13 +127,17 @@ def merged(repo: Repo, *settings: str) -> str:
     return repo.git("rev-parse", "HEAD^{tree}")
 
 
+VERSIONS = evolution(range(20, COUNT), range(45), range(3))
+"""Of small tensors: gc gathers the parents of the third version, and takes those of the last from bundles."""
+
+
 def _versions(repo: Repo) -> None:
-    """Write three versions of a model, of which gc stores the later ones as deltas, one after the other."""
+    """Write versions of a model, of which gc stores the later ones as deltas."""
     values = np.random.default_rng(1).normal(size=1 << 14).astype("<f4")
-    for seed in range(3):
-        values[seed::1000] += 1
-        repo.write(safetensors({"layer": ("F32", values.shape, values.tobytes())}), FILE)
-        repo.commit(f"version {seed}")
+    for number, version in enumerate(VERSIONS):
+        values[number::1000] += 1
+        repo.write(safetensors({"layer": ("F32", values.shape, values.tobytes()), **named(version)}), FILE)
+        repo.commit(f"version {number}")
 
 
 def tensors(repo: Repo) -> list[Path]:
@@ -181,9 +191,11 @@ def test_a_merge_that_is_killed_changes_nothing_and_the_next_continues_it(
     assert merged(branches, "-c", "theta.merge.method=average") == elsewhere.git("rev-parse", "HEAD^{tree}")
 
 
-def test_machines_check_the_tensors_of_a_remote(elsewhere: Repo, cluster: RayCluster) -> None:
+def test_machines_check_the_tensors_of_a_remote_though_a_worker_is_killed(elsewhere: Repo, cluster: RayCluster) -> None:
     check = ["theta", "fsck", "--remote", "bucket", "--full"]
+    cluster.kill_one_worker(CHECKING)
     assert "has everything" in elsewhere.git(*options(cluster, "average"), *check)
+    assert cluster.killed_one()
     assert tensors(elsewhere) == []
     nowhere = ["-c", "theta.cluster=127.0.0.1:1", "-c", "theta.clusterRemote=bucket"]
     refused = elsewhere.run(*nowhere, *check, check=False)
@@ -191,7 +203,7 @@ def test_machines_check_the_tensors_of_a_remote(elsewhere: Repo, cluster: RayClu
     assert "cannot be reached" in refused.stderr
 
 
-def test_a_gc_that_is_killed_removes_nothing_and_the_next_recodes_what_the_remote_has(
+def test_a_gc_that_is_killed_after_a_machine_removes_nothing_and_the_next_recodes_what_the_remote_has(
     with_history: WithHistory,
     pushed: Callable[..., None],
     cluster: RayCluster,
@@ -204,13 +216,17 @@ def test_a_gc_that_is_killed_removes_nothing_and_the_next_recodes_what_the_remot
     words = ["git", *options(cluster, "average"), "theta", "gc", "--aggressive"]
     before = tensors(repo)
     at = ("git_theta_ext.transfer.job_exchange", "RemoteExchange", "add")
+    cluster.kill_one_machine(RECODING)
     with held(repo, tmp_path_factory.mktemp("holding"), words, at, 1) as (collecting, _):
         end_group(collecting)
+    assert cluster.killed_one()
+    cluster.add_machine()
     cluster.wait_until_idle()
     assert set(before) < set(tensors(repo))
     repo.git(*words[1:])
     plain.git("theta", "gc", "--aggressive")
     assert {path.name for path in tensors(repo)} == {path.name for path in tensors(plain)}
+    assert {GATHERED, PART} <= {entry.encoding for path in tensors(repo) for entry in read_pack_header(path).entries}
     repo.git("theta", "fsck", "--full")
     subprocess.run(["rm", "-rf", str(repo.path / ".git/theta")], check=True)
     repo.git("theta", "fsck", "--remote", "bucket", "--full")

@@ -1,4 +1,7 @@
-"""Merges on a Ray cluster: the same bits as on one machine, also if a worker or the merging process is killed."""
+"""Jobs on a Ray cluster: the same bits as on one machine, also if a worker or the process that wants them is killed.
+
+The models have many small tensors, which are stored as bundles, beside large ones.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from clusters import PATIENT, RayCluster, ray_cluster
-from helpers import Repo, WithHistory, safetensors
+from clusters import DECODING, HASHING, PATIENT, RECODING, WRITING, RayCluster, ray_cluster
+from helpers import MODEL, Repo, WithHistory, copy_repository, safetensors
 from kills import end_group, held, unlock
+from many_tensors import COUNT, evolution, named
 
+from git_theta_ext.store.packs.format import GATHERED, PART
+from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.util.libraries import is_installed
 
 if TYPE_CHECKING:
@@ -52,6 +58,8 @@ def _write(repo: Repo, seed: int) -> None:
     names = {}
     for number, file in enumerate(SHARDS):
         content = {}
+        if number:
+            content |= named(evolution(range(COUNT), range(COUNT))[seed - 1])
         for layer in range(4 * number, 4 * number + 4):
             values = np.full(ELEMENTS, layer, "<f4")
             values[:64] += np.random.default_rng([seed, layer]).normal(size=64)
@@ -153,32 +161,61 @@ def test_a_merge_that_lost_the_head_of_the_cluster_changes_nothing_and_the_next_
     assert merge(branches, "average") == merged
 
 
+VERSIONS = evolution(range(20, COUNT), range(45), range(3))
+"""Of the small tensors: gc gathers the parents of the third version, and takes those of the last from bundles."""
+
+
+def _version(number: int) -> bytes:
+    """Return a version of a model whose large tensors cannot be compressed, and stay the same."""
+    content = {f"layer.{n}": ("U8", (4 * ELEMENTS,), np.random.default_rng(n).bytes(4 * ELEMENTS)) for n in range(9)}
+    return safetensors({**content, **named(VERSIONS[number])})
+
+
 def _versions(repo: Repo) -> None:
-    """Write three versions of a model, of which gc stores the later ones as deltas, one after the other."""
-    values = np.random.default_rng(1).normal(size=1 << 14).astype("<f4")
-    for seed in range(3):
-        values[seed::1000] += 1
-        repo.write(safetensors({"layer": ("F32", values.shape, values.tobytes())}))
-        repo.commit(f"version {seed}")
+    for number in range(len(VERSIONS)):
+        repo.write(_version(number))
+        repo.commit(f"version {number}")
 
 
-def test_a_gc_that_is_killed_removes_nothing_and_the_next_continues_it(
+def test_a_gc_that_is_killed_after_a_worker_removes_nothing_and_the_next_continues_it(
     with_history: WithHistory, cluster: RayCluster, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    repo, plain = with_history(_versions), Repo(tmp_path / "plain")
-    subprocess.run(["cp", "-r", str(repo.path), str(plain.path)], check=True)
+    repo = with_history(_versions)
+    plain = copy_repository(repo.path, tmp_path / "plain")
     words = ["git", "-c", f"theta.cluster={cluster.address}", "theta", "gc"]
     before = packs(repo)
     at = ("git_theta_ext.store.work_area", "WorkArea", "add")
+    cluster.kill_one_worker(RECODING)
     with held(repo, tmp_path_factory.mktemp("holding"), words, at, 1) as (collecting, _):
         end_group(collecting)
+    assert cluster.killed_one()
     cluster.wait_until_idle()
     assert before < packs(repo)
     repo.git(*words[1:])
     assert left(repo) == []
     plain.git("theta", "gc")
     assert {path.name for path in packs(repo)} == {path.name for path in packs(plain)} != {path.name for path in before}
+    assert {GATHERED, PART} <= {entry.encoding for path in packs(repo) for entry in read_pack_header(path).entries}
     repo.git("theta", "fsck", "--full")
+
+
+def _collected(repo: Repo) -> None:
+    _versions(repo)
+    repo.git("theta", "gc")
+
+
+def test_checks_and_checkouts_are_the_same_if_workers_are_killed(
+    with_history: WithHistory, cluster: RayCluster
+) -> None:
+    repo = with_history(_collected)
+    for job, words in ((HASHING, ("fsck",)), (DECODING, ("fsck", "--full"))):
+        cluster.kill_one_worker(job)
+        repo.git("-c", f"theta.cluster={cluster.address}", "theta", *words)
+        assert cluster.killed_one()
+    cluster.kill_one_worker(WRITING)
+    repo.git("-c", f"theta.cluster={cluster.address}", "checkout", "--quiet", "HEAD~1")
+    assert cluster.killed_one()
+    assert repo.read(MODEL) == _version(2)
 
 
 def packs(repo: Repo) -> set[Path]:
