@@ -38,6 +38,9 @@ ENTRY_BYTES = 1 << 10
 _FINISHERS, _NAMED_TOGETHER = 4, 2
 """Threads that finish packs, and the packs that one of them finishes together."""
 
+_HALVINGS = 4
+"""Number of steps that look for a lower limit which takes no more packs."""
+
 _BUFFER = 1 << 18
 """Bytes of small chunks that are written to a pack at once; larger pieces are written without copying them."""
 
@@ -59,10 +62,27 @@ def grouped(blobs: Iterable[NewBlob]) -> list[list[NewBlob]]:
 def divided(items: Sequence[tuple[Item, int]]) -> list[list[Item]]:
     """Distribute items over packs in the given order, so that a model is few packs, and none of them is too large.
 
+    Packs have about the same size: two of them are finished at a time, which takes as long as the larger one does.
+
     Args:
         items: Each with its size in bytes. Items that together exceed the limit do not share a pack.
     """
-    limit = min(max(SMALLEST_LIMIT, sum(nbytes for _, nbytes in items) // MANY_PACKS), LARGEST_LIMIT)
+    total = sum(nbytes for _, nbytes in items)
+    limit = min(max(SMALLEST_LIMIT, total // MANY_PACKS), LARGEST_LIMIT)
+    packs = _filled(items, limit)
+    least = total // max(len(packs), 1)
+    for _ in range(_HALVINGS if len(packs) > 1 else 0):
+        lower = (least + limit) // 2
+        others = _filled(items, lower)
+        if len(others) > len(packs):
+            least = lower
+        else:
+            packs, limit = others, lower
+    return packs
+
+
+def _filled(items: Sequence[tuple[Item, int]], limit: int) -> list[list[Item]]:
+    """Fill packs one after the other up to a limit in bytes."""
     packs: list[list[Item]] = []
     filled = 0
     for item, nbytes in items:

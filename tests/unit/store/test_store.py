@@ -1,5 +1,6 @@
 import errno
 import io
+import math
 import os
 import shutil
 import sqlite3
@@ -92,6 +93,13 @@ def test_a_model_is_few_packs(sizes, packs, largest):
     assert len(made) == packs
     assert max(map(sum, made), default=0) <= largest
     assert list(chain.from_iterable(made)) == sizes
+
+
+@pytest.mark.parametrize("sizes", [[1 << 20] * 40, [1 << 20] * 33, [3 << 18] * 100, [1 << 20] * 70])
+def test_packs_of_a_model_have_about_the_same_size(sizes):
+    made = list(map(sum, divided([(size, size) for size in sizes])))
+    assert len(made) == math.ceil(sum(sizes) / (1 << 25))
+    assert max(made) <= 1.15 * sum(made) / len(made)
 
 
 def test_packs_are_named_by_their_bytes_and_read_only(store, make):
