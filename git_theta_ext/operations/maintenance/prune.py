@@ -166,7 +166,7 @@ def reasons(
     shrinking = Shrinking()
     if any(any(each) and not all(each) for each in members):
         needs = needs_of(store, store.with_bundles(kept), start, {}, MAX_CHAIN, frozenset())
-        shrinking = plan_shrinking(store, needs, store.stored_as(kept), start)
+        shrinking = plan_shrinking(store, needs, kept, start)
     if shrinking.replaced and not dry_run:
         shrink(store, shrinking)
         packs = local_packs(store)

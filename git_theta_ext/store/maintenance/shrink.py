@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from git_theta_ext.records import dataclass, field, replace
-from git_theta_ext.store.deltas.chains import MAX_CHAIN, shallowest
+from git_theta_ext.store.deltas.chains import MAX_CHAIN, ancestors, shallowest
 from git_theta_ext.store.index_bundles import member_counts
 from git_theta_ext.store.locations import Location, Verdict, sound
 from git_theta_ext.store.maintenance.gc import find_garbage, worth_copying
+from git_theta_ext.store.maintenance.needs import needs_of
 from git_theta_ext.store.maintenance.rebundle import taken_out
 from git_theta_ext.store.maintenance.remains import Remains, made_anew, planned_locations, remains_of
 from git_theta_ext.store.packs.blobs import empty_blob
@@ -19,7 +20,7 @@ from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.store.parts import FEWEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.bundle import Bundle
@@ -36,18 +37,25 @@ class Shrinking:
 
     Attributes:
         remains: What is stored instead of each bundle.
-        above: The parts and gathered bundles that are made of these, as they are made of what replaces them.
+        above: The parts and gathered bundles that are made of these, by digest, as they are made of what replaces them.
         planned: Locations of all this, in a pack without a name.
     """
 
     remains: Mapping[Digest, Remains] = field(default_factory=dict)
-    above: Sequence[Entry] = ()
+    above: Mapping[Digest, Entry] = field(default_factory=dict)
     planned: Mapping[Digest, Location] = field(default_factory=dict)
 
     @property
     def replaced(self) -> AbstractSet[Digest]:
         """The bundles."""
         return self.remains.keys()
+
+    def with_more(self, more: Shrinking) -> Shrinking:
+        """Return this with what was found for it as well."""
+        planned = {**self.planned, **more.planned}
+        # What is gathered may have become what is left of the next bundle.
+        above = {digest: entry for digest, entry in self.above.items() if planned[digest].bases}
+        return Shrinking({**self.remains, **more.remains}, {**above, **more.above}, planned)
 
     @property
     def nbytes(self) -> int:
@@ -79,34 +87,51 @@ def shrunk_garbage(  # noqa: PLR0913 - named
         StoreError: The store cannot be written; no data is lost.
     """
     garbage = find_garbage(store, store.with_bundles(named), older_than, planned, depth)
-    done = Shrinking()
-    while garbage.needs is not None:
-        stored = store.stored_as(named, without=done.replaced)
-        more = plan_shrinking(store, garbage.needs, stored, older_than)
-        if not more.replaced:
-            break
-        done = Shrinking({**done.remains, **more.remains}, more.above, {**done.planned, **more.planned})
-        if dry_run:
-            planned = {**planned, **more.planned}
-        else:
-            shrink(store, more)
-        live = store.with_bundles(named, done.replaced) | done.planned.keys()
-        again = find_garbage(store, live, older_than, planned, depth, replaced=done.replaced)
-        # What another process has used since the first look may have become needed.
-        garbage = replace(again, seen=garbage.seen)
-    return garbage, done
+    if garbage.needs is None:
+        return garbage, Shrinking()
+    shrinking = plan_shrinking(store, garbage.needs, named, older_than, planned, depth)
+    if not shrinking.replaced:
+        return garbage, shrinking
+    if dry_run:
+        planned = {**planned, **shrinking.planned}
+    else:
+        shrink(store, shrinking)
+    live = store.with_bundles(named, shrinking.replaced) | shrinking.planned.keys()
+    again = find_garbage(store, live, older_than, planned, depth, replaced=shrinking.replaced)
+    # What another process has used since the first look may have become needed.
+    return replace(again, seen=garbage.seen), shrinking
 
 
-def plan_shrinking(store: Store, needs: Needs, stored: Mapping[Digest, Digest], older_than: float) -> Shrinking:
+def plan_shrinking(  # noqa: PLR0913, PLR0917 - those of shrunk_garbage, and what it has found
+    store: Store,
+    needs: Needs,
+    named: AbstractSet[Digest],
+    older_than: float,
+    planned: Mapping[Digest, Location] = MappingProxyType({}),
+    depth: int = MAX_CHAIN,
+) -> Shrinking:
     """Find the bundles of a store that are worth storing again without the tensors that nothing needs.
 
     Args:
         store: The store.
         needs: What is needed of it.
-        stored: The tensors that manifests name, and the bundle that each is read from; itself if it is in none.
+        named: As for ``shrunk_garbage``.
         older_than: As for ``find_garbage``.
+        planned: As for ``find_garbage``.
+        depth: As for ``find_garbage``.
     """
-    partly = _partly_needed(store, needs, stored)
+    done = Shrinking()
+    # If less of a bundle is needed, less may be needed of what it depends on.
+    while (more := _more(store, needs, named, older_than, done)).replaced:
+        done = done.with_more(more)
+        live = store.with_bundles(named, done.replaced) | done.planned.keys()
+        needs = needs_of(store, live, older_than, {**planned, **done.planned}, depth, done.replaced)
+    return done
+
+
+def _more(store: Store, needs: Needs, named: AbstractSet[Digest], older_than: float, done: Shrinking) -> Shrinking:
+    """Find the bundles that can be stored again, if some are already, and on which no others of them depend."""
+    partly = _partly_needed(store, needs, store.stored_as(named, without=done.replaced))
     if not partly:
         return Shrinking()
     above: dict[Digest, list[Digest]] = defaultdict(list)
@@ -117,7 +142,7 @@ def plan_shrinking(store: Store, needs: Needs, stored: Mapping[Digest, Digest], 
     made: dict[Digest, Entry] = {}
     for name, read in sorted(partly.items()):
         bundle = _bundle(store, needs, name)
-        parts = None if bundle is None else _made_of(store, needs, bundle, above[name])
+        parts = None if bundle is None else _made_of(store, needs, bundle, above[name], done.above)
         if bundle is not None and parts is not None:
             entries, wanted = parts
             young = any(needs.sizes[pack][1] >= older_than for pack, held in needs.held.items() if name in held)
@@ -126,10 +151,11 @@ def plan_shrinking(store: Store, needs: Needs, stored: Mapping[Digest, Digest], 
             if one is not None:
                 found[name] = one
                 made.update((entry.digest, entry) for entry in entries)
-    remains = _once(store, needs, _worthwhile(needs, found))
+    remains = _once(store, needs, _first(needs, _worthwhile(needs, found)))
     above_these = (entry for entry in made.values() if not remains.keys().isdisjoint(entry.bases))
     anew = [entry for entry in (made_anew(entry, remains) for entry in above_these) if entry is not None]
-    return Shrinking(remains, anew, planned_locations(str(store.root), remains, anew))
+    planned = planned_locations(str(store.root), remains, anew)
+    return Shrinking(remains, {entry.digest: entry for entry in anew}, planned)
 
 
 def shrink(store: Store, shrinking: Shrinking) -> None:
@@ -150,7 +176,10 @@ def shrink(store: Store, shrinking: Shrinking) -> None:
             left[blob.digest] = blob
     held = shallowest(sound(store.locations({*kept, *left})))
     there = {digest for digest, at in held.items() if at.pack and at.stored and at.root == str(store.root)}
-    named = [*(blob for digest, blob in kept.items() if digest not in there), *map(empty_blob, shrinking.above)]
+    named = [
+        *(blob for digest, blob in kept.items() if digest not in there),
+        *map(empty_blob, shrinking.above.values()),
+    ]
     # In packs of their own: next to tensors that are in use they would never grow old.
     others = [blob for digest, blob in left.items() if digest not in there and digest not in kept]
     store.write([*grouped(named), *grouped(others)], loose=False)
@@ -182,6 +211,13 @@ def _worthwhile(needs: Needs, remains: Mapping[Digest, Remains]) -> dict[Digest,
     }
 
 
+def _first(needs: Needs, remains: Mapping[Digest, Remains]) -> dict[Digest, Remains]:
+    """Leave out the bundles that others of them depend on: less of these may be needed without the others."""
+    bases = {base for name in remains for base in needs.chosen[name].bases}
+    later = ancestors(bases & needs.chosen.keys(), needs.chosen)
+    return {name: one for name, one in remains.items() if name not in later}
+
+
 def _bundle(store: Store, needs: Needs, name: Digest) -> Bundle | None:
     """Return a bundle that can be replaced: it has bytes, in this store, and can be decoded."""
     held = needs.chosen[name]
@@ -193,9 +229,16 @@ def _bundle(store: Store, needs: Needs, name: Digest) -> Bundle | None:
 
 
 def _made_of(
-    store: Store, needs: Needs, bundle: Bundle, above: Iterable[Digest]
+    store: Store, needs: Needs, bundle: Bundle, above: Iterable[Digest], anew: Mapping[Digest, Entry]
 ) -> tuple[list[Entry], set[Digest]] | None:
     """Return the parts and gathered bundles that are made of a bundle, and which of its tensors they need.
+
+    Args:
+        store: The store.
+        needs: What is needed of it.
+        bundle: The bundle.
+        above: What depends on it.
+        anew: Those of these that are made of other bundles than in the store.
 
     Returns:
         None if all of the bundle is needed, as by a delta.
@@ -209,8 +252,8 @@ def _made_of(
             return None
         if digest in members:
             wanted.add(digest)
-        if held.pack:
-            entry = store.blob_at(digest, held).entry
+        entry = anew[digest] if digest in anew else store.blob_at(digest, held).entry if held.pack else None
+        if entry is not None:
             entries.append(entry)
             if entry.bundle is not None:
                 wanted |= members.intersection(member for _, _, member in entry.bundle.members())
