@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import ConfigError
+from git_theta_ext.errors import ConfigError, LibraryError
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import CPU, CUDA, Devices
 from git_theta_ext.merging.devices.methods import have_matrices
@@ -32,14 +32,19 @@ def device_names(setting: str, contracts: Sequence[MergeContract]) -> tuple[str,
 
     Raises:
         ConfigError: The setting has another value, or there is no such device.
-        LibraryError: Torch is not installed, and CUDA devices are asked for.
+        LibraryError: Torch cannot be imported, and CUDA devices are asked for.
     """
     kind, _, number = setting.partition(":")
     if setting not in (AUTO, CPU, CUDA) and (kind != CUDA or not number.isdecimal()):
         raise ConfigError(f"theta.merge.device is {setting!r}", hint="git config theta.merge.device auto")
     if setting == CPU or (setting == AUTO and not _may_have_cuda(contracts)):
         return (CPU,)
-    require("torch", f"theta.merge.device {setting!r}")
+    try:
+        require("torch", f"theta.merge.device {setting!r}")
+    except LibraryError:
+        if setting == AUTO:  # a build for another driver may not be importable
+            return (CPU,)
+        raise
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -63,7 +68,7 @@ def open_devices(setting: str, contracts: Sequence[MergeContract]) -> Devices:
 
     Raises:
         ConfigError: The setting has another value, there is no such device, or it cannot be used.
-        LibraryError: Torch is not installed.
+        LibraryError: Torch cannot be imported, and CUDA devices are asked for.
     """
     names = device_names(setting, contracts)
     if names == (CPU,):

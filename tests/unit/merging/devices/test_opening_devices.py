@@ -1,11 +1,13 @@
 """Devices are opened by name, and ``auto`` uses only those that work, and only for methods that gain by them."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from emulation import emulate
 
-from git_theta_ext.errors import ConfigError
+from git_theta_ext.errors import ConfigError, LibraryError
 from git_theta_ext.merging.apply import apply
 from git_theta_ext.merging.devices import cuda
 from git_theta_ext.merging.devices import open as opening
@@ -52,6 +54,16 @@ def test_torch_is_asked_for_devices_only_where_there_is_a_driver(monkeypatch, dr
     assert device_names("auto", MATRICES) == (("cuda:0",) if there else ("cpu",))
     assert bool(asked) == there
     assert device_names("cuda", ELEMENTS) == ("cuda:0",)
+
+
+def test_a_torch_that_cannot_be_imported_leaves_the_processor_unless_a_device_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(opening, "_DRIVERS", ("null",))  # in /dev
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch")
+    assert device_names("auto", MATRICES) == ("cpu",)
+    with pytest.raises(LibraryError, match="libcudart"):
+        device_names("cuda", MATRICES)
 
 
 @pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", ""])
