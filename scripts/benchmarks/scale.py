@@ -76,7 +76,7 @@ def measure(names: list[str], upto: int | None, folder: Path) -> list[Row]:
 
 
 def _row(axis: str, unit: str, command: str, seconds: dict[int, float]) -> Row:
-    growth = {"exponents": exponents(seconds), "fit": fitted_exponent(seconds)}
+    growth = {"exponents": exponents(seconds), "fit": fitted_exponent(seconds), "each_more": each_more(seconds)}
     return {"axis": axis, "unit": unit, "command": command, "cpu_seconds": seconds, **growth}
 
 
@@ -95,21 +95,36 @@ def exponents(seconds: dict[int, float]) -> list[float]:
     ]
 
 
+def each_more(seconds: dict[int, float]) -> float | None:
+    """Return the seconds that one more takes between the last two steps; None for a single step."""
+    if len(seconds) < 2:  # noqa: PLR2004 - a line needs two points
+        return None
+    (before, fewer), (after, more) = [*seconds.items()][-2:]
+    return (more - fewer) / (after - before)
+
+
 def table(rows: list[Row]) -> str:
-    """Render the CPU seconds of an axis, and the exponents over all steps and between the last two."""
+    """Render the CPU seconds of an axis, the exponents, and what one more takes."""
     if not rows:
         return ""
     steps = max((list(row["cpu_seconds"]) for row in rows), key=len)
     cells = []
     for row in rows:
         figures = [f"{row['cpu_seconds'][step]:.2f}" if step in row["cpu_seconds"] else "" for step in steps]
-        cells.append([row["command"], *figures, _verdict(row["fit"]), _verdict((row["exponents"] or [None])[-1])])
-    columns = [rows[0]["axis"], *(f"{step:,} {rows[0]['unit']}" for step in steps), "exponent", "of the last two"]
+        growth = [_verdict(row["fit"]), _verdict((row["exponents"] or [None])[-1]), _short(row["each_more"])]
+        cells.append([row["command"], *figures, *growth])
+    steps_of = [f"{step:,} {rows[0]['unit']}" for step in steps]
+    columns = [rows[0]["axis"], *steps_of, "exponent", "of the last two", "for one more"]
     return markdown(columns, cells) + "\n"
 
 
 def _verdict(exponent: float | None) -> str:
     return "" if exponent is None else f"{exponent:.2f}{' MISS' if exponent > MOST else ''}"
+
+
+def _short(seconds: float | None) -> str:
+    """Render what one more takes."""
+    return "" if seconds is None else f"{seconds * 1e3:.3f} ms"
 
 
 class _Steps:

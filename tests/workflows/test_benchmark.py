@@ -155,6 +155,7 @@ def test_growth_is_measured_by_command(result: Path) -> None:
     assert all(row["fit"] is None for row in rows)
     assert scale.exponents({1: 1.0, 10: 1.0, 100: 10.0}) == pytest.approx([0, 1])
     assert scale.fitted_exponent({1: 1.0, 10: 1.0, 100: 10.0}) == pytest.approx(0.5)
+    assert scale.each_more({1: 9.0, 10: 1.0, 100: 10.0}) == pytest.approx(0.1)
 
 
 def test_shards_are_measured_against_one_file(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
