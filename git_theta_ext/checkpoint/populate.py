@@ -18,7 +18,7 @@ from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors, write_at
 from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import shortlist
-from git_theta_ext.util.threads import ALONE, no_progress
+from git_theta_ext.util.threads import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 WORTH = 1 << 25
 """Bytes of a file from which on it is written in jobs."""
+
+_AT_ONCE = 1 << 21
+"""Bytes of a file up to which it is composed in memory and written in one go."""
 
 BACKDATE_NS = 2_000_000_000
 """Git reads a file again that is as recent as its index, and trusts one that looks older than the replaced file."""
@@ -160,7 +163,7 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
     File systems extend a file on disk only when its bytes are written. So after a power cut an incomplete file is
     shorter than git's index says, and shows as modified. Setting its size first would break this.
     """
-    if layout.nbytes > ALONE:
+    if layout.nbytes > _AT_ONCE:
         _put_all(partial(write_at, descriptor), layout, manifest, store, advance)
         return
     content = memoryview(bytearray(layout.nbytes))

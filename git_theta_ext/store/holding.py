@@ -11,11 +11,12 @@ from git_theta_ext.store.read_ahead import read_ahead
 from git_theta_ext.store.reading import ReadableStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Buffer
 
+    from git_theta_ext.model.bundle import Bundle
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.memory import MemoryStore
@@ -100,21 +101,26 @@ class HoldingStore(ReadableStore):
 
         Whoever needs that one finds out.
         """
-        tensors = list(values.items())
-        data = [bytearray() for _ in tensors]
+        items: list[tuple[TensorSpec, Digest, Buffer]] = []
         try:
-            blobs = self._blobs_of(tensors)
+            stored = self.stored_as(values)
+            blobs = self.blobs(stored.values())
+            tensors = [(digest, blobs[digest].entry.spec) for digest in dict.fromkeys(stored.values())]
+            read = bytearray()
             for piece in read_ahead(self.decoder, [(tensor,) for tensor in tensors], blobs, threads=self.threads):
                 if piece.chunks:
-                    data[piece.group] += piece.data
+                    read += piece.data
+                else:
+                    digest, spec = tensors[piece.group]
+                    view, bundle = memoryview(read).toreadonly(), blobs[digest].entry.bundle
+                    items += [(spec, digest, view)] if bundle is None else _members(bundle, view, values)
+                    read = bytearray()
             self._note_sound(blobs)
             if self.touch_and_find_missing(values):
                 return []
         except (MissingError, CorruptError):
             return []
-        return [
-            (spec, digest, memoryview(read).toreadonly()) for (digest, spec), read in zip(tensors, data, strict=True)
-        ]
+        return items if {digest: spec for spec, digest, _ in items} == values else []
 
     def _note_sound(self, blobs: Blobs) -> None:
         """Record that entries without bases were decoded: otherwise they would be decoded again before they count."""
@@ -130,3 +136,15 @@ class HoldingStore(ReadableStore):
             ],
             Verdict.SOUND,
         )
+
+
+def _members(bundle: Bundle, data: memoryview, wanted: Container[Digest]) -> Items:
+    """Return those of some tensors that a bundle has, given its bytes: as copies if it has many others."""
+    parts = [
+        (spec, digest, data[start : start + spec.nbytes])
+        for start, spec, digest in bundle.members()
+        if digest in wanted
+    ]
+    if 2 * sum(part.nbytes for _, _, part in parts) >= data.nbytes:
+        return parts
+    return [(spec, digest, bytes(part)) for spec, digest, part in parts]

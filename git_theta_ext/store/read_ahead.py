@@ -10,7 +10,7 @@ from git_theta_ext.records import dataclass, field
 from git_theta_ext.store.ordered_hashing import GroupHasher
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.store.packs.reader import blob_digest, wrong_tensor
-from git_theta_ext.util.threads import TOGETHER, largest_sum, ordered_map, pool, window
+from git_theta_ext.util.threads import ALONE, TOGETHER, largest_sum, ordered_map, pool, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Work = Callable[["DecodedPiece"], Any]
     Job = tuple[int, int]
     """The index of a group, and the number of the first chunk of a piece."""
+
+_ALONE = 2 * ALONE
+"""Bytes that one thread decodes and verifies before others would have started: it encodes half as many."""
 
 _ALIGNED = 64
 """Bytes; numpy is slower on arrays that begin elsewhere."""
@@ -139,7 +142,7 @@ def read_ahead(  # noqa: PLR0913 - named
     """
     verified = verify and numbers is None
     tasks = _Tasks(decoder, groups, blobs, work, span, relocate, verified)
-    with pool(threads, sum(spec.nbytes for group in groups for _, spec in group)) as executor:
+    with pool(threads, sum(spec.nbytes for group in groups for _, spec in group), _ALONE) as executor:
         pieces = tasks.run(executor, window(threads), numbers)
         for item, group in enumerate(groups):
             count = len(_numbers(group, span) if numbers is None else numbers)

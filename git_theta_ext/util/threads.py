@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 TOGETHER = 1 << 18
 """Bytes of small tensors that a thread processes in one task: handing over each of them takes longer than the work."""
 
-ALONE = 1 << 21
-"""Bytes that one thread processes before others would have started."""
+ALONE = 1 << 23
+"""Bytes that one thread encodes in the time that others take to start, with the import of ``concurrent.futures``."""
 
 LARGEST_KEPT = (1 << 25) - (1 << 16)
 """Bytes; glibc ignores blocks larger than 32 MiB."""
@@ -68,14 +68,15 @@ def window(threads: int) -> int:
     return 2 * threads + 2
 
 
-def pool(threads: int, nbytes: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+def pool(threads: int, nbytes: int, alone: int = ALONE) -> AbstractContextManager[ThreadPoolExecutor | None]:
     """Return an executor for ``ordered_map``; None if the work is so small that the caller does it itself.
 
     Args:
         threads: Number of threads.
         nbytes: Size of the work in bytes.
+        alone: The size up to which it is small.
     """
-    if nbytes <= ALONE:
+    if nbytes <= alone:
         return nullcontext()
     from concurrent.futures import ThreadPoolExecutor  # which imports logging
 

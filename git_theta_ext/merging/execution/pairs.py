@@ -21,7 +21,7 @@ from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_pair
-from git_theta_ext.util.threads import ALONE, batches
+from git_theta_ext.util.threads import batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     Read = Callable[[Digest, TensorSpec], Buffer]
     """Returns the little-endian bytes of a value, which must not be changed."""
+
+_TOGETHER = 1 << 21
+"""Bytes of stored factors that are read together, so that they are looked up once."""
 
 _NOTABLE = 1e-6
 """The share of the energy below which a loss is a rounding error."""
@@ -79,7 +82,7 @@ def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
 
 def together_bytes(sides: Sequence[Manifest], pairs: Sequence[PairDecision]) -> int:
     """Return the most bytes of stored factors that are in memory because LoRAs are read together."""
-    return min(ALONE, sum(_stored_bytes(sides, pair) for pair in pairs))
+    return min(_TOGETHER, sum(_stored_bytes(sides, pair) for pair in pairs))
 
 
 def _stored_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
@@ -134,7 +137,7 @@ def merge_pairs(
         pairs: The LoRAs, and how to merge them.
         sides: The versions that are merged.
     """
-    for some in batches(pairs, lambda pair: _stored_bytes(sides, pair), ALONE):
+    for some in batches(pairs, lambda pair: _stored_bytes(sides, pair), _TOGETHER):
         read = held(store, [parameter for pair in some for parameter in inputs_of(sides, pair)]).read
         for pair in some:
             moved = ""

@@ -10,6 +10,9 @@ from helpers import packs_of
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.store.bundled import SMALL
+from git_theta_ext.store.deltas.decode import Decoder
+from git_theta_ext.store.parts import FEWEST
 from git_theta_ext.store.store import Store
 
 
@@ -71,6 +74,53 @@ def test_what_was_read_is_known_to_be_sound(store, make, tmp_path):
         assert not copy.all_proven()
         with copy.holding(_values(item)):
             assert copy.all_proven()
+
+
+def test_tensors_of_a_bundle_are_decoded_together(store, make, monkeypatch):
+    items = [make(10 + seed, seed) for seed in range(FEWEST)]
+    alone = make(SMALL, 99)
+    store.put([*items, alone])
+    decoded = []
+    decode = Decoder.decode
+
+    def count(self, blobs, digest, *rest):
+        decoded.append(digest)
+        decode(self, blobs, digest, *rest)
+
+    monkeypatch.setattr(Decoder, "decode", count)
+    with store.holding(_values(*items[:-1], alone)):
+        assert len(decoded) == 2
+        assert [store.read(digest, spec) for spec, digest, _ in (*items, alone)] == [
+            data for *_, data in (*items, alone)
+        ]
+
+
+def test_a_tensor_of_a_bundle_does_not_keep_the_others_in_memory(store, make):
+    items = [make(10 + seed, seed) for seed in range(FEWEST)]
+    store.put(items)
+    with store.holding(_values(items[3])):
+        read = store.memory_of([items[3][1::-1]]).read(items[3][1], items[3][0])
+        assert read == items[3][2]
+        assert len(read.obj) == len(read)
+
+
+def test_a_damaged_bundle_is_not_held(store, make):
+    items = [make(10 + seed, seed) for seed in range(FEWEST)]
+    store.put(items)
+    (bundle,) = set(store.stored_as(_values(*items)).values())
+    _damage(store, bundle)
+    with store.holding(_values(*items)):
+        assert store.memory_of([items[0][1::-1]]) is None
+        with pytest.raises(CorruptError):
+            store.read(items[-1][1], items[-1][0])
+
+
+def test_a_tensor_of_a_bundle_is_not_held_with_another_spec(store, make):
+    items = [make(10 + seed, seed) for seed in range(FEWEST)]
+    store.put(items)
+    wrong = TensorSpec(items[0][0].dtype, (5, 2))
+    with store.holding({items[0][1]: wrong, items[1][1]: items[1][0]}):
+        assert store.memory_of([items[1][1::-1]]) is None
 
 
 @pytest.mark.parametrize("absent", [True, False], ids=["missing", "damaged"])
