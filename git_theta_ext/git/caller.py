@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_theta_ext.git.process_table import PROC, ancestors
+from git_theta_ext.git.process_table import PROC, ancestors, children
+from git_theta_ext.git.program import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,6 +65,17 @@ def holds_open(stat: os.stat_result, pid: int, proc: Path = PROC) -> bool:
     """
     gits = (proc / str(git.pid) for git in _gits(pid, proc))
     return any(_has_open(git, stat) or _has_mapped(git, stat) for git in gits)
+
+
+def runs_filter(pid: int, proc: Path = PROC) -> bool:
+    """Return whether a git process has started our filter, as far as the system lists its children.
+
+    Args:
+        pid: The git process.
+        proc: The mount point of the proc file system.
+    """
+    command = f"{PROGRAM} filter-process".encode()  # the end of the shell's command, and then of Python's
+    return any(b" ".join(child.words[-2:]).endswith(command) for child in children(pid, proc))
 
 
 def calling_command(pid: int, proc: Path = PROC) -> str | None:

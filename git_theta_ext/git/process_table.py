@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,21 @@ def ancestors(pid: int, proc: Path, generations: int) -> Iterator[Process]:
             return
         yield process
         pid = process.parent
+
+
+def children(pid: int, proc: Path) -> Iterator[Process]:
+    """Yield the processes that a process has started; none on systems that do not list them.
+
+    Args:
+        pid: Id of the process.
+        proc: The mount point of the proc file system.
+    """
+    for listed in (proc / str(pid)).glob("task/*/children"):  # of each of its threads
+        with suppress(OSError):
+            for child in listed.read_bytes().split():
+                process = _from_proc(proc, int(child))
+                if process is not None:
+                    yield process
 
 
 def _from_proc(proc: Path, pid: int) -> Process | None:

@@ -77,6 +77,40 @@ def test_python_checks_out_the_files_that_one_side_changed(with_history: WithHis
     assert _problems(repo) == []
 
 
+def _after_driver(repo: Repo, command: str) -> None:
+    """Let the shell run a command when the merge driver has ended. Python gives the driver's other answers then."""
+    driver = repo.git("config", "merge.theta.driver").strip()
+    repo.git("config", "merge.theta.driver", f"({driver}); code=$?; {command}; exit $code")
+
+
+@pytest.mark.parametrize("racy", [True, False])
+def test_no_script_is_left_for_a_filter_that_runs_already(
+    with_history: WithHistory, tmp_path: Path, racy: bool
+) -> None:
+    repo = with_history(_branches)
+    if racy:  # git compares files that are as new as its index before it merges
+        index = (repo.path / ".git/index").stat().st_mtime_ns
+        for path in BOTH:
+            os.utime(repo.path / path, ns=(index, index))
+        repo.git("update-index", "--refresh")
+        os.utime(repo.path / ".git/index", ns=(index, index))
+    _after_driver(repo, f"ls .git/theta/checkout/scripts >> {tmp_path / 'found'} 2>&1")
+    assert _starts_python(repo, "side") is racy
+    assert any(word.isdigit() for word in (tmp_path / "found").read_text().split()) is not racy
+    assert _problems(repo) == []
+
+
+def test_python_puts_in_place_what_the_shell_was_to_give(with_history: WithHistory, tmp_path: Path) -> None:
+    repo = with_history(_branches)
+    _after_driver(repo, f"ln .git/theta/merging/drafts/*/* {tmp_path} 2>/dev/null")
+    assert _starts_python(repo, "mixed")
+    linked = [entry for entry in tmp_path.iterdir() if entry.is_file()]
+    assert len(linked) == len(BOTH)
+    # Git asks for what their side changed before it asks for the last one.
+    assert [any(link.samefile(repo.path / path) for link in linked) for path in BOTH] == [False, False, True]
+    assert _problems(repo) == []
+
+
 def test_a_merge_that_is_not_committed_may_be_one_that_stopped(with_history: WithHistory) -> None:
     repo = with_history(_branches)
     assert _starts_python(repo, "--no-commit", "side")

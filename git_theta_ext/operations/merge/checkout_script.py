@@ -27,6 +27,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from git_theta_ext.git.answer_script import CALLS, CHECKOUTS, IS_STARTED, OF_PROCESS, remove_script
+from git_theta_ext.git.answers import DRAFTS
 from git_theta_ext.git.objects import blob_id
 from git_theta_ext.git.process import FILTER_ANSWERED, FILTER_RECEIVED
 from git_theta_ext.protocol.filter_answer import success
@@ -114,7 +115,7 @@ if {of_process}; then
             touch -c -r "$s{calls}/past" -- $files
             s=$s git -c filter.theta.process='. "$s{calls}/clean"' --literal-pathspecs add --refresh -- $files \\
                 >/dev/null 2>&1 </dev/null
-            rm -rf -- "$s" "$s{calls}"
+            rm -rf -- "$s" "$s{calls}" "${{s%/checkout/*}}/{drafts}/{git}"
             exit 0
         fi
     fi
@@ -189,6 +190,8 @@ def write_checkout(git_dir: Path, git: str, object_format: str, files: Sequence[
         text = _SMUDGE.format(
             begin=_BEGIN,
             calls=CALLS,
+            drafts="/".join(DRAFTS[1:]),
+            git=git,
             of_process=OF_PROCESS % quote(boot),
             cases="\n".join(smudges),
             received=FILTER_RECEIVED,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import MissingError
 from git_theta_ext.git.answer_script import FILTER_COMMAND
 from git_theta_ext.git.answers import drop_answers
+from git_theta_ext.git.caller import runs_filter
 from git_theta_ext.model.shards import model_name
 from git_theta_ext.store.skeletons import read_skeleton
 
@@ -51,6 +52,8 @@ def drafting(workspace: Workspace, plan: Plan, path: str, folder: Path | None) -
 def give_drafts_in_shell(workspace: Workspace, git: str, folder: Path, merged: Mapping[str, Answer]) -> None:
     """Let the shell that git starts for the filter give small drafts, if git's configuration has a shell do it.
 
+    The drafts stay, because the shell lets Python go on if git asks for anything else. Otherwise it removes them.
+
     Args:
         workspace: The repository and its store.
         git: The git process, as ``git_theta_ext.git.answers.calling_git`` returns it.
@@ -65,9 +68,9 @@ def give_drafts_in_shell(workspace: Workspace, git: str, folder: Path, merged: M
     repo = workspace.repo
     if repo.config.text("filter.theta.process") != FILTER_COMMAND or repo.config.fsync_index:
         return
-    if skips_smudge() or read_pending(repo):
+    # Git starts a filter once, and before the merge if it has to compare files that are as new as its index.
+    if skips_smudge() or read_pending(repo) or runs_filter(int(git.partition("-")[0])):
         return
-    drafts: dict[str, Path] = {}
     files = []
     with suppress(OSError):
         for path, answer in merged.items():
@@ -75,8 +78,5 @@ def give_drafts_in_shell(workspace: Workspace, git: str, folder: Path, merged: M
                 continue
             draft = finished_draft(folder, answer.manifest, repo.folder / path)
             if draft is not None and draft.stat().st_size <= LARGEST:
-                drafts[path] = draft
                 files.append(MergedFile(path, answer.content, draft.read_bytes()))
-        for path in write_checkout(repo.git_dir, git, repo.object_format, files):
-            drafts[path].unlink()
-        folder.rmdir()  # unless it has other drafts
+        write_checkout(repo.git_dir, git, repo.object_format, files)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from git_theta_ext.git.caller import _is_dry, calling_command, holds_open
+from git_theta_ext.git.answer_script import FILTER_COMMAND
+from git_theta_ext.git.caller import _is_dry, calling_command, holds_open, runs_filter
 
 FILTER = """\
 import os
@@ -243,3 +244,29 @@ def test_a_hook_of_a_dry_push_is_known_through_what_runs_it(tmp_path):
     for words in (["push", "--dry-run"], ["-c", "alias.p=push -n", "p"], ["push"]):
         subprocess.run(["git", *words, "../bare.git", "main"], cwd=top, check=True, capture_output=True)
         assert (tmp_path / "said").read_text() == f"{words != ['push']}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "ours"),
+    [
+        (("python", "/opt/bin/git-theta", "filter-process"), True),
+        (("sh", "-c", FILTER_COMMAND, FILTER_COMMAND), True),
+        (("python", "/opt/bin/git-theta", "merge-driver", "a"), False),
+        (("/git-theta/git-lfs", "filter-process"), False),
+        ((), False),
+    ],
+)
+def test_a_filter_among_the_children_of_a_git_is_found(proc, words, ours):
+    proc.process(10)
+    for thread, child in (("10", "11"), ("12", "13 14")):
+        (proc.root / "10/task" / thread).mkdir(parents=True)
+        (proc.root / "10/task" / thread / "children").write_text(f"{child} ")
+    proc.process(11, "git", 10, words=["git", "cat-file"])
+    proc.process(14, "python", 10, words=words)  # 13 has ended
+    assert runs_filter(10, proc.root) is ours
+
+
+def test_without_a_list_of_children_no_filter_is_known(proc):
+    proc.process(10)
+    assert not runs_filter(10, proc.root)
+    assert not runs_filter(11, proc.root)
