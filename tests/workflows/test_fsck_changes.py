@@ -105,6 +105,18 @@ def test_versions_on_a_remote_are_checked_each_time(two: Repo, shared: Repo, che
         assert len(checked) == 2
 
 
+@pytest.mark.parametrize(("change", "versions"), [(lambda _: None, 2), (commit, 3)])
+def test_every_version_is_checked_by_code_that_checks_for_more(
+    two: Repo, checked: list[str], change: Callable[[Repo], object], versions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsck(two)
+    change(two)
+    checked.clear()
+    monkeypatch.setattr(fsck_changes, "_CODE", "other")
+    assert fsck(two)[0] == 0
+    assert len(checked) == versions
+
+
 def test_packs_that_are_not_read_are_counted(two: Repo, checked: list[str]) -> None:
     fsck(two)
     checked.clear()

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from git_theta_ext.store.store import Store
     from git_theta_ext.transfer.elsewhere import Remotes
 
+_CHECKING = 1
+"""Increased whenever versions are checked for more, also between releases."""
+
+_CODE = f"{__version__} {_CHECKING}"
+"""What the checks depend on besides the repository: a record of other checks says nothing."""
+
 _BATCH = 1 << 20
 """Bytes of manifests that are in memory at the same time."""
 
@@ -63,7 +69,8 @@ def check_changes(workspace: Workspace, remotes: Remotes) -> Changes:
         reads = checks.begin(_packs(store))
         with workspace.reporter.progress("checking packs", _size(store)) as advance:
             damaged = list(check_packs(store, advance, reads, workers))
-        state = snapshot(workspace.repo)
+        repository = snapshot(workspace.repo)
+        state = None if repository is None else f"{_CODE} {repository}"
         count = checks.count(state)
         versions = None if count is None else _Versions(count, {}, everything=True)
         # A partial clone may fetch files of versions later.
@@ -109,7 +116,7 @@ class _Versions:
 def _check_versions(workspace: Workspace, remotes: Remotes, checks: Checks) -> _Versions | None:
     """Check the versions that are not known yet; return None if one has a problem."""
     repo = workspace.repo
-    files = {version_key(path, oid, __version__): (path, oid) for path, oid in _files(repo)}
+    files = {version_key(path, oid, _CODE): (path, oid) for path, oid in _files(repo)}
     known = checks.known(files)
     infos = object_infos(repo, dict.fromkeys(oid for key, (_, oid) in files.items() if key not in known))
     found: dict[bytes, bool] = {key: False for key, (_, oid) in files.items() if key not in known and oid in infos}
