@@ -24,6 +24,8 @@ def test_a_file_that_is_likely_no_model_is_noted(two: Repo) -> None:
         assert words in two.run("add", MODEL).stderr
         two.write(data + b"\n")
         assert words.split(" ")[0] in two.run("theta", "add", MODEL).stderr
+    two.write(b"")
+    assert f"{MODEL} is empty, but the previous version is" in two.run("add", MODEL).stderr
     two.git("restore", "--source=HEAD", "--staged", "--worktree", MODEL)
     assert two.git("status", "--porcelain") == ""
     two.write(bytes(5000), "new.opaque")

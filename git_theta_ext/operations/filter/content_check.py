@@ -77,7 +77,7 @@ def _doubt(repo: Repository, path: str, manifest: Manifest, data: Content) -> st
     before = next((version for version in versions if version is not None and version.format != OPAQUE), None)
     if before is None:
         return None
-    what = "begins with zeros" if not any(head) else f"has {data.nbytes} bytes in an unknown format"
+    what = f"has {data.nbytes} bytes in an unknown format" if any(head) else "begins with zeros" if head else "is empty"
     return (
         f"{repo.shown(path)} {what}, "
         f"but the previous version is {before.format} with {len(before.parameters)} parameters; "
