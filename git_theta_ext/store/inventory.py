@@ -15,7 +15,7 @@ from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.locations import Verdict, filtered, only, pack_ids, sound
 from git_theta_ext.store.locks import exclusive_lock, shared_lock
 from git_theta_ext.store.packs.reader import PackReader, StoredBlob, read_pack_header
-from git_theta_ext.store.packs.writer import pack_path, place_pack
+from git_theta_ext.store.packs.writer import pack_file, pack_path, place_pack
 from git_theta_ext.store.part_blobs import find_blobs
 from git_theta_ext.store.verdicts import Verdicts
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file
@@ -73,7 +73,7 @@ class Inventory:
                 chosen = shallowest(sound(locations))
                 try:
                     for root, name in {location.pack_id for location in chosen.values() if location.pack}:
-                        _touch(self._path(root, name))
+                        _touch(pack_file(root, name))
                 except FileNotFoundError:  # removed just now by another program
                     if not left:
                         raise
@@ -233,7 +233,7 @@ class Inventory:
     def _look_up(self, digests: set[Digest]) -> Locations:
         locations = self.index.locations(digests)
         packs = pack_ids(locations)
-        gone = {(root, name) for root, name in packs if root in self._roots and not self._path(root, name).exists()}
+        gone = {pack for pack in packs if pack[0] in self._roots and not os.access(pack_file(*pack), os.F_OK)}
         if gone:
             self.refresh()
             locations = self.index.locations(digests)
@@ -284,7 +284,7 @@ def _blob(path: Path, entries: tuple[Entry, ...], digest: Digest, location: Loca
     return StoredBlob(path, entries[location.entry])
 
 
-def _touch(path: Path) -> None:
+def _touch(path: str) -> None:
     try:
         os.utime(path)
     except FileNotFoundError:
