@@ -7,6 +7,7 @@
 
 #include "_residuals_stripe_plan.h"
 #include "_residuals_stripes.h"
+#include "_residuals_vector_bytes.h"
 #include "_residuals_vector_groups.h"
 #include "_residuals_vector_planes.h"
 #include "_residuals_vectors.h"
@@ -23,6 +24,9 @@ typedef struct {
     uint8_t *keys, *map;
     Py_ssize_t all, count; /* elements of the chunk, and those that are coded */
     int width, gaps, number, done;
+    int held; /* bytes of a difference in memory: one if few take more, which are apart then */
+    larges apart;
+    uint16_t *ordered; /* what is apart, grouped */
     frequent often;
     Py_ssize_t next[STREAMS][VALUES];
     stripe stripes[VALUES];
@@ -36,12 +40,19 @@ static void discard(residual *made) {
 
 static int reserve(residual *made, Py_ssize_t count, int width) {
     made->all = made->count = count;
-    made->width = width;
-    made->missed = malloc((size_t)(count * (2 * width + 1) + count / RUN / 8 + 1 + 2 * 8));
+    made->width = made->held = width;
+    Py_ssize_t most = width == 2 && count >= SAMPLE && has_vectors() ? count / APART : 0, room = most ? most + SPARE : 0;
+    made->missed = malloc((size_t)(count * (2 * width + 1) + count / RUN / 8 + 1 + 3 * 8 + room * (2 * 2 + 1)));
+    if (made->missed == NULL)
+        return 0;
     made->grouped = made->missed + count * width + 8; /* symbols are written eight at a time */
     made->keys = (uint8_t *)made->grouped + count * width;
     made->map = made->keys + count + 8;
-    return made->missed != NULL;
+    uint8_t *rest = made->map + count / RUN / 8 + 1;
+    rest += -(uintptr_t)rest & 7;
+    made->apart = (larges){(uint16_t *)rest, rest + 2 * 2 * room, 0, most};
+    made->ordered = (uint16_t *)rest + room;
+    return 1;
 }
 
 static int in_map(const uint8_t *map, Py_ssize_t run) { return map[run / 8] >> run % 8 & 1; }
@@ -80,7 +91,7 @@ static void count_keys(residual *made) {
     Py_ssize_t count = made->count, part = count / STREAMS, (*next)[VALUES] = made->next;
     const uint8_t *keys = made->keys;
     memset(made->next, 0, sizeof made->next);
-    find_frequent(keys, count, &made->often);
+    find_frequent(keys, count, made->held < made->width ? RARE_BYTE : RARE, &made->often);
     if (made->often.number) {
         for (int stream = 0; stream + 1 < STREAMS; stream++, count -= part)
             count_vectors(keys + stream * part, part, &made->often, next[stream]);
@@ -114,35 +125,56 @@ static void place_keys(residual *made) {
     }
 }
 
+/* Find the differences, and as bytes if few are large, the keys, and the runs that have differences. Return the number of
+   these; -1 if no element differs. */
+static Py_ssize_t find_differences(residual *made, const char *values, const char *guesses, const kind *how) {
+    if (made->apart.most && !how->block) {
+        Py_ssize_t some = differ_as_bytes(values, guesses, made->count, how, (uint8_t *)made->missed, made->keys, made->map,
+                                          &made->apart);
+        if (some >= 0) {
+            made->held = 1;
+            return some ? some : -1;
+        }
+    }
+    if (!differ(how->width, values, guesses, made->count, made->missed))
+        return -1;
+    make_keys(how, guesses, made->count, made->keys);
+    return map_runs(made->missed, how->width, made->count / RUN, made->map);
+}
+
 /* Fill in what is planned, and return whether any element differs; -1 if there is no memory. */
 static int fill(residual *made, const char *values, const char *guesses, const kind *how, Py_ssize_t sample,
                 const double *logs, double least, double most, double worth) {
     static void (*const groups[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t[STREAMS][VALUES], char *) =
         BY_WIDTH(group);
     static void (*const measures[SIZES])(const void *, stripe *) = BY_WIDTH(measure);
-    Py_ssize_t runs = made->count / RUN;
-    if (!differ(how->width, values, guesses, made->count, made->missed))
+    Py_ssize_t runs = made->count / RUN, some = find_differences(made, values, guesses, how);
+    const int held = made->held, as_bytes = held < made->width;
+    if (some < 0)
         return 0;
-    make_keys(how, guesses, made->count, made->keys);
-    if ((double)map_runs(made->missed, how->width, runs, made->map) < worth * (double)runs) {
+    if ((double)some < worth * (double)runs) {
         made->gaps = GAPS;
         select_runs((char *)made->keys, 1, made->count, made->map);
-        made->count = select_runs(made->missed, how->width, made->count, made->map);
+        made->count = select_runs(made->missed, held, made->count, made->map);
     }
-    made->number = plan(made->missed, made->keys, made->count, how->width, sample, logs, least, most, made->stripes);
+    made->number = plan(made->missed, made->keys, made->count, how->width, held, sample, logs, least, most, made->stripes);
     if (made->number > 1) {
         place_keys(made);
-        if (how->width == 2 && made->often.number)
+        if (as_bytes && made->often.number)
+            group_bytes((uint8_t *)made->missed, made->keys, made->count, &made->often, made->next, (uint8_t *)made->grouped);
+        else if (held == 2 && made->often.number)
             group_vectors(made->missed, made->keys, made->count, &made->often, made->next, made->grouped);
         else
-            groups[place(how->width)](made->missed, made->keys, made->count, made->next, made->grouped);
+            groups[place(held)](made->missed, made->keys, made->count, made->next, made->grouped);
     } else {
         made->grouped = made->missed;
         made->stripes[0].start = 0;
         made->stripes[0].end = made->count;
     }
-    for (int at = 0; at < made->number; at++)
-        measures[place(how->width)](made->grouped, made->stripes + at);
+    if (as_bytes)
+        measure_all_bytes((uint8_t *)made->grouped, made->stripes, made->number, &made->apart, made->ordered);
+    for (int at = 0; !as_bytes && at < made->number; at++)
+        measures[place(held)](made->grouped, made->stripes + at);
     return made->number ? 1 : -1;
 }
 
@@ -150,13 +182,28 @@ static int fill(residual *made, const char *values, const char *guesses, const k
 static void write_planes(const residual *made, uint8_t *out) {
     static void (*const writes[SIZES])(const char *, const stripe *, uint8_t *, uint8_t *) = BY_WIDTH(write);
     const int vectors = has_vectors();
+    const uint16_t *large = made->ordered;
     for (const stripe *one = made->stripes; one < made->stripes + made->number; one++) {
-        if (made->width == 2 && !one->low && vectors)
+        if (made->held < made->width)
+            write_bytes((uint8_t *)made->grouped, one, large, out);
+        else if (made->width == 2 && !one->low && vectors)
             write_vectors(made->grouped, one, out);
         else
             writes[place(made->width)](made->grouped, one, made->keys, out);
+        large = made->ordered + one->larges;
         out += planes_bytes(one, 1);
     }
+}
+
+/* Choose whether differences are read as bytes: if not more than a few have to be large. */
+static int can_be_bytes(const residual *made) {
+    Py_ssize_t large = 0;
+    for (const stripe *one = made->stripes; one < made->stripes + made->number; one++) {
+        large += one->bits == 8 ? one->excesses : 0;
+        if (one->low)
+            return 0;
+    }
+    return made->number > 1 && !made->gaps && large < made->apart.most;
 }
 
 /* Find the elements of each stripe; return what is wrong with the stripes, or NULL. */
@@ -164,6 +211,7 @@ static const char *find_elements(residual *made, const kind *how, const char *gu
     make_keys(how, guesses, made->count, made->keys);
     if (made->gaps)
         made->count = select_runs((char *)made->keys, 1, made->count, made->map);
+    made->held = can_be_bytes(made) ? 1 : made->width;
     if (made->number > 1) {
         place_keys(made);
     } else {
@@ -177,6 +225,17 @@ static const char *find_elements(residual *made, const kind *how, const char *gu
     return NULL;
 }
 
+/* Do so by way of bytes. Return -1 if it takes more than bytes after all. */
+static int write_from_bytes(residual *made, const uint8_t *const *planes, const char *guesses, char *out) {
+    for (const stripe *one = made->stripes; one < made->stripes + made->number; planes += 1 + one->wide, one++) {
+        int good = read_bytes(planes, one, &made->apart, (uint8_t *)made->grouped);
+        if (good <= 0)
+            return good;
+    }
+    ungroup_bytes((uint8_t *)made->grouped, made->keys, made->count, &made->often, made->next, &made->apart, guesses, out);
+    return 1;
+}
+
 /* Write the values of a chunk, given its planes; return whether the number of excesses is as stated. */
 static int write_values(residual *made, const uint8_t *const *planes, const char *guesses, char *out) {
     static int (*const reads[SIZES])(const uint8_t *const *, const stripe *, uint8_t *, char *) = BY_WIDTH(read);
@@ -185,6 +244,11 @@ static int write_values(residual *made, const uint8_t *const *planes, const char
     Py_ssize_t runs = made->all / RUN, rest = made->all % RUN;
     int width = made->width, vectors = has_vectors();
     const char *missed = made->grouped;
+    if (made->held < width && made->often.number) {
+        int good = write_from_bytes(made, planes, guesses, out);
+        if (good >= 0)
+            return good;
+    }
     for (int at = 0; at < made->number; at++) {
         const stripe *one = made->stripes + at;
         int good = width == 2 && !one->low && vectors

@@ -113,9 +113,12 @@ static int choose(int32_t *counts, int lows, int groups, int width, Py_ssize_t s
     return count;
 }
 
-/* See stripe_plan.py. Return the number of stripes; 0 if there is no memory. */
-static int plan(const char *missed, const uint8_t *keys, Py_ssize_t count, int width, Py_ssize_t sample, const double *logs,
-                double least, double most, stripe *chosen) {
+/* See stripe_plan.py. Return the number of stripes; 0 if there is no memory.
+
+   A difference takes as many bytes as held says, fewer than the width of an element if all that do not fit are the largest
+   byte: these count alike. */
+static int plan(const char *missed, const uint8_t *keys, Py_ssize_t count, int width, int held, Py_ssize_t sample,
+                const double *logs, double least, double most, stripe *chosen) {
     static void (*const functions[SIZES])(const void *, const uint8_t *, Py_ssize_t, Py_ssize_t, int, const uint8_t *, int,
                                           int32_t *) = BY_WIDTH(histogram);
     uint8_t seen[VALUES] = {0}, ranks[VALUES] = {0}, used[VALUES];
@@ -132,7 +135,7 @@ static int plan(const char *missed, const uint8_t *keys, Py_ssize_t count, int w
     int32_t *counts = calloc((size_t)(lows * groups) * VALUES, sizeof *counts);
     if (counts == NULL)
         return 0;
-    functions[place(width)](missed, keys, count, step, lows, ranks, groups, counts);
+    functions[place(held)](missed, keys, count, step, lows, ranks, groups, counts);
     int number = choose(counts, lows, groups, width, step, logs, least, most, used, chosen);
     free(counts);
     return number;

@@ -14,6 +14,7 @@
 typedef struct {
     int last, low, bits, wide;
     Py_ssize_t start, end, excesses;
+    Py_ssize_t larges; /* differences that are apart, in this stripe and those before it */
 } stripe;
 
 static Py_ssize_t planes_of(const stripe *one, Py_ssize_t sizes[]) {

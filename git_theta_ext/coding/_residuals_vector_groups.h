@@ -11,6 +11,7 @@
 
 #define OFTEN 8     /* keys that vectors are compared with */
 #define RARE 24     /* part of the elements of which fewer take longer as vectors than one by one */
+#define RARE_BYTE 64 /* the same for vectors of bytes */
 #define SAMPLE 4096 /* elements in the sample that shows which keys are frequent, and the fewest for which it pays */
 #define BATCH 4096  /* elements after which those with other keys are moved one by one */
 
@@ -21,6 +22,10 @@ typedef struct {
 } frequent;
 
 #if COMPRESSES
+
+#define LANES \
+    _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, \
+                     4, 3, 2, 1, 0)
 
 #define EACH_FREQUENT _Pragma("GCC unroll 8") for (int at = 0; at < number; at++)
 
@@ -111,8 +116,7 @@ static inline void restore_one(const char *guesses, Py_ssize_t at, uint16_t miss
 /* Add the differences from i to end to the predictions, after they are no longer grouped. */
 INLINE void ungroup_for(const int number, const uint16_t *values, const uint8_t *keys, Py_ssize_t i, Py_ssize_t end,
                         const frequent *often, Py_ssize_t *next, const char *guesses, char *out) {
-    const __m512i lanes = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12,
-                                           11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i lanes = LANES;
     Py_ssize_t places[OFTEN];
     __m256i wanted[OFTEN];
     uint16_t others[BATCH + 32];
@@ -182,8 +186,8 @@ static void ungroup_vectors(const void *values, const uint8_t *keys, Py_ssize_t 
 
 #endif
 
-/* Find the keys that most elements have. */
-static void find_frequent(const uint8_t *keys, Py_ssize_t count, frequent *often) {
+/* Find the keys that most elements have: each at least one in so many. */
+static void find_frequent(const uint8_t *keys, Py_ssize_t count, int rare, frequent *often) {
     int counts[VALUES] = {0}, sampled = 0, covered = 0;
     often->number = 0;
     if (count < SAMPLE || !has_vectors())
@@ -194,7 +198,7 @@ static void find_frequent(const uint8_t *keys, Py_ssize_t count, frequent *often
         int most = 0;
         for (int key = 1; key < VALUES; key++)
             most = counts[key] > counts[most] ? key : most;
-        if (counts[most] * RARE < sampled)
+        if (counts[most] * rare < sampled)
             break;
         often->keys[often->number] = (uint8_t)most;
         covered += counts[most];

@@ -20,6 +20,42 @@ INLINE void write_excesses(__m512i some, Py_ssize_t count, Py_ssize_t at, const 
     }
 }
 
+/* Pack 64 symbols. */
+INLINE void pack_block(const int bits, __m512i symbols, uint8_t *packed) {
+    if (bits == 1) {
+        uint64_t word = _mm512_test_epi8_mask(symbols, symbols);
+        memcpy(packed, &word, sizeof word);
+    } else if (bits == 2) { /* twos, then fours of symbols are added to each other */
+        __m512i twos = _mm512_maddubs_epi16(symbols, _mm512_set1_epi16(0x0401));
+        _mm_storeu_si128((__m128i *)packed, _mm512_cvtepi32_epi8(_mm512_madd_epi16(twos, _mm512_set1_epi32(0x00100001))));
+    } else if (bits == 4) {
+        __m512i twos = _mm512_maddubs_epi16(symbols, _mm512_set1_epi16(0x1001));
+        _mm256_storeu_si256((__m256i *)packed, _mm512_cvtepi16_epi8(twos));
+    } else {
+        _mm512_storeu_si512(packed, symbols);
+    }
+}
+
+/* Undo pack_block. */
+INLINE __m512i unpack_block(const int bits, const uint8_t *packed) {
+    if (bits == 1) {
+        uint64_t word;
+        memcpy(&word, packed, sizeof word);
+        return _mm512_maskz_set1_epi8(word, 1);
+    }
+    if (bits == 2) {
+        __m512i fours = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)packed));
+        fours = _mm512_or_si512(fours, _mm512_slli_epi32(fours, 12));
+        fours = _mm512_and_si512(fours, _mm512_set1_epi32(0x000F000F));
+        return _mm512_and_si512(_mm512_or_si512(fours, _mm512_slli_epi32(fours, 6)), _mm512_set1_epi8(3));
+    }
+    if (bits == 4) {
+        __m512i twos = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)packed));
+        return _mm512_and_si512(_mm512_or_si512(twos, _mm512_slli_epi16(twos, 4)), _mm512_set1_epi8(15));
+    }
+    return _mm512_loadu_si512(packed);
+}
+
 /* Pack the symbols of 64 elements, and write their excesses, of which at precede them. Return the number of these. */
 INLINE Py_ssize_t write_block(const int bits, const uint16_t *missed, const stripe *one, Py_ssize_t at, uint8_t *packed,
                               uint8_t *excesses) {
@@ -31,18 +67,7 @@ INLINE Py_ssize_t write_block(const int bits, const uint16_t *missed, const stri
         beyond[half] = _mm512_cmpge_epu16_mask(values[half], top);
         symbols[half] = _mm512_cvtepi16_epi8(_mm512_min_epu16(values[half], top));
     }
-    __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(symbols[0]), symbols[1], 1);
-    if (bits == 1) {
-        memcpy(packed, beyond, sizeof beyond);
-    } else if (bits == 2) { /* twos, then fours of symbols are added to each other */
-        both = _mm512_madd_epi16(_mm512_maddubs_epi16(both, _mm512_set1_epi16(0x0401)), _mm512_set1_epi32(0x00100001));
-        _mm_storeu_si128((__m128i *)packed, _mm512_cvtepi32_epi8(both));
-    } else if (bits == 4) {
-        both = _mm512_maddubs_epi16(both, _mm512_set1_epi16(0x1001));
-        _mm256_storeu_si256((__m256i *)packed, _mm512_cvtepi16_epi8(both));
-    } else {
-        _mm512_storeu_si512(packed, both);
-    }
+    pack_block(bits, _mm512_inserti64x4(_mm512_castsi256_si512(symbols[0]), symbols[1], 1), packed);
     for (int half = 0; half < 2; half++) {
         Py_ssize_t count = __builtin_popcount(beyond[half]);
         __m512i some = _mm512_maskz_compress_epi16(beyond[half], _mm512_sub_epi16(values[half], top));
@@ -96,22 +121,7 @@ INLINE __m512i read_excesses(const uint8_t *const *planes, const stripe *one, Py
 INLINE Py_ssize_t read_block(const int bits, const uint8_t *packed, const uint8_t *const *planes, const stripe *one,
                              Py_ssize_t at, uint64_t there, uint16_t *missed) {
     const __m512i top = _mm512_set1_epi16((short)((1 << bits) - 1));
-    __m512i both;
-    if (bits == 1) {
-        uint64_t word;
-        memcpy(&word, packed, sizeof word);
-        both = _mm512_maskz_set1_epi8(word, 1);
-    } else if (bits == 2) {
-        both = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)packed));
-        both = _mm512_or_si512(both, _mm512_slli_epi32(both, 12));
-        both = _mm512_and_si512(both, _mm512_set1_epi32(0x000F000F));
-        both = _mm512_and_si512(_mm512_or_si512(both, _mm512_slli_epi32(both, 6)), _mm512_set1_epi8(3));
-    } else if (bits == 4) {
-        both = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)packed));
-        both = _mm512_and_si512(_mm512_or_si512(both, _mm512_slli_epi16(both, 4)), _mm512_set1_epi8(15));
-    } else {
-        both = _mm512_loadu_si512(packed);
-    }
+    __m512i both = unpack_block(bits, packed);
     for (int half = 0; half < 2; half++) {
         __m512i some = _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(both, 1) : _mm512_castsi512_si256(both));
         uint32_t beyond = _mm512_cmpeq_epi16_mask(some, top) & (uint32_t)(there >> 32 * half);

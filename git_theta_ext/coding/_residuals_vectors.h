@@ -1,6 +1,6 @@
 /* The choice between vectors of AVX-512 VBMI2, which can move elements of a vector together, and the portable code.
 
-   _residuals_vector_groups.h, _residuals_vector_planes.h and _residuals_chunk.h include it. */
+   _residuals_chunk.h and the headers whose names begin with _residuals_vector_ include it. */
 
 #pragma once
 

@@ -133,6 +133,47 @@ def test_residuals_are_the_same_however_many_elements_have_a_frequent_exponent(
 
 @needs_compiled
 @given(
+    name=st.sampled_from(["BF16", "F16", "I16"]),
+    count=st.integers(4096, 12_000),
+    usual=st.sampled_from([0, 1, 3, 100]),
+    large=st.sampled_from([0, 0.001, 0.05, 0.0625, 0.1]),
+    unchanged=st.sampled_from([0, 0.5]),
+    wrong=st.integers(0, 400),
+    seed=st.integers(0, 99),
+)
+@example(name="BF16", count=4096, usual=3, large=0.0625, unchanged=0, wrong=1, seed=0)
+@example(name="BF16", count=12_000, usual=100, large=0.05, unchanged=0, wrong=9, seed=1)
+def test_residuals_are_the_same_however_many_differences_take_more_than_a_byte(
+    name, count, usual, large, unchanged, wrong, seed
+):
+    rng = np.random.default_rng(seed)
+    spec = TensorSpec.of(name, (count,))
+    guesses = (rng.standard_normal(count) * 0.02).astype("<f4").view("<u4") >> 16
+    moved = rng.integers(-usual, usual + 1, count)
+    apart = rng.random(count) < large
+    moved[apart] = rng.choice([-32768, -200, -129, -128, 127, 128, 129, 200, 32767], apart.sum())
+    moved[: int(unchanged * count)] = 0
+    data, parent = (memoryview(x.astype("<u2").tobytes()) for x in (guesses + moved, guesses))
+    payload, other = in_both_ways(lambda: joined(encode_residual(spec, data, parent)))
+    assert payload == other
+    damaged = bytearray(payload)
+    damaged[wrong % len(payload)] ^= 1
+
+    def decoded(payload):
+        out = memoryview(bytearray(spec.nbytes))
+        try:
+            decode_residual(spec, memoryview(payload), parent, out)
+        except CorruptError as error:
+            return error.message
+        return bytes(out)
+
+    assert in_both_ways(lambda: decoded(payload)) == [data, data]
+    first, second = in_both_ways(lambda: decoded(damaged))
+    assert first == second
+
+
+@needs_compiled
+@given(
     name=st.sampled_from(["BF16", "F32", "F64", "I8", "C64", "opaque72"]),
     count=st.integers(1, 700),
     changed=st.lists(st.integers(0, 699), max_size=6),
