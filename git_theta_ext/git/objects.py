@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _LEAST = len(MAGIC) + len("format x\nskeleton  1\n") + 64
 # The first bytes of larger blobs are checked before all is read: most large files of a repository are not manifests.
 _PEEK_FROM = 1 << 20
+# How little a size differs from that of the last large manifest, as a power of two, if it is probably that of another
+# version: each check takes a process.
+_ALIKE = 6
 # Number of requests that are sent at a time; their bytes must fit a pipe, so that neither side waits for the other.
 _WINDOW = 256
 _DIGEST = re.compile(rb"\b[0-9a-f]{64}\b")
@@ -200,13 +203,17 @@ def starts_with(git: Git, oid: str, prefix: bytes) -> bool:
 
 def manifest_blobs(git: Git, infos: Mapping[str, ObjectInfo]) -> Iterator[tuple[str, bytes]]:
     """Yield id and content of the blobs that start like manifests."""
-    small: list[str] = []
+    likely: list[str] = []
+    last = 0
     for oid, info in infos.items():
         if info.kind != "blob" or not _LEAST <= info.nbytes <= MAX_MANIFEST:
             continue
-        if info.nbytes < _PEEK_FROM or starts_with(git, oid, MAGIC):
-            small.append(oid)
-    for oid, data in read_objects(git, small):
+        if info.nbytes < _PEEK_FROM or abs(info.nbytes - last) <= last >> _ALIKE:
+            likely.append(oid)
+        elif starts_with(git, oid, MAGIC):
+            likely.append(oid)
+            last = info.nbytes
+    for oid, data in read_objects(git, likely):
         if is_manifest(data):
             yield oid, data
 

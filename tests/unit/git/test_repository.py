@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from git_theta_ext.errors import ManifestError, RepositoryError
+from git_theta_ext.git import objects
 from git_theta_ext.git.objects import blob_id, read_objects, starts_with, write_blobs
 from git_theta_ext.git.process import foreign_environment
 from git_theta_ext.git.repository import Repository
@@ -111,6 +112,22 @@ def test_a_large_manifest_is_read_and_a_large_file_is_not(place):
     other = git(place, "hash-object", "-w", "--stdin", data=b"y" * (1 << 21))
     assert starts_with(repo, ours, MAGIC)
     assert not starts_with(repo, other, MAGIC)
+
+
+def test_large_manifests_of_about_the_same_size_are_checked_once(place, monkeypatch):
+    repo = Repository.discover(place)
+    checked = []
+
+    def check(git, oid, prefix):
+        checked.append(oid)
+        return starts_with(git, oid, prefix)
+
+    monkeypatch.setattr(objects, "starts_with", check)
+    contents = [b"y" * (1 << 21), *(MAGIC + b"x" * ((1 << 21) + extra) for extra in (0, 100)), MAGIC + b"x" * (1 << 22)]
+    oids = [git(place, "hash-object", "-w", "--stdin", data=data) for data in (*contents, b"z" * (1 << 22))]
+    found = dict(objects.manifest_blobs(repo, objects.object_infos(repo, oids)))
+    assert found == dict(zip(oids[1:4], contents[1:], strict=True))
+    assert checked == [oids[0], oids[1], oids[3]]
 
 
 def test_a_broken_manifest_is_named_by_its_path(place):
