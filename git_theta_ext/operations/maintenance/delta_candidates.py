@@ -12,7 +12,8 @@ from git_theta_ext.store.maintenance.added import AddedTensors
 from git_theta_ext.store.maintenance.cheapest import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import Digest, TensorSpec
@@ -22,7 +23,7 @@ PARENTS = 8
 """The most earlier versions of a parameter that are looked at. What these are deltas of may become a parent, too."""
 
 
-def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> Iterator[AddedTensors]:
+def candidates(history: Sequence[Version], wanted: AbstractSet[Digest]) -> Iterator[AddedTensors]:
     """Yield the wanted tensors that each version adds, with the parents that each may be stored as a delta of.
 
     Parents, the likeliest first, are:
@@ -36,15 +37,14 @@ def candidates(history: Sequence[Version], wanted: Callable[[Digest], bool]) -> 
 
     Args:
         history: Versions, oldest first. A tensor that several versions have belongs to the first of them.
-        wanted: Returns whether to yield a tensor. Parents are only searched for if it does.
+        wanted: Digests of the tensors to yield. Parents are only searched for these.
     """
-    seen: set[Digest] = set()
+    left = set(wanted)
     earlier = _Earlier()
     for version in history:
-        new = set(version.manifest.columns.digests) - seen
-        if chosen := set(filter(wanted, new)):
+        if chosen := left.intersection(version.manifest.columns.digests):
+            left -= chosen
             yield _Added(version, chosen, earlier)
-        seen |= new
         earlier.add(version)
 
 

@@ -52,7 +52,7 @@ def relatives(
 def _have_parents(history: Sequence[Version], digests: AbstractSet[Digest]) -> bool:
     """Return whether earlier versions would add no parents of some tensors."""
     named = {digest for version in history for digest, _ in version.manifest.digests()}
-    groups = candidates(history, digests.__contains__)
+    groups = candidates(history, digests)
     return digests <= named and all(len(one.parents) == PARENTS for one in chain.from_iterable(groups))
 
 
@@ -74,7 +74,7 @@ def few_of(history: Sequence[Version], digests: AbstractSet[Digest], depth: int)
     # Chains above the tensors, such as those of updates on other branches, are not looked for.
     if len(digests) > _FEW or depth + DEEPEST_HINT > MAX_CHAIN:
         return None
-    groups = [[*group] for group in candidates(history, digests.__contains__)]
+    groups = [[*group] for group in candidates(history, digests)]
     parents = {parent for candidate in chain.from_iterable(groups) for parent, _ in candidate.parents}
     return Few(groups, digests | parents)
 
@@ -84,7 +84,7 @@ def wanted_of(
 ) -> Iterator[Sequence[Candidate]]:
     """Yield the wanted tensors that each version adds, with their possible parents."""
     if few is None:
-        yield from candidates(history, wanted.__contains__)
+        yield from candidates(history, wanted)
         return
     for group in few.groups:
         if some := [candidate for candidate in group if candidate.digest in wanted]:

@@ -78,7 +78,7 @@ def _stored(store: Store, history: list[Version], depth: int) -> tuple[int, int]
     """Return the stored bytes of first and of later versions; a tensor counts for the version that brought it."""
     stored = store.stored_as(digest for version in history for digest, _ in version.manifest.digests())
     recoder = Recoder(store, depth, dry_run=True, stored=stored)
-    recoder.run(candidates(history, recoder.wants))
+    recoder.run(candidates(history, recoder.wanted(stored.keys())))
     locations = store.all_locations()
     totals = {True: 0, False: 0}
     seen = set()

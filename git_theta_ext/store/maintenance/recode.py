@@ -131,23 +131,20 @@ class Recoder:
         self.planned: dict[Digest, Location] = {}
 
     def _wants(self, name: Digest) -> bool:
+        """Return whether a bundle, or a tensor that is stored on its own, is in this store and was not processed."""
         held = self._graph.chosen.get(name)
         if held is None or held.root != self._root:
             return False
         return self._aggressive or held.pack in self._loose or not held.pack
 
     def wanted(self, digests: AbstractSet[Digest]) -> set[Digest]:
-        """Return those of some tensors that ``wants`` is true for."""
+        """Return those of some tensors that are in this store and were not processed before."""
         names = self.wanted_names(set(map(self._stored.get, digests, digests)))
         return {digest for digest in digests if self._stored.get(digest, digest) in names}
 
     def wanted_names(self, names: AbstractSet[Digest]) -> set[Digest]:
         """Return those of some bundles, and of tensors that are stored on their own, which are wanted."""
         return set(filter(self._wants, names))
-
-    def wants(self, digest: Digest) -> bool:
-        """Return whether a tensor is in this store and was not processed before. Others need not be candidates."""
-        return self._wants(self._stored.get(digest, digest))
 
     def run(
         self,
@@ -214,7 +211,7 @@ class Recoder:
         return chosen | {digest: Location(self._root, "", 0, 0) for digest in rest if digest in locations}
 
     def _may_move(self, candidate: Candidate) -> bool:
-        if not self.wants(candidate.digest):
+        if not self._wants(candidate.digest):
             return False
         return self._bytes_now(candidate) >= _SMALLEST or self._parents.too_deep(candidate.digest)
 

@@ -22,11 +22,16 @@ def version(oid, path="m.pt", previous=(), shapes=None, **tensors):
     )
 
 
+def groups_of(history):
+    """Return what each version adds."""
+    return candidates(history, {digest for version in history for digest in version.manifest.columns.digests})
+
+
 def parents(*history):
     """Return what each tensor may start from, by the names of the digests."""
     return {
         readable(candidate.digest): [readable(found) for found, _ in candidate.parents]
-        for group in candidates(history, lambda _: True)
+        for group in groups_of(history)
         for candidate in group
     }
 
@@ -57,13 +62,13 @@ def test_what_a_merge_replaced_comes_before_anything_else():
 
 def test_what_stayed_as_it_was_is_no_candidate():
     history = [version("1", w="a", v="x"), version("2", previous=("1",), w="b", v="x"), version("3", w="b")]
-    groups = list(candidates(history, lambda _: True))
-    assert [{readable(candidate.digest) for candidate in group} for group in groups] == [{"a", "x"}, {"b"}]
+    added = [{readable(candidate.digest) for candidate in group} for group in groups_of(history)]
+    assert added == [{"a", "x"}, {"b"}]
 
 
 def test_only_what_is_wanted_is_yielded_and_may_start_from_what_is_not():
     history = [version("1", w="a", v="x"), version("2", previous=("1",), w="b", v="y")]
-    ((only,),) = candidates(history, digest("b").__eq__)
+    ((only,),) = candidates(history, {digest("b")})
     assert readable(only.digest) == "b"
     assert [readable(found) for found, _ in only.parents] == ["a"]
 
