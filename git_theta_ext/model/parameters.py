@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     Default = TypeVar("Default")
 
-_COLUMNS = 4  # name, element type, shape, digest
+_TABS = 3  # after name, element type and shape; then comes the digest
 _LONGEST_SHAPE = 20 * MAX_DIMENSIONS  # characters
-_DIGESTS = re.compile("[0-9a-f]*")
 _SHAPE = re.compile(r"\[(?:(?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?\]")
 
 
@@ -145,25 +144,40 @@ def parse_spec(kind: str, shape: str) -> TensorSpec:
 def read_plain(lines: Sequence[str]) -> Parameters | None:
     """Return the parameters that lines of a manifest have if all are valid, and no name needs escapes in JSON.
 
-    This takes little time. For other lines None is returned: they are read one by one, so that an error can name its
-    line.
+    This takes little time, and less if a manifest with the same names and specs was just read. For other lines None is
+    returned: they are read one by one, so that an error can name its line.
     """
-    text = "\t".join(lines)
-    if not lines or text.count("\t") != _COLUMNS * len(lines) - 1:
+    digests = [line[-DIGEST_LENGTH:] for line in lines]
+    layout = _read_layout("\n".join([line[:-DIGEST_LENGTH] for line in lines]))
+    if layout is None or not _are_digests("".join(digests), len(lines)):
         return None
-    columns = text.split("\t")
-    written, kinds, shapes, digests = (columns[at::_COLUMNS] for at in range(_COLUMNS))
+    return Parameters(*layout, cast("list[Digest]", all_shared(digests)))
+
+
+@lru_cache(1 << 3)  # the versions of a model in as many files
+def _read_layout(text: str) -> tuple[Sequence[str], Sequence[TensorSpec]] | None:
+    """Return names and specs in the lines of a manifest without their digests; None if one is not valid or plain."""
+    lines = text.split("\n")
+    if any(line.count("\t") != _TABS or line[-1] != "\t" for line in lines):
+        return None
+    columns = "".join(lines).split("\t")
+    written, kinds, shapes = (columns[at:-1:_TABS] for at in range(_TABS))
     if (names := _plain_names(written)) is None or not all(map(lt, names, islice(names, 1, None))):
-        return None
-    if set(map(len, digests)) - {DIGEST_LENGTH} or not _DIGESTS.fullmatch("".join(digests)):
         return None
     pairs = list(zip(kinds, shapes, strict=True))
     try:
         spec_of = {pair: parse_spec(*pair) for pair in set(pairs)}
     except FormatError:
         return None
-    specs = list(map(spec_of.__getitem__, pairs))
-    return Parameters(all_shared(names), specs, cast("list[Digest]", all_shared(digests)))
+    return all_shared(names), list(map(spec_of.__getitem__, pairs))
+
+
+def _are_digests(text: str, count: int) -> bool:
+    """Return whether a text consists of so many digests."""
+    try:
+        return len(text) == count * DIGEST_LENGTH and bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
 
 
 def _plain_names(written: Sequence[str]) -> list[str] | None:

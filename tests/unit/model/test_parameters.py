@@ -6,7 +6,7 @@ import pytest
 
 from git_theta_ext.errors import ManifestError
 from git_theta_ext.model.manifest import Manifest, Parameter, Skeleton
-from git_theta_ext.model.parameters import Parameters
+from git_theta_ext.model.parameters import Parameters, read_plain
 from git_theta_ext.model.tensor import Digest, TensorSpec
 
 SPECS = [TensorSpec.of("F32", (2, 3)), TensorSpec.of("BF16", (4,))]
@@ -67,9 +67,22 @@ ROW = f'"x"\tF32\t[2,3]\t{"a" * 64}'
         ["\t" + ROW],
         [""],
         [ROW, ""],
+        [ROW.replace("[2,3]\t", "[2,3]\t\t" + '"y"\tF32\t[2,3]\t'), '"z"' + "a" * 64, "F32\t[2,3]\t" + "b" * 64],
+        [ROW.replace("]\t", ""), "]\t" + ROW.replace('"x"', '"y"')],
+        [ROW.replace("]\t", "]"), ROW.replace('"x"', '"y"')],
     ],
 )
 def test_lines_that_are_not_canonical_are_refused(lines: list[str]) -> None:
+    assert read_plain([ROW]) is not None  # what was read before does not let others pass
     text = "\n".join(["git-theta manifest 1", "format safetensors", f"skeleton {'c' * 64} 7", *lines, ""])
     with pytest.raises(ManifestError, match=r"line [45]"):
         Manifest.parse(text.encode())
+
+
+def test_versions_with_the_same_names_and_specs_share_their_columns() -> None:
+    one, other = read_plain([ROW]), read_plain([ROW.replace("a" * 64, "b" * 64)])
+    assert one is not None
+    assert other is not None
+    assert (other.names, other.specs, other.digests) == (["x"], SPECS[:1], DIGESTS[1:])
+    assert other.names is one.names
+    assert other.specs is one.specs
