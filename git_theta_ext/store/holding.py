@@ -86,8 +86,8 @@ class HoldingStore(ReadableStore):
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """As ``Verifier.touch_and_find_missing``; what is held was touched when it was read."""
-        held = {} if self._held is None else self._held.specs
-        return super().touch_and_find_missing(set(digests).difference(held))
+        others = digests if self._held is None else set(digests).difference(self._held.specs)
+        return super().touch_and_find_missing(others)
 
     def _pieces(self, groups: Groups, work: Work | None = None, **options: Any) -> Iterator[DecodedPiece]:
         held = self._held

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.packs.format import Entry
-    from git_theta_ext.store.parts import Members
+    from git_theta_ext.store.parts import BundlesOf
 
 _LOCATIONS = "SELECT digest, root, name, entry, stored, bases, verdict FROM blobs JOIN packs ON pack = id"
 _RECORDED_BEFORE = """ON CONFLICT (digest, pack) DO UPDATE SET
@@ -241,10 +241,10 @@ class Index:
         with self._lock:
             return self._bundles.parts(set(digests))
 
-    def members(self, digests: Iterable[Digest]) -> Members:
-        """Return the bundles that some tensors are in, wherever these are."""
+    def bundles_of(self, digests: Iterable[Digest]) -> BundlesOf:
+        """Return the bundles that each of some tensors is in, wherever these are."""
         with self._lock:
-            return self._bundles.members(set(digests))
+            return self._bundles.bundles_of(set(digests))
 
     def all_locations(self) -> Locations:
         """Return the locations of all digests, including bad ones."""

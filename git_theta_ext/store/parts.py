@@ -3,87 +3,77 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import compress
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Location
     from git_theta_ext.store.packs.format import Entry
 
-    Parts = Mapping[Digest, Sequence[tuple[Digest, int]]]
-    """The bundles that tensors are in, and the position of each tensor in them."""
+    BundlesOf = Mapping[Digest, tuple[Digest, ...]]
+    """The bundles that each of some tensors is in, which may be none. Tensors in the same bundles mostly have the same
+    object, so that what is done for each group of them takes few steps."""
 
 FEWEST = 16
 """Number of small tensors of an element type, stored together, from which on they are bundled. Fewer are as fast on
 their own, and each of them may become a delta of another kind."""
 
 
-class Members(NamedTuple):
-    """The bundles that tensors are in.
-
-    Attributes:
-        alone: The tensors that are in one bundle, by bundle: most of them.
-        several: The bundles of each tensor that is in more.
-    """
-
-    alone: Mapping[Digest, Collection[Digest]]
-    several: Mapping[Digest, Sequence[Digest]]
-
-    @classmethod
-    def of(cls, parts: Parts) -> Members:
-        """Return the bundles that tensors are in, given with the position of each tensor in them."""
-        alone: dict[Digest, list[Digest]] = defaultdict(list)
-        several = {digest: [bundle for bundle, _ in held] for digest, held in parts.items() if len(held) > 1}
-        for digest, held in parts.items():
-            if len(held) == 1:
-                alone[held[0][0]].append(digest)
-        return cls(alone, several)
-
-    def __bool__(self) -> bool:
-        """Return whether any tensor is in a bundle."""
-        return bool(self.alone or self.several)
-
-
 def chosen_bundles(
-    members: Members, readable: Callable[[set[Digest]], Mapping[Digest, Location]], first: Container[Digest] = ()
-) -> dict[Digest, Digest]:
-    """Return the bundle that each tensor is read from; of several, the one with most of the tensors.
+    bundles: BundlesOf, readable: Callable[[set[Digest]], Mapping[Digest, Location]], first: Container[Digest] = ()
+) -> dict[tuple[Digest, ...], Digest]:
+    """Return the bundle that tensors are read from; of several, the one with most of the tensors.
 
     Of several with as many of them, it is the one that takes the fewest bytes: others have more that is not needed.
 
     Args:
-        members: The tensors. Those for which no bundle can be read are left out of the result.
+        bundles: The bundles of each tensor.
         readable: Returns the location of each of some bundles that can be read.
         first: Bundles that come before all others.
+
+    Returns:
+        The bundle for each of the values of ``bundles``. Those of which no bundle can be read are left out.
     """
-    counts = Counter({bundle: len(digests) for bundle, digests in members.alone.items()})
-    counts.update(chain.from_iterable(members.several.values()))
-    there = readable(set(counts))
-    shared = {bundle for several in members.several.values() for bundle in several if bundle in first}
+    groups = Counter(bundles.values())
+    counts: Counter[Digest] = Counter()
+    for group, count in groups.items():
+        counts.update(dict.fromkeys(group, count))
+    there = readable(set(counts)) if counts else {}
+    shared = {bundle for group in groups if len(group) > 1 for bundle in group if bundle in first}
     order = {
         # A bundle without bytes of its own comes last, since others that are needed have its tensors.
         bundle: (bundle not in shared, -count, not at.stored, at.stored, bundle)
         for bundle, count in counts.items()
         if (at := there.get(bundle)) is not None
     }
-    chosen: dict[Digest, Digest] = {}
-    for bundle, digests in members.alone.items():
-        if bundle in order:
-            chosen.update(dict.fromkeys(digests, bundle))
-    for digest, several in members.several.items():
-        if usable := [bundle for bundle in several if bundle in order]:
-            chosen[digest] = min(usable, key=order.__getitem__)
-    return chosen
+    usable = {group: [bundle for bundle in group if bundle in order] for group in groups}
+    return {group: min(several, key=order.__getitem__) for group, several in usable.items() if several}
 
 
-def with_others(bundles: dict[Digest, Digest], digests: set[Digest]) -> dict[Digest, Digest]:
-    """Return the bundles that some of the tensors are read from, and for each other tensor itself."""
-    if len(bundles) == len(digests):  # as for most models of small tensors
-        return bundles
-    return bundles | {digest: digest for digest in digests.difference(bundles)}
+def stored_as(bundles: BundlesOf, chosen: Mapping[tuple[Digest, ...], Digest]) -> dict[Digest, Digest]:
+    """Return the bundle that each tensor is read from, or the tensor itself if it is in none that can be read.
+
+    Args:
+        bundles: The bundles of each tensor.
+        chosen: As ``chosen_bundles`` returns it for these.
+    """
+    found = dict(zip(bundles, map(chosen.get, bundles.values()), strict=True))
+    found.update([(digest, digest) for digest in apart(bundles, chosen)])
+    return cast("dict[Digest, Digest]", found)
+
+
+def apart(bundles: BundlesOf, chosen: Container[tuple[Digest, ...]]) -> list[Digest]:
+    """Return the tensors that are in no bundle which can be read.
+
+    Args:
+        bundles: The bundles of each tensor.
+        chosen: Those of its values of which a bundle can be read.
+    """
+    others = {group for group in set(bundles.values()) if group not in chosen}
+    return [*compress(bundles, map(others.__contains__, bundles.values()))] if others else []
 
 
 def parts_behind(entries: Sequence[Entry]) -> dict[Digest, list[tuple[Digest, int]]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.store.deltas.chains import shallowest
 from git_theta_ext.store.locations import Verdict, sound, with_parts
-from git_theta_ext.store.parts import chosen_bundles, with_others
+from git_theta_ext.store.parts import apart, chosen_bundles, stored_as
 from git_theta_ext.store.verification.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -26,11 +26,9 @@ class StoreWithBundles(Verifier):
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """As ``Verifier.touch_and_find_missing``; tensors in verified bundles are not looked at one by one."""
-        wanted = set(digests)
-        if members := self.index.members(wanted):
-            bundles = chosen_bundles(members, lambda some: self.touch_sound(some)[1])
-            wanted = wanted.difference(bundles) if len(bundles) < len(wanted) else set()
-        return super().touch_and_find_missing(wanted)
+        bundles = self.index.bundles_of(digests)
+        chosen = chosen_bundles(bundles, lambda some: self.touch_sound(some)[1])
+        return super().touch_and_find_missing(apart(bundles, chosen))
 
     def stored_as(
         self, digests: Iterable[Digest], first: Container[Digest] = (), without: AbstractSet[Digest] = frozenset()
@@ -42,16 +40,16 @@ class StoreWithBundles(Verifier):
             first: Bundles that come before all others.
             without: Bundles that do not count.
         """
-        wanted = set(digests)
-        members = self.index.members(wanted)
-        bundles = chosen_bundles(members, lambda some: shallowest(sound(self.locations(some - without))), first)
-        return with_others(bundles, wanted)
+        bundles = self.index.bundles_of(digests)
+        chosen = chosen_bundles(bundles, lambda some: shallowest(sound(self.locations(some - without))), first)
+        return stored_as(bundles, chosen)
 
     def present(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of some digests that have a location, verified or not."""
-        wanted = set(digests)
-        bundled = chosen_bundles(self.index.members(wanted), lambda some: shallowest(self.locations(some)))
-        return wanted & {*bundled, *shallowest(self.locations(wanted - bundled.keys()))}
+        bundles = self.index.bundles_of(digests)
+        chosen = chosen_bundles(bundles, lambda some: shallowest(self.locations(some)))
+        others = set(apart(bundles, chosen))
+        return (bundles.keys() - others) | (others & shallowest(self.locations(others)).keys())
 
     def with_bundles(self, digests: Iterable[Digest], without: AbstractSet[Digest] = frozenset()) -> set[Digest]:
         """Return what some tensors are stored as; all bundles of a tensor if none of them can be read at the moment.

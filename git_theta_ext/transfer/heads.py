@@ -16,7 +16,7 @@ from git_theta_ext.store.index import Index
 from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
 from git_theta_ext.store.packs.writer import pack_path
-from git_theta_ext.store.parts import Members, parts_in
+from git_theta_ext.store.parts import parts_in
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.transfer.records import heads_directory, record_path
 from git_theta_ext.util.files import replace_content
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.store.locations import Locations
     from git_theta_ext.store.packs.format import PackHeader
+    from git_theta_ext.store.parts import BundlesOf
 
 _YOUNG = 24 * 3600  # seconds
 _ROOT = ""
@@ -149,10 +150,13 @@ class Heads:
             parts[digest] = [*parts.get(digest, ()), *self._unrecorded_parts[digest]]
         return parts
 
-    def members(self, digests: Iterable[Digest]) -> Members:
-        """Return the bundles that some tensors are in."""
-        wanted = set(digests)
-        return Members.of(self.parts(wanted)) if self._unrecorded_parts else self._index.members(wanted)
+    def bundles_of(self, digests: Iterable[Digest]) -> BundlesOf:
+        """Return the bundles that each of some tensors is in."""
+        found = self._index.bundles_of(digests)
+        if self._unrecorded_parts:
+            others = {digest: self._unrecorded_parts.get(digest, ()) for digest in found}
+            found = {digest: (*found[digest], *(bundle for bundle, _ in several)) for digest, several in others.items()}
+        return found
 
     def forget(self, packs: AbstractSet[str]) -> None:
         """Remove what is cached of all other packs, except of recent ones, which another process may upload now."""

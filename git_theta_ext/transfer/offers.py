@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.errors import CorruptError, MissingError, RemoteError, ThetaError
 from git_theta_ext.store.deltas.chains import ancestors, closure, shallowest, smallest
 from git_theta_ext.store.locations import Location, filtered
-from git_theta_ext.store.parts import Members, chosen_bundles
+from git_theta_ext.store.parts import chosen_bundles, stored_as
 from git_theta_ext.store.verification.damaged_files import DamagedFiles
 from git_theta_ext.transfer.extracts import serves_ranges
 from git_theta_ext.transfer.portions import portion
@@ -89,15 +89,12 @@ class Offers:
 
     def stored_as(self, digests: set[Digest]) -> dict[Digest, Digest]:
         """Return what each of some tensors is stored as on the remotes that were read so far: a bundle, or itself."""
-        parts: dict[Digest, list[tuple[Digest, int]]] = {}
-        for index in self._indexes:
-            for digest, several in index.heads.parts(digests).items():
-                parts[digest] = list(dict.fromkeys([*parts.get(digest, ()), *several]))
-        if not parts:
-            return {digest: digest for digest in digests}
+        first, *others = [index.heads.bundles_of(digests) for index in self._indexes] or [dict.fromkeys(digests, ())]
+        bundles = dict(first)
+        for several in others:
+            bundles = {digest: tuple(dict.fromkeys((*bundles[digest], *several[digest]))) for digest in bundles}
         look_up = _sound(self.locations, self._store)
-        bundles = chosen_bundles(Members.of(parts), lambda some: shallowest(offered(some, look_up, self._store)))
-        return {digest: bundles.get(digest, digest) for digest in digests}
+        return stored_as(bundles, chosen_bundles(bundles, lambda some: shallowest(offered(some, look_up, self._store))))
 
     def read_all(self) -> None:
         """Read the indexes of all remotes."""

@@ -17,7 +17,7 @@ from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import Verdict, filtered, flattened
 from git_theta_ext.store.packs.format import MAX_HEADER, PREFIX_BYTES, header_length, read_header
-from git_theta_ext.store.parts import chosen_bundles, with_others
+from git_theta_ext.store.parts import chosen_bundles, stored_as
 from git_theta_ext.transfer.damaged import learn_damaged, read_damaged
 from git_theta_ext.transfer.heads import FetchedHead, Heads
 from git_theta_ext.transfer.meter import Meter
@@ -90,9 +90,8 @@ class RemoteIndex:
 
     def stored_as(self, digests: Iterable[Digest]) -> dict[Digest, Digest]:
         """Return the bundle that each of some tensors is read from, or the tensor itself if it is in none."""
-        wanted = set(digests)
-        bundles = chosen_bundles(self.heads.members(wanted), self.chosen) if self.packs else {}
-        return with_others(bundles, wanted)
+        bundles = self.heads.bundles_of(digests)
+        return stored_as(bundles, chosen_bundles(bundles, self.chosen) if self.packs else {})
 
     def chosen(self, digests: Iterable[Digest]) -> dict[Digest, Location]:
         """Return where some digests, and all that they depend on, are read from; others are not on the remote."""
@@ -137,6 +136,11 @@ class HeldDigests(Container["Digest"]):
             self._known.update((digest, name in found) for digest, name in stored.items())
             self._entries.update((name, name in found) for name in stored.values())
         return {digest for digest in wanted if self._known[digest]}
+
+    def divide(self, digests: set[Digest]) -> tuple[set[Digest], set[Digest]]:
+        """Return those of some digests that the remote has, and those that it lacks."""
+        held = self.among(digests)
+        return held, digests - held if held else digests
 
 
 def known_index(root: Path, url: str) -> RemoteIndex:

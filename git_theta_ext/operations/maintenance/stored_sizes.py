@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import ancestors, smallest
 from git_theta_ext.store.locations import in_packs, with_parts
-from git_theta_ext.store.parts import Members, chosen_bundles, parts_behind, parts_in
+from git_theta_ext.store.parts import chosen_bundles, parts_behind, parts_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -95,7 +95,9 @@ def stored_sizes(packs: Mapping[str, PackHeader]) -> StoredSizes:
     chosen = smallest(with_parts(in_packs(packs), parts_behind(every)))
     placed = ((digest, location) for digest, location in chosen.items() if location.pack)
     entries = {digest: packs[location.pack].entries[location.entry] for digest, location in placed}
-    bundles = chosen_bundles(Members.of(parts_in(entries.values())), lambda _: chosen)
+    of = {digest: tuple([name for name, _ in held]) for digest, held in parts_in(entries.values()).items()}
+    choice = chosen_bundles(of, lambda _: chosen)
+    bundles = {digest: choice[group] for digest, group in of.items() if group in choice}
     shares: dict[Digest, int] = {}
     for name in dict.fromkeys(bundles.values()):
         # Of several bundles of a tensor one counts, so that all shares together are the bytes of the bundles.

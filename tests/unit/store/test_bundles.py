@@ -23,7 +23,7 @@ from git_theta_ext.store.maintenance.gc import collect, find_garbage
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.store.packs.format import GATHERED, PART, Entry
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.parts import FEWEST, with_others
+from git_theta_ext.store.parts import FEWEST, stored_as
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer.repair import plan_repair, repair
 from git_theta_ext.util.file_bytes import open_bytes
@@ -487,4 +487,6 @@ def test_a_delta_of_a_tensor_in_a_bundle_that_is_damaged_is_missing(store, again
 
 @pytest.mark.parametrize("held", [{}, {"a": "x"}, {"a": "x", "b": "y"}], ids=["none", "one", "all"])
 def test_tensors_in_no_bundle_are_stored_as_themselves(held):
-    assert with_others(held, {"a", "b"}) == {"a": held.get("a", "a"), "b": held.get("b", "b")}
+    bundles = {digest: (held[digest],) if digest in held else () for digest in "ab"}
+    chosen = {group: group[0] for group in bundles.values() if group}
+    assert stored_as(bundles, chosen) == {"a": held.get("a", "a"), "b": held.get("b", "b")}

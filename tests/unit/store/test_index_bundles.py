@@ -16,7 +16,6 @@ from git_theta_ext.model.tensor import Digest, TensorSpec
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.index_schema import prepare
 from git_theta_ext.store.packs.format import Entry
-from git_theta_ext.store.parts import Members
 
 SPECS = [TensorSpec.of("F32", (2,)), TensorSpec.of("F32", (3, 1))]
 
@@ -63,17 +62,17 @@ def test_tensors_are_found_in_all_bundles_that_have_them(first, second, asked, d
         every = expected([*kept, *map(entry, second)])
         there = {digest(number) for number in asked} & every.keys()
         assert parts_of(index, asked) == {name: every[name] for name in there}
-        members = index.members(map(digest, asked))
-        alone = {name for held in members.alone.values() for name in held}
-        assert alone | members.several.keys() == there
-        assert all(every[name].keys() == {bundle} for bundle, held in members.alone.items() for name in held)
-        assert all(every[name].keys() == set(held) for name, held in members.several.items())
-        assert bool(members) == bool(there)
-        of = Members.of(index.parts(map(digest, asked)))
-        assert {bundle: set(held) for bundle, held in of.alone.items()} == members.alone
-        assert {name: set(held) for name, held in of.several.items()} == {
-            name: set(held) for name, held in members.several.items()
+        assert {name: set(held) for name, held in index.bundles_of(map(digest, asked)).items()} == {
+            digest(number): set(every.get(digest(number), ())) for number in asked
         }
+
+
+@pytest.mark.parametrize("count", [49, 50, 51, 100, 130])
+def test_all_tensors_of_large_bundles_are_found(tmp_path, count):
+    entries = [entry(range(count)), entry(range(count - 1, 2 * count))]
+    with contextlib.closing(Index(tmp_path / "index.sqlite3", pytest.fail)) as index:
+        index.add_pack("/s", "p", entries, loose=True)
+        assert parts_of(index, range(2 * count + 1)) == expected(entries)
 
 
 def as_version_4(path, entries):
