@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
 from operator import lt
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
@@ -158,7 +158,7 @@ def read_plain(lines: Sequence[str]) -> Parameters | None:
 def _read_layout(text: str) -> tuple[Sequence[str], Sequence[TensorSpec]] | None:
     """Return names and specs in the lines of a manifest without their digests; None if one is not valid or plain."""
     lines = text.split("\n")
-    if any(line.count("\t") != _TABS or line[-1] != "\t" for line in lines):
+    if text.count("\t\n") != len(lines) - 1 or text[-1:] != "\t" or {*map(str.count, lines, repeat("\t"))} != {_TABS}:
         return None
     columns = "".join(lines).split("\t")
     written, kinds, shapes = (columns[at:-1:_TABS] for at in range(_TABS))

@@ -68,14 +68,14 @@ def plan_push(
         return PushPlan()
     index = known_better(store, read_remote_index(store, remote), wanted)
     there = HeldDigests(index)
-    lacking = wanted - there.among(wanted)
+    held, lacking = there.divide(wanted)
     if lacking and isinstance(remote.plugin, ReadOnlyRemote):
         raise remote.plugin.read_only_error()
     if absent := store.touch_and_find_missing(lacking):
         wanted -= steps.obtain(absent)
         index = known_better(store, read_remote_index(store, remote), wanted)
         there = HeldDigests(index)
-        lacking = wanted - there.among(wanted)
+        held, lacking = there.divide(wanted)
         absent = store.touch_and_find_missing(lacking)
     if absent:
         raise MissingError(
@@ -96,7 +96,7 @@ def plan_push(
         needed = _combined(store, needed, known | uploads.names)
         for name in sorted(needed - known):
             uploads.add(name)
-    after = going.union(index.stored_as(wanted - lacking).values())
+    after = going.union(index.stored_as(held).values())
     chosen = _chosen_after(store, index, after, needed)
     if deep := after - set(chosen):
         # On the remote their chains would be too deep to be read.

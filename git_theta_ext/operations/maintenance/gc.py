@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
+from itertools import chain, filterfalse
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
     from git_theta_ext.cluster.jobs import Workers
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.operations.history.versions import Version
     from git_theta_ext.operations.maintenance.new_tensors import Few
+    from git_theta_ext.operations.sync.outgoing import Outgoing
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.store.exchange import Exchange
     from git_theta_ext.store.maintenance.recode import WritePlans
@@ -185,13 +186,13 @@ def _writing(workspace: Workspace, options: GcOptions) -> Iterator[WritePlans]:
         yield lambda *plans: write_plans_in_jobs(*by_remote(), *plans)
 
 
-def recode_outgoing(workspace: Workspace, going: Going, read: Mapping[str, Manifest]) -> Recoded:
+def recode_outgoing(workspace: Workspace, going: Going, needed: Outgoing) -> Recoded:
     """Recode the tensors that a push is about to upload. The caller holds ``store.locks.gc_lock``.
 
     Args:
         workspace: The repository and its store.
         going: The tensors. Their deltas depend only on each other and on tensors that the remote has.
-        read: Manifests that were read already, by object id.
+        needed: What the push needs, of which these are a part.
 
     Raises:
         StoreError: The store cannot be written; no data is lost.
@@ -199,7 +200,7 @@ def recode_outgoing(workspace: Workspace, going: Going, read: Mapping[str, Manif
         ThetaError: An upload has failed.
     """
     named = going.stored.keys()
-    history = relatives(workspace.repo, named, read)
+    history = relatives(workspace.repo, named, needed.read)
     if not history:  # a first version has no parents
         return Recoded()
     few = few_of(history, named, workspace.settings.chain_depth)
@@ -207,7 +208,7 @@ def recode_outgoing(workspace: Workspace, going: Going, read: Mapping[str, Manif
     names = recoder.wanted_names(going.digests)
     todo = named if names == going.digests else {digest for digest, name in going.stored.items() if name in names}
     going.upload(going.digests - names)
-    with workspace.reporter.progress("recoding", sum(_sizes(history, todo).values())) as progress:
+    with workspace.reporter.progress("recoding", needed.nbytes(todo)) as progress:
 
         def advance(nbytes: int) -> None:
             progress(nbytes)
@@ -244,15 +245,20 @@ def estimate_outgoing(
 
 
 def _named(history: Sequence[Version]) -> set[Digest]:
+    return set(_each_named(history))
+
+
+def _each_named(history: Sequence[Version]) -> Iterator[Digest]:
+    """Yield the digests of all versions; what several versions have comes several times."""
     manifests = [version.manifest for version in history]
-    return {manifest.skeleton.digest for manifest in manifests}.union(*(one.columns.digests for one in manifests))
+    return chain((one.skeleton.digest for one in manifests), *(one.columns.digests for one in manifests))
 
 
 def _recoder(
     workspace: Workspace, going: Going, few: Few | None, history: Sequence[Version], *, dry_run: bool = False
 ) -> Recoder:
     related = None if few is None else few.related
-    others = (_named(history) if related is None else related) - going.stored.keys()
+    others = set(filterfalse(going.stored.__contains__, _each_named(history) if related is None else related))
     stored = {**workspace.store.stored_as(others, going.there), **going.stored} if others else going.stored
     return Recoder(
         workspace.store,

@@ -188,21 +188,25 @@ class _Lacking:
 
     def add(self, named: Sequence[Digest]) -> None:
         """Add what a manifest names."""
+        if self._there is None:
+            self._count += 1
+            return
         self._waiting.append(named)
         self._room -= len(named)
         if self._room < 0:
-            self._look_up()
+            self._look_up(self._there)
 
     def count(self) -> int:
         """Return the number of manifests that name something which is not there."""
-        self._look_up()
+        if self._there is not None:
+            self._look_up(self._there)
         return self._count
 
-    def _look_up(self) -> None:
+    def _look_up(self, there: HeldDigests) -> None:
         # Many at once: a look-up for each manifest would take longer.
         fresh = set[Digest]().union(*self._waiting) - self._seen
         self._seen |= fresh
-        self._absent |= fresh if self._there is None else fresh - self._there.among(fresh)
+        self._absent |= fresh - there.among(fresh)
         self._count += sum(not self._absent.isdisjoint(named) for named in self._waiting)
         self._waiting, self._room = [], _KEPT
 

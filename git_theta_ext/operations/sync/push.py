@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from git_theta_ext.git.repository import Repository
-    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest
     from git_theta_ext.operations.sync.outgoing import Outgoing
     from git_theta_ext.operations.sync.selection import Part
@@ -217,7 +216,7 @@ class Push:
 
         def prepare(going: Going) -> None:
             lacking.update(going.stored)
-            _recode(self.workspace, going, needed.read)
+            _recode(self.workspace, going, needed)
 
         plan = push(store, remote, needed.digests, PushSteps(prepare, obtain), advance)
         packs = len(plan.packs) + sum(relayed.packs for relayed in through)
@@ -276,14 +275,14 @@ def _refuse_raw(repo: Repository, needed: Outgoing) -> None:
         )
 
 
-def _recode(workspace: Workspace, going: Going, read: Mapping[str, Manifest]) -> None:
+def _recode(workspace: Workspace, going: Going, needed: Outgoing) -> None:
     from git_theta_ext.operations.maintenance.gc import recode_outgoing
     from git_theta_ext.store.locks import gc_lock
 
     try:
         with gc_lock(workspace.store.root, wait=False) as acquired:
             if acquired:  # otherwise another process is recoding the same tensors; the push uses its results so far
-                recode_outgoing(workspace, going, read)
+                recode_outgoing(workspace, going, needed)
     except (CorruptError, StoreError) as error:
         going.upload(())  # the error may be that of an upload
         # A damaged old version, a full disk or a file system without locks must not prevent the upload.

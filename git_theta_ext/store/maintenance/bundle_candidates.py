@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from git_theta_ext.model.bundle import Bundle
@@ -62,19 +62,20 @@ class BundleCandidates:
 
     def _of_added(self, tensors: AddedTensors) -> list[Candidate]:
         """Do the same with as few steps for each tensor as possible."""
-        left = set(tensors.digests)
-        found: list[Candidate] = []
-        for name in dict.fromkeys(map(self._stored.get, tensors.digests)):
-            if name is None or name in left:
+        counts = Counter(map(self._stored.get, tensors.digests))
+        found: dict[Digest | None, Candidate] = {}
+        for name, count in counts.items():
+            if name is None or name in self._stored:
                 continue
             entry = self._blob(name).entry
-            members = [] if entry.bundle is None else entry.bundle.digests()
-            if entry.bundle is None or not left.issuperset(members) or set(map(self._stored.get, members)) != {name}:
+            if entry.bundle is None or len(entry.bundle) != count:  # some of its tensors belong to other versions
                 continue
-            if (parents := tensors.parents_of(members)) is not None:
-                left.difference_update(members)
-                found.append(self._child(name, entry, [self._alike(entry.bundle, digests) for digests in parents]))
-        return [*found, *self._of_each(tensors.among(left))] if left else found
+            if (parents := tensors.parents_of(entry.bundle.digests())) is not None:
+                found[name] = self._child(name, entry, [self._alike(entry.bundle, digests) for digests in parents])
+        if sum(map(counts.__getitem__, found)) == len(tensors.digests):
+            return [*found.values()]
+        left = {digest for digest in tensors.digests if self._stored.get(digest) not in found}
+        return [*found.values(), *self._of_each(tensors.among(left))]
 
     def _of_each(self, tensors: Sequence[Candidate]) -> list[Candidate]:
         alone: list[Candidate] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -73,8 +74,10 @@ def _mixed(
     blobs: Blobs, stored: Mapping[Digest, Digest], there: Callable[[set[Digest]], set[Digest]]
 ) -> dict[Digest, list[tuple[TensorSpec, Digest]]]:
     """Return the bundles with tensors that must not leave the store, and spec and digest of the others in them."""
-    names = set(stored.values()).difference(stored)
-    held = {name: bundle for name in names if (bundle := blobs[name].entry.bundle) is not None}
+    counts = Counter(stored.values())
+    bundles = {name: bundle for name in counts if name not in stored and (bundle := blobs[name].entry.bundle)}
+    # Of most bundles all tensors are pushed, and counting them takes less time than comparing them.
+    held = {name: bundle for name, bundle in bundles.items() if len(bundle) != counts[name]}
     others = set(chain.from_iterable(set(bundle.digests()).difference(stored) for bundle in held.values()))
     banned = others - there(others) if others else set()
     if not banned:
