@@ -6,19 +6,17 @@ prepare-commit-msg turns them into trailers, for checkpoints whose staged versio
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import MergeError, PluginError, ThetaError
-from git_theta_ext.git.record_script import drop_records, write_records
+from git_theta_ext.errors import MergeError, ThetaError
+from git_theta_ext.git.record_script import write_records
 from git_theta_ext.git.revisions import head_of, merge_heads, merge_keeps_head
 from git_theta_ext.merging.record import TRAILER, Record
-from git_theta_ext.model.bounded_json import read_json
-from git_theta_ext.records import dataclass, replace
-from git_theta_ext.util.files import replace_content, reporting_os_errors
+from git_theta_ext.operations.merge.notes import NotedMerge, add_notes, notes_file, read_notes, write_notes
+from git_theta_ext.records import replace
 from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.threads import batches
 
@@ -29,10 +27,8 @@ if TYPE_CHECKING:
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.merging.record import Step
     from git_theta_ext.merging.rules.rules import Rules
+    from git_theta_ext.operations.merge.notes import Results
     from git_theta_ext.operations.workspace import Workspace
-
-    Results = Mapping[str, str]
-    """Path to the object id of each merged file."""
 
 LARGEST = 100_000
 """The most bytes of a trailer: Linux allows no argument of more than 128 KiB."""
@@ -44,15 +40,6 @@ _FEW = 32
 """Checkpoints whose trailers the driver makes: it makes them again if git calls it for another checkpoint."""
 
 _OBJECT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
-_LARGEST_FILE = 1 << 26
-
-
-@dataclass(frozen=True)
-class NotedMerge:
-    """How a checkpoint was merged, and the object ids of the resulting files."""
-
-    record: Record
-    results: Results
 
 
 def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tuple[Record | None, Results]]) -> None:
@@ -68,7 +55,7 @@ def note_merge(repo: Repository, heads: Sequence[str], merged: Mapping[str, tupl
     """
     if len(heads) > 1:
         noted = {path: NotedMerge(record, results) for path, (record, results) in merged.items() if record is not None}
-        _add(repo, heads, noted, [path for path in merged if path not in noted])
+        add_notes(repo, heads, noted, [path for path in merged if path not in noted])
 
 
 def note_step(repo: Repository, step: Step, before: Results, after: Results) -> None:
@@ -83,14 +70,14 @@ def note_step(repo: Repository, step: Step, before: Results, after: Results) -> 
     Raises:
         StoreError: The record cannot be written.
     """
-    noted = _read(repo)
+    noted = read_notes(repo)
     if noted is None:
         return
     heads, merges = noted
     for name, merge in merges.items():
         if before.items() <= merge.results.items():
             resolved = NotedMerge(merge.record.resolved(step), {**merge.results, **after})
-            _write(repo, heads, {**merges, name: resolved})
+            write_notes(repo, heads, {**merges, name: resolved})
             return
 
 
@@ -104,10 +91,10 @@ def note_search(repo: Repository, search: Mapping[str, str]) -> None:
     Raises:
         StoreError: The record cannot be written.
     """
-    noted = _read(repo)
+    noted = read_notes(repo)
     if noted is not None:
         merges = {name: replace(one, record=replace(one.record, search=search)) for name, one in noted[1].items()}
-        _write(repo, noted[0], merges)
+        write_notes(repo, noted[0], merges)
 
 
 def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[str]:
@@ -130,7 +117,7 @@ def attach(repo: Repository, message: Path, words: Sequence[str] = ()) -> list[s
     from git_theta_ext.operations.merge.trailers import drop_untrue
 
     with closing(RememberingRepository.of(repo)) as remembering:
-        commits, records = _records_to_add(repo)
+        commits, records = _records_toadd_notes(repo)
         merged = MergedCommits(remembering, commits, keeps_head=merge_keeps_head(repo))
         texts = {record.path: trailer_text(merged, record) for record in records}
     drop_untrue(repo, message, words, texts)
@@ -155,7 +142,7 @@ def leave_for_hook(repo: Repository, git: str, heads: Sequence[str]) -> None:
     Raises:
         ThetaError: The trailers cannot be made; the hook reports it.
     """
-    noted = _read(repo)
+    noted = read_notes(repo)
     if noted is None or noted[0] != tuple(heads) or len(noted[1]) > _FEW:
         return
     from git_theta_ext.operations.merge.record_text import MergedCommits, trailer_text
@@ -170,14 +157,14 @@ def leave_for_hook(repo: Repository, git: str, heads: Sequence[str]) -> None:
         write_records(repo.git_dir, git, TRAILER, texts, staged)
 
 
-def _records_to_add(repo: Repository) -> tuple[Sequence[str], list[Record]]:
+def _records_toadd_notes(repo: Repository) -> tuple[Sequence[str], list[Record]]:
     """Return the commits of the merge that is being committed, and its records of checkpoints staged as recorded."""
-    noted = _read(repo)
+    noted = read_notes(repo)
     if noted is None:
         return (), []
     heads, merges = noted
     if head_of(repo) != heads[0]:
-        _file(repo).unlink(missing_ok=True)  # that merge is committed or aborted
+        notes_file(repo).unlink(missing_ok=True)  # that merge is committed or aborted
         return (), []
     merged = merge_heads(repo)
     if set(merged) != set(heads[1:]):
@@ -235,63 +222,3 @@ def recorded_rules(workspace: Workspace, commit: str, path: str) -> Rules | None
         )
         return None
     return next((record.rules for record in records if record.path == path), None)
-
-
-def _file(repo: Repository) -> Path:
-    return repo.git_dir / "theta" / "merge.json"
-
-
-def _read(repo: Repository) -> tuple[tuple[str, ...], dict[str, NotedMerge]] | None:
-    """Return the heads of the merge and its records by path; lines that cannot be read are ignored."""
-    lines: list[str] = []
-    with suppress(OSError, ValueError):
-        if _file(repo).stat().st_size <= _LARGEST_FILE:
-            lines = _file(repo).read_text("utf-8").splitlines()
-    heads: tuple[str, ...] = ()
-    merges: dict[str, NotedMerge] = {}
-    for line in lines:
-        with suppress(ValueError, KeyError, TypeError, MergeError, PluginError):
-            data = read_json(line)
-            of_line = tuple(map(str, data["heads"]))
-            noted = [NotedMerge(Record.from_json(one["record"]), dict(one["results"])) for one in data["noted"]]
-            if of_line != heads:
-                heads, merges = of_line, {}
-            for path in data.get("without", ()):
-                merges.pop(path, None)
-            merges.update((one.record.path, one) for one in noted)
-    return (heads, merges) if heads else None
-
-
-def _write(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMerge]) -> None:
-    path = _file(repo)
-    with reporting_os_errors(path):
-        drop_records(repo.git_dir)
-        replace_content(path, _line(heads, merges))
-
-
-def _add(repo: Repository, heads: Sequence[str], merges: Mapping[str, NotedMerge], without: Sequence[str]) -> None:
-    """Add a line to the file if it is about the same merge, so that many checkpoints take no longer each than few."""
-    path, begin = _file(repo), _beginning(heads)
-    with reporting_os_errors(path):
-        drop_records(repo.git_dir)
-        try:
-            with path.open("rb+") as file:
-                same = file.read(len(begin)) == begin
-                if same:
-                    file.seek(0, os.SEEK_END)
-                    file.write(b"\n" + _line(heads, merges, without))  # the last line may be truncated
-        except FileNotFoundError:
-            same = False
-        if not same and merges:
-            replace_content(path, _line(heads, merges))
-
-
-def _line(heads: Sequence[str], merges: Mapping[str, NotedMerge], without: Sequence[str] = ()) -> bytes:
-    noted = [{"record": merge.record.to_json(), "results": dict(merge.results)} for merge in merges.values()]
-    dropped = {"without": list(without)} if without else {}
-    return json.dumps({"heads": list(heads), "noted": noted, **dropped}).encode()
-
-
-def _beginning(heads: Sequence[str]) -> bytes:
-    """Return how a line about a merge begins."""
-    return json.dumps({"heads": list(heads)}).encode()[:-1]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from git_theta_ext.git.operation import Operation
     from git_theta_ext.merging.outcome import Outcome
     from git_theta_ext.merging.record import Record, Step
-    from git_theta_ext.operations.merge.record import Results
+    from git_theta_ext.operations.merge.notes import Results
     from git_theta_ext.operations.workspace import Workspace
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.operations.merge.candidates import CheckpointVersions
-    from git_theta_ext.operations.merge.record import Results
+    from git_theta_ext.operations.merge.notes import Results
     from git_theta_ext.operations.merge.strategy_models import ModelCandidate
     from git_theta_ext.operations.workspace import Workspace
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.record import Record
     from git_theta_ext.merging.rules.rules import Rules
     from git_theta_ext.operations.merge.model_directories import MergedDirectories
-    from git_theta_ext.operations.merge.record import Results
+    from git_theta_ext.operations.merge.notes import Results
     from git_theta_ext.operations.workspace import Workspace
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.merging.record import Record, Step
 from git_theta_ext.merging.rules.rules import Rules
-from git_theta_ext.operations.merge import record
+from git_theta_ext.operations.merge import notes
 from git_theta_ext.operations.merge.record import note_merge, note_step
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _note(repo: Any, path: str, result: str, heads: tuple[str, ...] = HEADS, met
 
 def _noted(repo: Any) -> dict[str, str]:
     """Return the method of each checkpoint that is noted for the merge."""
-    heads, merges = record._read(repo) or ((), {})
+    heads, merges = notes.read_notes(repo) or ((), {})
     assert heads == HEADS
     return {path: one.record.rules.defaults.method for path, one in merges.items()}
 
@@ -70,6 +70,40 @@ def test_another_merge_begins_anew(tmp_path):
     _note(repo, "a", "5")
     assert _noted(repo) == {"a": "ours"}
     assert b'"c"' not in (tmp_path / "theta/merge.json").read_bytes()
+
+
+def test_a_merge_that_is_repeated_does_not_make_the_file_larger_and_larger(tmp_path):
+    repo = _repo(tmp_path)
+    file = tmp_path / "theta/merge.json"
+    _note(repo, "b", "6")
+    sizes = []
+    for number in range(300):
+        _note(repo, "a", str(number), method="theirs")
+        sizes.append(file.stat().st_size)
+    assert max(sizes) < 2 * notes._SMALL
+    assert max(sizes) > 10 * sizes[0]  # else each of them would read what is noted
+    assert _noted(repo) == {"a": "theirs", "b": "ours"}
+    assert (notes.read_notes(repo) or ((), {}))[1]["a"].results == {"a": "299"}
+
+
+def test_many_checkpoints_are_all_noted_however_often_the_file_is_written_anew(tmp_path):
+    repo = _repo(tmp_path)
+    for number in range(400):
+        _note(repo, str(number), "5")
+    note_merge(repo, HEADS, {"7": (None, {"7": "5"})})
+    assert (tmp_path / "theta/merge.json").stat().st_size > 2 * notes._SMALL
+    assert _noted(repo) == {str(number): "ours" for number in range(400) if number != 7}
+
+
+def test_a_checkpoint_without_rules_is_dropped_when_the_file_is_written_anew(tmp_path, monkeypatch):
+    repo = _repo(tmp_path)
+    monkeypatch.setattr(notes, "_SMALL", 1)
+    for number in range(9):
+        _note(repo, str(number), "5")
+        note_merge(repo, HEADS, {str(number): (None, {str(number): "5"})})
+    assert _noted(repo) == {}
+    _note(repo, "a", "5")
+    assert _noted(repo) == {"a": "ours"}
 
 
 def test_what_earlier_versions_noted_is_read(tmp_path):
