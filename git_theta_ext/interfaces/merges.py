@@ -153,6 +153,10 @@ class Trim:
     equal: int
 
 
+ALL_EQUALS = 1 << 62
+"""For ``Trim.equal``: all of them."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Values to merge, all of one shape and type and on one device: tensors, or arrays if the contract takes them.

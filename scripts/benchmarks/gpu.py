@@ -20,12 +20,13 @@ import torch
 
 from benchmarks.merging import bandwidths, devices_table, on_devices, version
 from git_theta_ext.interfaces import Piece, Trim
+from git_theta_ext.interfaces.merges import ALL_EQUALS
 from git_theta_ext.merging.devices.device import CPU, Devices
 from git_theta_ext.merging.devices.open import open_devices
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
-from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS, counts
+from git_theta_ext.merging.thresholds.radix_select import counts
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_merge
 from git_theta_ext.store.memory import MemoryStore

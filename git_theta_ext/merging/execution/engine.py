@@ -14,7 +14,6 @@ from git_theta_ext.merging.devices.one_core import one_core
 from git_theta_ext.merging.execution.exact import compute as compute_exactly
 from git_theta_ext.merging.execution.held import held
 from git_theta_ext.merging.execution.journal import Journal
-from git_theta_ext.merging.execution.pairs import contracts_of, merged_pairs
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.scheduler import DeviceScheduler
 from git_theta_ext.merging.execution.stream import run
@@ -23,7 +22,6 @@ from git_theta_ext.merging.execution.work import MergedTensor, SignElection
 from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
 from git_theta_ext.merging.thresholds.scopes import counted_together, is_exact, scopes, values_of_scope
-from git_theta_ext.merging.thresholds.search import counting_here, search
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.records import replace
 from git_theta_ext.registry import find_pair
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device
     from git_theta_ext.merging.execution.distributed import DistributedMerge
     from git_theta_ext.merging.execution.memory import Budget
-    from git_theta_ext.merging.execution.pairs import MergedPair
     from git_theta_ext.merging.execution.tasks import Statistics, Task
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.merging.thresholds.radix_select import Selection
@@ -105,7 +102,7 @@ class Engine:
         tasks = single_tasks(plan, self._statistics)
         missing = self._missing({member.digest for task in tasks for member in task.members})
         available = [task for task in tasks if is_available(task, missing, computed)]
-        scheduler = self._scheduler([*(task.method.contract for task in available), *contracts_of(plan.pairs)])
+        scheduler = self._scheduler([*(task.method.contract for task in available), *_contracts_of_pairs(plan)])
         computed.notes += scheduler.notes
         budget = scheduler.budget(plan, available)
         if self._distributed is not None:
@@ -132,7 +129,7 @@ class Engine:
             self._take(self._elect(scheduler, plan, scopes(together)), computed)
             apart = [task for task in available if scope_of(task.choice) == "tensor"]
             self._take(self._elect_apart(scheduler, plan, apart), computed)
-        self._take_pairs(merged_pairs(self._store, scheduler, plan.pairs, plan.sides), computed)
+        self._merge_pairs(scheduler, plan, computed)
         compute_exactly(plan.decisions, self._store, self._results, computed, self._advance)
         self._results.flush()
         computed.notes += computed.moved_notes()
@@ -145,6 +142,8 @@ class Engine:
             MissingError: A value is not in the store.
             CorruptError: A value is damaged.
         """
+        from git_theta_ext.merging.thresholds.search import counting_here, search
+
         thresholds = {}
         for together in counted_together(scopes(single_tasks(plan, self._statistics))):
             found = search(counting_here(self._store, self._scheduler([]), plan, together), plan, together)
@@ -191,6 +190,10 @@ class Engine:
         self, scheduler: DeviceScheduler, plan: Plan, groups: Sequence[Sequence[Task]]
     ) -> Generator[MergedTensor, None, None]:
         """Run tasks that trim, scope by scope; repeat those that depend on the majority if it was guessed wrong."""
+        if not groups:
+            return
+        from git_theta_ext.merging.thresholds.search import counting_here, search  # most methods trim nothing
+
         for together in counted_together(groups):
             everything = list(chain.from_iterable(together))
             values = values_of_scope(plan, everything)  # which are read two or three times
@@ -273,9 +276,13 @@ class Engine:
         merge = partial(run, store, election=election, advance=self._advance, threads=scheduler.threads)
         yield from interleaved([partial(merge, device, share) for device, share in shared])
 
-    def _take_pairs(self, results: Iterable[MergedPair], computed: Computed) -> None:
-        """Store the results of LoRAs."""
-        for merged in results:
+    def _merge_pairs(self, scheduler: DeviceScheduler, plan: Plan, computed: Computed) -> None:
+        """Merge LoRAs, and store the results."""
+        if not plan.pairs:
+            return
+        from git_theta_ext.merging.execution.pairs import merged_pairs  # most models have none
+
+        for merged in merged_pairs(self._store, scheduler, plan.pairs, plan.sides):
             pair = merged.pair
             if merged.reason:
                 computed.failed.update(dict.fromkeys(filter(None, (*pair.names, pair.alpha)), merged.reason))
@@ -287,6 +294,14 @@ class Engine:
             computed.notes += [*merged.notes, *filter(None, [pair.note])]
             if merged.moved:
                 computed.moved.setdefault(merged.moved, []).append(pair.names[0])
+
+
+def _contracts_of_pairs(plan: Plan) -> list[MergeContract]:
+    if not plan.pairs:
+        return []
+    from git_theta_ext.merging.execution.pairs import contracts_of  # most models have none
+
+    return contracts_of(plan.pairs)
 
 
 def _sign(votes: int) -> int:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
 
-from git_theta_ext.merging.devices import cuda
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import have_matrices
 from git_theta_ext.merging.execution.held import held_bytes
-from git_theta_ext.merging.execution.pairs import contracts_of, inputs_of, pair_bytes, together_bytes
 from git_theta_ext.merging.execution.stream import results_bytes
 from git_theta_ext.merging.execution.tasks import members_of
 from git_theta_ext.merging.execution.work import block_elements, gathered_bytes, piece_bytes, rows_bytes
@@ -26,8 +24,6 @@ from git_theta_ext.merging.thresholds.scopes import (
     scopes,
     values_of_scope,
 )
-from git_theta_ext.merging.thresholds.search import counting_bytes, histogram_bytes
-from git_theta_ext.merging.thresholds.windows import windows_bytes
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.batches import waiting_bytes
 from git_theta_ext.store.read_ahead import largest_piece, reading_bytes
@@ -71,6 +67,8 @@ class DeviceMemory:
         """Return the memory of a device, from its name."""
         if name == CPU:
             return cls(name, threads, threads, 1)
+        from git_theta_ext.merging.devices import cuda
+
         return cls(name, threads, min(threads, cuda.LANES), cuda.SPAN, free, matrices_only)
 
     @property
@@ -99,8 +97,12 @@ class DeviceMemory:
         """Return the tasks that it may merge."""
         return list(tasks) if self.takes_all else [task for task in tasks if self.may_merge(task)]
 
-    def pairs(self, pairs: Iterable[PairDecision]) -> list[PairDecision]:
+    def pairs(self, pairs: Sequence[PairDecision]) -> list[PairDecision]:
         """Return the LoRAs that it merges."""
+        if not pairs:
+            return []
+        from git_theta_ext.merging.execution.pairs import contracts_of  # most models have none
+
         return [pair for pair in pairs if self.takes(contracts_of([pair]))]
 
 
@@ -145,7 +147,7 @@ def budget(
     spilled = [task for task in rest if any(device.takes([task.method.contract]) for device in devices)]
     rest_of_pairs = [pair for pair in plan.pairs if not any(device.pairs([pair]) for device in devices)]
     held += [(spare, rest, rest_of_pairs)] if spare is not None and (rest or rest_of_pairs) else []
-    members = members_of(tasks) + [member for pair in plan.pairs for member in inputs_of(plan.sides, pair)]
+    members = members_of(tasks) + [member for pair in plan.pairs for member in pair.inputs(plan.sides)]
     methods = {task.choice.method for task in tasks} | {pair.choice.method for pair in plan.pairs}
     return Budget(
         sum(len(task.names) for task in tasks) + sum(len(pair.members) for pair in plan.pairs),
@@ -159,7 +161,7 @@ def budget(
 def need(device: DeviceMemory, task: Task) -> int:
     """Return the bytes that merging one task takes on a device."""
     if not task.streams:
-        return rows_bytes(task) + (0 if device.host else cuda.LIBRARY_BYTES)
+        return rows_bytes(task) + (0 if device.host else _library_bytes())
     return largest_sum(device.lanes, _pieces(device, [task]))
 
 
@@ -177,6 +179,8 @@ def merging_job_bytes(tasks: Sequence[Task], threads: int) -> int:
 
 def counting_job_bytes(changes: Sequence[Changed], threads: int, bins: int) -> int:
     """Return the most bytes that a job takes that counts the magnitudes of changes, in some bins of each side."""
+    from git_theta_ext.merging.thresholds.search import histogram_bytes
+
     device, scopes = DeviceMemory.of(CPU, threads), max(1, bins)
     counting = largest_sum(device.lanes, _countings(device, changes, scopes))
     histograms = [histogram_bytes(change, scopes) for change in changes]
@@ -188,30 +192,56 @@ def _peak(device: DeviceMemory, plan: Plan, tasks: Sequence[Task], pairs: Sequen
     streamed, whole = ([task for task in tasks if task.streams is streams] for streams in (True, False))
     plain = [task for task in streamed if not task.method.contract.trims]
     trimmed = scopes(tasks)
-    changes = [change for scope in trimmed for change in counted_for(plan, scope) if change[1]]
     merging = largest_sum(device.lanes, _pieces(device, streamed))
-    counted = counted_together(trimmed)
-    together = max(map(len, counted), default=1)
-    counting = largest_sum(device.lanes, _countings(device, changes, together))
-    alone = [rows_bytes(task) for task in whole] + [pair_bytes(plan.sides, pair) for pair in pairs]
+    counting = _counting(device, plan, trimmed) if trimmed else 0
+    of_pairs, factors = _pair_bytes(plan, pairs) if pairs else ([], 0)
+    alone = [rows_bytes(task) for task in whole] + of_pairs
     if not device.host:
         elementwise = all(task.method.contract.granularity == "element" for task in tasks) and not pairs
-        return max(merging, counting, *alone, 0) + (0 if elementwise else cuda.LIBRARY_BYTES)
+        return max(merging, counting, *alone, 0) + (0 if elementwise else _library_bytes())
     reading = max(
         _reading(device, ([*_specs(task), task.spec] for task in streamed)),
         _reading(device, ([spec] for task in whole for spec in _specs(task))),
     )
     merging += results_bytes([task.spec.nbytes for task in streamed])
-    counting += _reading(device, map(changed_specs, changes), [histogram_bytes(change, together) for change in changes])
-    counting += windows_bytes(changes, len(plan.sides))
-    everything = [list(chain.from_iterable(some)) for some in counted]
+    everything = [list(chain.from_iterable(some)) for some in counted_together(trimmed)]
     values = [*(values_of_scope(plan, some) for some in everything), members_of(plain)]
     in_memory = max(map(held_bytes, values))
     gathered = max((gathered_bytes(task) for task in whole), default=0)
     results = [task.spec for task in tasks] + [spec for pair in pairs for spec in pair.specs.values()]
     stored = waiting_bytes([spec.nbytes for spec in results])
-    gathered += together_bytes(plan.sides, pairs)
+    gathered += factors
     return max(merging + reading, counting, max(alone, default=0) + gathered + reading) + stored + in_memory
+
+
+def _counting(device: DeviceMemory, plan: Plan, trimmed: Sequence[Sequence[Task]]) -> int:
+    """Return the most bytes that finding the thresholds of some scopes takes."""
+    from git_theta_ext.merging.thresholds.search import histogram_bytes  # most methods trim nothing
+    from git_theta_ext.merging.thresholds.windows import windows_bytes
+
+    changes = [change for scope in trimmed for change in counted_for(plan, scope) if change[1]]
+    together = max(map(len, counted_together(trimmed)))
+    counting = largest_sum(device.lanes, _countings(device, changes, together))
+    if not device.host:
+        return counting
+    histograms = [histogram_bytes(change, together) for change in changes]
+    return (
+        counting + _reading(device, map(changed_specs, changes), histograms) + windows_bytes(changes, len(plan.sides))
+    )
+
+
+def _pair_bytes(plan: Plan, pairs: Sequence[PairDecision]) -> tuple[list[int], int]:
+    """Return the bytes that merging each of some LoRAs takes, and the most bytes of factors that are read together."""
+    from git_theta_ext.merging.execution.pairs import pair_bytes, together_bytes  # most models have none
+
+    return [pair_bytes(plan.sides, pair) for pair in pairs], together_bytes(plan.sides, pairs)
+
+
+def _library_bytes() -> int:
+    """Return the bytes that libraries of matrices take on a device with its own memory."""
+    from git_theta_ext.merging.devices import cuda
+
+    return cuda.LIBRARY_BYTES
 
 
 def _pieces(device: DeviceMemory, tasks: Iterable[Task]) -> Iterator[tuple[int, int]]:
@@ -225,6 +255,8 @@ def _pieces(device: DeviceMemory, tasks: Iterable[Task]) -> Iterator[tuple[int, 
 
 def _countings(device: DeviceMemory, changes: Iterable[Changed], scopes: int) -> Iterator[tuple[int, int]]:
     """Yield the bytes that counting a piece of changes takes, and the number of such pieces."""
+    from git_theta_ext.merging.thresholds.search import counting_bytes
+
     for change, times in _alike((change, tuple(map(id, changed_specs(change)))) for change in changes):
         elements, count = largest_piece(change[0].spec, device.span)
         yield counting_bytes(change, elements, scopes), count * times

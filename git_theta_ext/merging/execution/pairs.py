@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.execution.scheduler import DeviceScheduler
     from git_theta_ext.merging.planning.units import PairDecision
-    from git_theta_ext.model.manifest import Manifest, Parameter
+    from git_theta_ext.model.manifest import Manifest
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.tensor_store import TensorStore
 
@@ -72,7 +72,7 @@ def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
         sides: The versions that are merged.
         pair: The LoRA.
     """
-    specs = [parameter.spec for parameter in inputs_of(sides, pair)]
+    specs = [parameter.spec for parameter in pair.inputs(sides)]
     width = number_bytes(spec.dtype for spec in specs)
     a, b = (pair.specs[name].shape for name in pair.names)
     ranks = sum(sides[number].parameters[pair.names[0]].spec.shape[0] for number in pair.changed_by)
@@ -86,12 +86,7 @@ def together_bytes(sides: Sequence[Manifest], pairs: Sequence[PairDecision]) -> 
 
 
 def _stored_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
-    return sum(parameter.spec.nbytes for parameter in inputs_of(sides, pair))
-
-
-def inputs_of(sides: Sequence[Manifest], pair: PairDecision) -> list[Parameter]:
-    """Return the stored values that a LoRA is merged from."""
-    return [sides[number].parameters[name] for number in pair.changed_by for name in pair.members]
+    return sum(parameter.spec.nbytes for parameter in pair.inputs(sides))
 
 
 def is_small(pair: PairDecision) -> bool:
@@ -138,7 +133,7 @@ def merge_pairs(
         sides: The versions that are merged.
     """
     for some in batches(pairs, lambda pair: _stored_bytes(sides, pair), _TOGETHER):
-        read = held(store, [parameter for pair in some for parameter in inputs_of(sides, pair)]).read
+        read = held(store, [parameter for pair in some for parameter in pair.inputs(sides)]).read
         for pair in some:
             moved = ""
             try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from git_theta_ext.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
+    from queue import SimpleQueue
 
 Item = TypeVar("Item")
 
@@ -88,6 +88,8 @@ def interleaved(sources: Sequence[Callable[[], Generator[Item, None, None]]]) ->
         with closing(sources[0]()) as only:
             yield from only
         return
+    from queue import SimpleQueue  # most merges use one device
+
     queue: SimpleQueue[_Message[Item]] = SimpleQueue()
     threads = [_Thread(source, queue) for source in sources]
     for thread in threads:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MergeError, MissingError
 from git_theta_ext.merging.devices.cpu import Cpu
-from git_theta_ext.merging.devices.cuda import failure_of, give_back_memory
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.execution.fused import merged_in_memory
 from git_theta_ext.merging.execution.work import MergedTensor, TensorMerge
@@ -101,11 +100,15 @@ def _in_order(  # noqa: PLR0913, PLR0917 - as run
         except (MergeError, MissingError, CorruptError) as error:
             reason = error.message
         except RuntimeError as error:
+            from git_theta_ext.merging.devices.cuda import failure_of
+
             moved = "" if device.name == CPU else failure_of(device.name, error)
             if not moved:
                 raise
         # The errors are released by now, and with them the tensors that they referenced.
         if moved:
+            from git_theta_ext.merging.devices.cuda import give_back_memory
+
             give_back_memory()
             election.trims = trims
             for merged in _in_order(store, Cpu(), [remaining.pop(0)], election, advance, threads):

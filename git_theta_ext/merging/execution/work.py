@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MergeError
-from git_theta_ext.interfaces.merges import Trim
+from git_theta_ext.interfaces.merges import ALL_EQUALS, Trim
 from git_theta_ext.merging.execution.fused import merge_by_kernel
 from git_theta_ext.merging.execution.pieces import (
     Checks,
@@ -20,7 +20,6 @@ from git_theta_ext.merging.execution.pieces import (
     merging_bytes,
 )
 from git_theta_ext.merging.execution.tasks import ROW_ELEMENTS
-from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS
 from git_theta_ext.records import dataclass, field
 
 if TYPE_CHECKING:

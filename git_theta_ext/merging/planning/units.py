@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.rules.rules import Choice
+    from git_theta_ext.model.manifest import Manifest, Parameter
     from git_theta_ext.model.tensor import TensorSpec
 
     Versions = Mapping[str, Sequence[TensorSpec | None]]
@@ -58,6 +59,10 @@ class PairDecision:
     def members(self) -> tuple[str, ...]:
         """The names of all its parameters."""
         return (*self.names, *([] if self.alpha is None else [self.alpha]))
+
+    def inputs(self, sides: Sequence[Manifest]) -> list[Parameter]:
+        """Return the stored values that it is merged from, given the versions that are merged."""
+        return [sides[number].parameters[name] for number in self.changed_by for name in self.members]
 
 
 @dataclass(frozen=True)

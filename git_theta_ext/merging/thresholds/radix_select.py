@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_theta_ext.interfaces.merges import Trim
+from git_theta_ext.interfaces.merges import ALL_EQUALS, Trim
 from git_theta_ext.records import dataclass, field
 from git_theta_ext.util.streaming import HALF_BITS, KthLargest
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from git_theta_ext.interfaces import Array
 
-ALL_EQUALS = 1 << 62
-"""For ``Trim.equal``: all of them."""
 
 SCRATCH_BYTES = 4 * 12
 """The most bytes that ``counts`` takes for each element, besides its result."""

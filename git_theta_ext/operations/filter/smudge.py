@@ -11,7 +11,6 @@ from git_theta_ext.git.caller import calling_command
 from git_theta_ext.git.process import NESTED
 from git_theta_ext.model.manifest import Manifest, is_manifest
 from git_theta_ext.operations.sync.fetch import named, offers_of
-from git_theta_ext.operations.sync.path_filter import fetch_filter
 from git_theta_ext.settings import ALLOW_INCOMPLETE
 
 if TYPE_CHECKING:
@@ -47,6 +46,8 @@ class Supply:
     @cached_property
     def paths(self) -> PathFilter:
         """The checkpoints whose parameters are fetched."""
+        from git_theta_ext.operations.sync.path_filter import fetch_filter  # only if a tensor is missing
+
         return fetch_filter(self._open().repo)
 
     def check(self, path: str, manifest: Manifest) -> None:

@@ -15,13 +15,11 @@ from git_theta_ext.git.objects import manifest_blobs, named_objects, object_info
 from git_theta_ext.git.pathspecs import worktree_of
 from git_theta_ext.git.revisions import merge_bases
 from git_theta_ext.merging.execution.tasks import digests_of, read_here, tasks_of
-from git_theta_ext.merging.planning.adapter_meaning import with_one_meaning
 from git_theta_ext.merging.planning.adapters import has_scaled_pairs
 from git_theta_ext.merging.planning.layouts import with_facts_decided
 from git_theta_ext.merging.planning.whole_layouts import with_whole_layouts
 from git_theta_ext.model.manifest import Manifest
 from git_theta_ext.model.shards import CONFIG, MOST_CONFIG_BYTES
-from git_theta_ext.operations.merge.adapter_scales import AdapterFiles, with_adapter_scales
 from git_theta_ext.operations.merge.statistics import (
     needs_statistics,
     outdated,
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.execution.tasks import Statistics
     from git_theta_ext.merging.planning.plan import Plan
     from git_theta_ext.model.tensor import Digest
+    from git_theta_ext.operations.merge.adapter_scales import AdapterFiles
     from git_theta_ext.operations.workspace import Workspace
 
 
@@ -205,10 +204,14 @@ def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str],
     # A merge that writes the configuration has to know the scale of every LoRA, and else that of those that changed.
     written = adapters is not None and adapters.written
     if adapters is not None and adapters.written:
+        from git_theta_ext.merging.planning.adapter_meaning import with_one_meaning  # most models are no adapters
+
         plan = with_one_meaning(plan, next(iter(adapters.ancestors), None), adapters.sides)
     changed = None if written else {decision.name for decision in plan.decisions if decision.changed_by}
     if not has_scaled_pairs((decision.name for decision in plan.decisions), changed):
         return plan
+    from git_theta_ext.operations.merge.adapter_scales import with_adapter_scales  # as above
+
     versions = plan.sides if plan.base is None else (plan.base, *plan.sides)
     ensure_digests(workspace, {version.skeleton.digest for version in versions})
     files = adapters or adapter_files(workspace.repo, path, commits)
@@ -217,6 +220,8 @@ def _scaled(workspace: Workspace, plan: Plan, path: str, commits: Sequence[str],
 
 def adapter_files(repo: Repository, path: str, commits: Sequence[str]) -> AdapterFiles:
     """Return the adapter configurations in the directory of a checkpoint in some commits."""
+    from git_theta_ext.operations.merge.adapter_scales import AdapterFiles  # most models are no adapters
+
     revs = [*commits, *merge_bases(repo, commits), "HEAD"]
     names = [] if "\n" in path else [f"{rev}:{posixpath.join(posixpath.dirname(path), CONFIG)}" for rev in revs]
     # Most checkpoints have none, which one process can tell for all commits.

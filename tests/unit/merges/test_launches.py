@@ -9,9 +9,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from git_theta_ext.interfaces import Trim
+from git_theta_ext.interfaces.merges import ALL_EQUALS
 from git_theta_ext.merging.devices.methods import merge_by
 from git_theta_ext.merging.execution.pieces import Checks
-from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS, counts
+from git_theta_ext.merging.thresholds.radix_select import counts
 from git_theta_ext.registry import find_merge
 from git_theta_ext.testing.merges import drawn
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from git_theta_ext.coding import merge_kernels
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces import Trim
+from git_theta_ext.interfaces.merges import ALL_EQUALS
 from git_theta_ext.merging.devices.cpu import Cpu
 from git_theta_ext.merging.execution import work
 from git_theta_ext.merging.execution.tasks import Task
 from git_theta_ext.merging.execution.work import SignElection, TensorMerge
 from git_theta_ext.merging.rules.rules import choice
-from git_theta_ext.merging.thresholds.radix_select import ALL_EQUALS
 from git_theta_ext.model.floats import from_float
 from git_theta_ext.model.manifest import Parameter
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
