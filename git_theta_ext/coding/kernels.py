@@ -40,14 +40,25 @@ def load_compiled(name: str) -> Any:
 
 
 compiled = load_compiled("_kernels")
-residuals = load_compiled("_residuals")
+
+residuals: Any
 """What residual.py, stripe_plan.py and stripes.py do, with three calls in place of a hundred of numpy."""
-huffman = load_compiled("_huffman")
+huffman: Any
 """Frames of zstd in half the time that zstd takes; see ``planes.code_symbols``."""
-literals = load_compiled("_literals")
+literals: Any
 """The content of frames that the coder above writes for exponents, in half of the time that zstd takes."""
-sha256 = load_compiled("_sha256")
+sha256: Any
 """SHA-256 of two messages in the time that one takes; None also if the processor has no instructions for SHA-256."""
+
+_ON_DEMAND = frozenset({"residuals", "huffman", "literals", "sha256"})
+
+
+def __getattr__(name: str) -> Any:
+    """Load one of the modules above that small tensors do not need."""
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = globals()[name] = load_compiled(f"_{name}")
+    return module
 
 
 def split_exponents(data: memoryview, width: int) -> list[Buffer]:

@@ -116,7 +116,7 @@ def code_symbols(plane: memoryview) -> Coded:
 
 def _code_large(plane: memoryview) -> bytes | None:
     """Code a large plane with the compiled coder; return None if zstd has to do it."""
-    if kernels.huffman is None or plane.nbytes < LARGE:
+    if plane.nbytes < LARGE or kernels.huffman is None:
         return None
     coded: bytes | None = kernels.huffman.encode(plane)
     return coded

@@ -67,7 +67,7 @@ def read_values(payload: memoryview, out: memoryview) -> bool:
         CorruptError: The payload does not hold planes of these sizes and nothing else.
     """
     count = out.nbytes // 2
-    if kernels.literals is None or count < LARGE:
+    if count < LARGE or kernels.literals is None:
         return False
     ((codec, exponents), (other_codec, tops)), rest = _stored_planes(payload, [count, count])
     if rest.nbytes:
@@ -95,7 +95,7 @@ def _stored_planes(payload: memoryview, sizes: Sequence[int]) -> tuple[list[tupl
 
 def _decode_literals(piece: memoryview, size: int) -> bytes | None:
     """Return the content of a frame of the compiled coder; None if it may be another one."""
-    if kernels.literals is None or size < LARGE:
+    if size < LARGE or kernels.literals is None:
         return None
     plane: bytes | None = kernels.literals.decode(piece, size)
     return plane

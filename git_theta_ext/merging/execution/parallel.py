@@ -84,9 +84,10 @@ def interleaved(sources: Sequence[Callable[[], Generator[Item, None, None]]]) ->
     Raises:
         BaseException: The exception of the first generator that failed.
     """
-    if len(sources) == 1:
-        with closing(sources[0]()) as only:
-            yield from only
+    if len(sources) <= 1:
+        for source in sources:
+            with closing(source()) as only:
+                yield from only
         return
     from queue import SimpleQueue  # most merges use one device
 
