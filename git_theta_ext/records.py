@@ -5,6 +5,9 @@ other modules. A filter that git starts defines sixty classes and uses half of t
 all classes have the same methods, which read the fields of a class. Those of a class of which many objects are made,
 compared or hashed are generated then: this takes as long as its first ``_FEW`` objects. They behave like those of
 ``dataclasses``, whose functions also accept these classes.
+
+``typing.NamedTuple`` compiles the annotations of a class, which takes a millisecond the first time: Python makes all
+classes of its syntax trees before it compiles a string. Here they stay as they are.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ TYPE_CHECKING = False  # importing typing would take longer than this module
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import dataclass, field, replace
-    from typing import Any
+    from typing import Any, NamedTuple
 
-__all__ = ["dataclass", "field", "replace"]
+__all__ = ["NamedTuple", "dataclass", "field", "replace"]
 
 _MISSING: Any = object()
 _FIELDS = "__theta_fields__"
@@ -272,5 +275,26 @@ def _replace(record: Any, /, **changes: Any) -> Any:
     return type(record)(**changes)
 
 
+class _TupleType(type):
+    """Makes a named tuple of each class that is derived from another one."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        if not bases:
+            return super().__new__(cls, name, bases, namespace)
+        from collections import namedtuple
+
+        names = namespace.get("__annotations__", {})
+        defaults = [namespace[one] for one in names if one in namespace]
+        made = namedtuple(name, names, defaults=defaults, module=namespace["__module__"])  # type: ignore[misc] # noqa: PYI024 - as typing does
+        for attribute, value in namespace.items():
+            if attribute not in names:
+                setattr(made, attribute, value)
+        return made
+
+
+class _NamedTuple(metaclass=_TupleType):
+    pass
+
+
 if not TYPE_CHECKING:
-    dataclass, field, replace = _dataclass, Field, _replace
+    dataclass, field, replace, NamedTuple = _dataclass, Field, _replace, _NamedTuple

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from git_theta_ext.errors import PluginError, ThetaError
+from git_theta_ext.records import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,10 +238,8 @@ def _other_plugin(group: Group, name: str) -> object:
     """
     noun, points = _KINDS[group].noun, _entry_points(group).get(name, [])
     if not points:
-        raise PluginError(
-            f"unknown {noun} {name!r}",
-            hint=f"installed are {', '.join(names(group))}; other packages may provide more",
-        )
+        known = ", ".join(names(group))
+        raise PluginError(f"unknown {noun} {name!r}", hint=f"installed are {known}; other packages may provide more")
     point = points[0]
     if different := [other for other in points if other.value != point.value]:
         both = f"{_package(point)} and {_package(different[0])}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.coding import kernels
 from git_theta_ext.coding.arrays import as_integers, scratch
@@ -32,6 +32,7 @@ from git_theta_ext.coding.stored_planes import read_planes, read_some_planes
 from git_theta_ext.coding.stripe_plan import arrangement_limits, plan, sample_size
 from git_theta_ext.coding.stripes import LAST_KEY, SYMBOL_BITS, Stripe, decode_stripes, encode_stripes, group
 from git_theta_ext.errors import CorruptError
+from git_theta_ext.records import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from git_theta_ext.errors import ProtocolError
 from git_theta_ext.protocol.filter_answer import success
 from git_theta_ext.protocol.pktline import Decoder, PayloadPart, encode_list
-from git_theta_ext.records import dataclass, field
+from git_theta_ext.records import NamedTuple, dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import binascii
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from git_theta_ext.errors import ProtocolError
-from git_theta_ext.records import dataclass
+from git_theta_ext.records import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

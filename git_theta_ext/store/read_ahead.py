@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import MissingError
-from git_theta_ext.records import dataclass, field
+from git_theta_ext.records import NamedTuple, dataclass, field
 from git_theta_ext.store.ordered_hashing import GroupHasher
 from git_theta_ext.store.packs.format import chunk_count, chunk_range
 from git_theta_ext.store.packs.reader import blob_digest, wrong_tensor

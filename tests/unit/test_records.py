@@ -164,6 +164,38 @@ def test_what_records_cannot_do_is_refused():
             two: int
 
 
+class Pair(records.NamedTuple):
+    """A pair."""
+
+    one: int
+    other: NoSuchType = "other"  # noqa: F821 - annotations are not evaluated
+
+    @property
+    def both(self):
+        """Both of them."""
+        return f"{self.one} {self.other}"
+
+
+def test_named_tuples_are_tuples_with_names_defaults_and_methods():
+    one = Pair(1)
+    assert (one, one.both, one._replace(one=2), Pair.__doc__) == ((1, "other"), "1 other", (2, "other"), "A pair.")
+    assert repr(one) == "Pair(one=1, other='other')"
+    assert not hasattr(one, "__dict__")
+    assert pickle.loads(pickle.dumps(one)) == copy.copy(one) == one
+    assert type(pickle.loads(pickle.dumps(one))) is Pair
+    with pytest.raises(TypeError):
+        Pair()
+
+
+def test_records_compile_no_annotations(monkeypatch):
+    monkeypatch.setattr("builtins.compile", None)
+
+    class Alone(records.NamedTuple):
+        one: int
+
+    assert Alone(1) == (1,)
+
+
 def test_records_import_nothing():
     code = "import sys; before = {*sys.modules}; import git_theta_ext.records; print(*sorted({*sys.modules} - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from git_theta_ext.interfaces import Base, Chunk, Fit
 from git_theta_ext.model.tensor import Digest, tensor_digest
+from git_theta_ext.records import NamedTuple
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.packs.blobs import NewBlob, dense_blob
 from git_theta_ext.store.packs.format import Entry, chunk_count, chunk_range, write_header

@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import sha256
 from threading import Lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import msgpack
@@ -24,7 +24,7 @@ from git_theta_ext.errors import CorruptError, FormatError
 from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.model.rows import RowReader
 from git_theta_ext.model.tensor import Digest, TensorSpec, digest_of, skeleton_spec
-from git_theta_ext.records import dataclass
+from git_theta_ext.records import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

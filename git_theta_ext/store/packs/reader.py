@@ -6,10 +6,11 @@ import os
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError
 from git_theta_ext.model.tensor import tensor_digest
+from git_theta_ext.records import NamedTuple
 from git_theta_ext.store.packs.format import (
     PREFIX_BYTES,
     PackHeader,
