@@ -17,7 +17,7 @@ from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.execution.parallel import interleaved
 from git_theta_ext.merging.execution.scheduler import DeviceScheduler
 from git_theta_ext.merging.execution.stream import run
-from git_theta_ext.merging.execution.tasks import is_available, is_small_matrix, members_of, single_tasks
+from git_theta_ext.merging.execution.tasks import contracts_of, is_available, is_small_matrix, members_of, single_tasks
 from git_theta_ext.merging.execution.work import MergedTensor, SignElection
 from git_theta_ext.merging.outcome import Computed
 from git_theta_ext.merging.planning.plan import scope_of
@@ -102,7 +102,7 @@ class Engine:
         tasks = single_tasks(plan, self._statistics)
         missing = self._missing({member.digest for task in tasks for member in task.members})
         available = [task for task in tasks if is_available(task, missing, computed)]
-        scheduler = self._scheduler([*(task.method.contract for task in available), *_contracts_of_pairs(plan)])
+        scheduler = self._scheduler([*(task.method.contract for task in available), *contracts_of(plan.pairs)])
         computed.notes += scheduler.notes
         budget = scheduler.budget(plan, available)
         if self._distributed is not None:
@@ -294,14 +294,6 @@ class Engine:
             computed.notes += [*merged.notes, *filter(None, [pair.note])]
             if merged.moved:
                 computed.moved.setdefault(merged.moved, []).append(pair.names[0])
-
-
-def _contracts_of_pairs(plan: Plan) -> list[MergeContract]:
-    if not plan.pairs:
-        return []
-    from git_theta_ext.merging.execution.pairs import contracts_of  # most models have none
-
-    return contracts_of(plan.pairs)
 
 
 def _sign(votes: int) -> int:

@@ -15,7 +15,7 @@ from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import have_matrices
 from git_theta_ext.merging.execution.held import held_bytes
 from git_theta_ext.merging.execution.stream import results_bytes
-from git_theta_ext.merging.execution.tasks import members_of
+from git_theta_ext.merging.execution.tasks import contracts_of, members_of
 from git_theta_ext.merging.execution.work import block_elements, gathered_bytes, piece_bytes, rows_bytes
 from git_theta_ext.merging.thresholds.scopes import (
     changed_specs,
@@ -97,12 +97,8 @@ class DeviceMemory:
         """Return the tasks that it may merge."""
         return list(tasks) if self.takes_all else [task for task in tasks if self.may_merge(task)]
 
-    def pairs(self, pairs: Sequence[PairDecision]) -> list[PairDecision]:
+    def pairs(self, pairs: Iterable[PairDecision]) -> list[PairDecision]:
         """Return the LoRAs that it merges."""
-        if not pairs:
-            return []
-        from git_theta_ext.merging.execution.pairs import contracts_of  # most models have none
-
         return [pair for pair in pairs if self.takes(contracts_of([pair]))]
 
 

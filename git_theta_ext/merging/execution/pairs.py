@@ -15,20 +15,21 @@ from git_theta_ext.merging.devices.cuda import failure_of, give_back_memory
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.methods import merge_pairs_by
 from git_theta_ext.merging.devices.numbers import number_bytes
-from git_theta_ext.merging.devices.one_core import SMALL, one_core
+from git_theta_ext.merging.devices.one_core import one_core
 from git_theta_ext.merging.execution.held import held
 from git_theta_ext.merging.execution.parallel import interleaved
+from git_theta_ext.merging.execution.tasks import contracts_of, is_small_pair
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_pair
 from git_theta_ext.util.threads import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
-    from git_theta_ext.interfaces import Array, MergeContract
+    from git_theta_ext.interfaces import Array
     from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.execution.scheduler import DeviceScheduler
     from git_theta_ext.merging.planning.units import PairDecision
@@ -89,16 +90,6 @@ def _stored_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
     return sum(parameter.spec.nbytes for parameter in pair.inputs(sides))
 
 
-def is_small(pair: PairDecision) -> bool:
-    """Return whether the factors of a LoRA are so small that a single core merges them fastest."""
-    return len(pair.changed_by) * sum(spec.elements for spec in pair.specs.values()) <= SMALL
-
-
-def contracts_of(pairs: Iterable[PairDecision]) -> list[MergeContract]:
-    """Return the contracts of the methods that merge the LoRAs which are not small."""
-    return [find_pair(pair.choice.method).contract for pair in pairs if not is_small(pair)]
-
-
 def merged_pairs(
     store: TensorStore, scheduler: DeviceScheduler, pairs: Sequence[PairDecision], sides: Sequence[Manifest]
 ) -> Iterator[MergedPair]:
@@ -111,7 +102,7 @@ def merged_pairs(
         sides: The versions that are merged.
     """
     # Each by its own size, so that the values do not depend on how a model is divided into files.
-    for (small, _), group in groupby(pairs, lambda pair: (is_small(pair), pair.choice.method)):
+    for (small, _), group in groupby(pairs, lambda pair: (is_small_pair(pair), pair.choice.method)):
         some = tuple(group)
         with one_core(small=small):
             shared = scheduler.work(some, lambda p: sum(spec.nbytes for spec in p.specs.values()), contracts_of(some))

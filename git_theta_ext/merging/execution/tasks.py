@@ -14,15 +14,16 @@ from git_theta_ext.model.conflicts import side_names
 from git_theta_ext.model.floats import components, is_wide
 from git_theta_ext.model.tensor import TensorSpec
 from git_theta_ext.records import dataclass, field, replace
-from git_theta_ext.registry import find_merge
+from git_theta_ext.registry import find_merge, find_pair
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from git_theta_ext.interfaces import MergeMethod, Trim
+    from git_theta_ext.interfaces import MergeContract, MergeMethod, Trim
     from git_theta_ext.merging.outcome import Computed
     from git_theta_ext.merging.planning.decision import Decision
     from git_theta_ext.merging.planning.plan import Plan
+    from git_theta_ext.merging.planning.units import PairDecision
     from git_theta_ext.merging.rules.rules import Choice
     from git_theta_ext.model.manifest import Parameter
     from git_theta_ext.model.tensor import Digest
@@ -258,3 +259,13 @@ def is_available(task: Task, missing: Collection[Digest], computed: Computed) ->
 def is_small_matrix(task: Task) -> bool:
     """Return whether a task multiplies or decomposes a matrix, and a single thread does that fastest."""
     return have_matrices([task.method.contract]) and task.spec.elements <= SMALL
+
+
+def is_small_pair(pair: PairDecision) -> bool:
+    """Return whether the factors of a LoRA are so small that a single core merges them fastest."""
+    return len(pair.changed_by) * sum(spec.elements for spec in pair.specs.values()) <= SMALL
+
+
+def contracts_of(pairs: Iterable[PairDecision]) -> list[MergeContract]:
+    """Return the contracts of the methods that merge the LoRAs which are not small."""
+    return [find_pair(pair.choice.method).contract for pair in pairs if not is_small_pair(pair)]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from git_theta_ext.merging.devices.device import CPU
 from git_theta_ext.merging.devices.open import AUTO, device_names
 from git_theta_ext.merging.execution.memory import DeviceMemory, budget, threads_each
-from git_theta_ext.merging.execution.pairs import contracts_of
-from git_theta_ext.merging.execution.tasks import single_tasks
+from git_theta_ext.merging.execution.tasks import contracts_of, single_tasks
 from git_theta_ext.operations.merge.adapter_scales import files_of
 from git_theta_ext.operations.merge.branches import merge_of_branches
 from git_theta_ext.operations.merge.inputs import gather_preview

@@ -9,7 +9,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from git_theta_ext.merging.devices.one_core import SMALL, one_core
-from git_theta_ext.merging.execution.pairs import is_small
+from git_theta_ext.merging.execution.tasks import is_small_pair
 from git_theta_ext.model.tensor import TensorSpec
 
 
@@ -34,4 +34,4 @@ def test_libraries_use_one_thread_for_small_matrices_only() -> None:
 def test_size_of_a_pair_counts_the_factors_of_all_branches(rows: int, branches: int, *, small: bool) -> None:
     specs = {name: TensorSpec.of("F32", (rows, 1)) for name in ("a", "b")}
     pair = SimpleNamespace(specs=specs, changed_by=tuple(range(branches)))
-    assert is_small(pair) is small
+    assert is_small_pair(pair) is small
