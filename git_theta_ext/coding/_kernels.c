@@ -262,16 +262,56 @@ static PyObject *weigh(PyObject *module, PyObject *args) {
     return PyLong_FromLongLong(sum);
 }
 
+#define PLACES 8192
+#define FACTOR 0x9E3779B97F4A7C15 /* 2^64 divided by the golden ratio */
+
+/* Define a function that counts the words at multiples of a step that are equal to the last word before them with the same
+   hash. places has the number of the last word by hash; where there was none it is the first word, which is another one. */
+#define COUNT_REPEATED(name, type) \
+    static Py_ssize_t name(const char *data, Py_ssize_t words, Py_ssize_t step) { \
+        uint16_t places[PLACES] = {0}; \
+        Py_ssize_t count = 0; \
+        for (Py_ssize_t at = 1; at < words; at++) { \
+            LOAD(type, word, data + at * step, 0); \
+            uint16_t *place = &places[word * FACTOR >> 51]; \
+            LOAD(type, other, data + *place * step, 0); \
+            count += word == other; \
+            *place = (uint16_t)at; \
+        } \
+        return count; \
+    }
+
+COUNT_REPEATED(count_fours, uint32_t)
+COUNT_REPEATED(count_eights, uint64_t)
+
+static PyObject *repeated_words(PyObject *module, PyObject *args) {
+    Py_buffer data = {0};
+    Py_ssize_t width, step, count;
+    if (!PyArg_ParseTuple(args, "y*nn", &data, &width, &step)) {
+        release(&data, 1);
+        return NULL;
+    }
+    Py_ssize_t words = step > 0 && data.len >= width ? (data.len - width) / step + 1 : 0;
+    if ((width != 4 && width != 8) || step < 1 || words > UINT16_MAX)
+        return bad_sizes(&data, 1);
+    Py_BEGIN_ALLOW_THREADS
+    count = (width == 4 ? count_fours : count_eights)(data.buf, words, step);
+    Py_END_ALLOW_THREADS
+    release(&data, 1);
+    return PyLong_FromSsize_t(count);
+}
+
 static PyMethodDef methods[] = {
     {"split", split, METH_VARARGS, "split(data, width)"},
     {"join", join, METH_VARARGS, "join(exponent, top, low, out)"},
     {"split_bytes", split_bytes, METH_VARARGS, "split_bytes(data, width)"},
     {"join_bytes", join_bytes, METH_VARARGS, "join_bytes(planes, out)"},
     {"weigh", weigh, METH_VARARGS, "weigh(plane, runs, size, weights)"},
+    {"repeated_words", repeated_words, METH_VARARGS, "repeated_words(data, width, step)"},
     {NULL, NULL, 0, NULL},
 };
 
 /* Raised with every change of the functions above; kernels.py uses no module of another version. */
-static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 3); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", 4); }
 
 EXTENSION(_kernels, add_version)

@@ -66,7 +66,11 @@ def encode_dense(spec: TensorSpec, data: memoryview) -> list[Buffer]:
     if all(codec == RAW for codec, _ in coded):
         arrangement, coded = _WHOLE, [(RAW, data)]
     pieces = write_planes(bytes([arrangement]), coded)
-    if width > 1 and data.nbytes >= _REPEATING and repetition(data) < _WORTH * payload_size(pieces) / data.nbytes:
+    if (
+        width > 1
+        and data.nbytes >= _REPEATING
+        and repetition(data, width) < _WORTH * payload_size(pieces) / data.nbytes
+    ):
         # Whole elements repeat, as in measured values, tables and pruned weights.
         pieces = min(pieces, write_planes(bytes([_WHOLE]), [code_text(data)]), key=payload_size)
     block = block_width(spec)

@@ -19,7 +19,7 @@ _VERSIONS = {
     "_blake3": 1,
     "_factors": 1,
     "_huffman": 4,
-    "_kernels": 3,
+    "_kernels": 4,
     "_literals": 2,
     "_merges": 5,
     "_residuals": 4,
@@ -28,6 +28,7 @@ _VERSIONS = {
 """Of the functions in the C sources. An editable install keeps what was built before a source changed."""
 _WIDE = 4
 _BYTES = 256
+_HASH_FACTOR, _HASH_SHIFT = 0x9E3779B97F4A7C15, 51
 
 
 def load_compiled(name: str) -> Any:
@@ -139,6 +140,29 @@ def join_bytes(planes: Sequence[Buffer], out: memoryview) -> None:
 
     positions = np.stack([as_integers(plane, 1) for plane in planes])
     np.copyto(as_integers(out, 1).reshape(-1, len(planes)), positions.T)
+
+
+def repeated_words(data: memoryview, width: int, step: int) -> int:
+    """Return how many words of some bytes are equal to the last word before them that has the same hash.
+
+    Args:
+        data: The bytes.
+        width: Bytes of a word, four or eight.
+        step: Words begin at multiples of it, fewer than 2^16 of them.
+    """
+    if compiled is not None:
+        count: int = compiled.repeated_words(data, width, step)
+        return count
+    if data.nbytes < width:
+        return 0
+    import numpy as np
+
+    places = np.lib.stride_tricks.sliding_window_view(as_integers(data, 1), width)[::step]
+    words = np.ascontiguousarray(places).view(f"<u{width}").reshape(-1).astype(np.uint64)
+    hashes = (words * np.uint64(_HASH_FACTOR) >> np.uint64(_HASH_SHIFT)).astype(np.uint16)
+    order = np.argsort(hashes, kind="stable")
+    alike = hashes[order[1:]] == hashes[order[:-1]]
+    return int((alike & (words[order[1:]] == words[order[:-1]])).sum())
 
 
 def weigh_bytes(plane: memoryview, runs: int, size: int, weights: memoryview) -> int:

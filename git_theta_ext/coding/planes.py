@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.coding import kernels
-from git_theta_ext.coding.kernels import weigh_bytes
+from git_theta_ext.coding.kernels import repeated_words, weigh_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,10 @@ _FIXED = 1 << 24  # integers have the same sum in any order
 _RANDOM_INFORMATION = round((math.log2(_SAMPLE) - _RANDOM_BITS) * _SAMPLE * _FIXED)
 _WORTH = 0.98
 _MATCHES_WORTH = 0.95
+_SYMBOLS, _ELEMENTS = 8, 4
+"""Bytes of the words that repeat in planes and in elements: repetitions of fewer cost more than they save."""
+_RARELY = 25
+"""One word of so many may repeat: in planes of exponents, one of fifty does by chance."""
 _WIDEST = 255
 MANY = 1 << 16
 """The size in bytes of planes that are coded with one call, which other threads do not wait for. It takes 7 µs more."""
@@ -97,10 +101,23 @@ def code_text(plane: memoryview) -> Coded:
     return _smaller(_tools().text.compress(plane), plane)
 
 
-def repetition(data: memoryview) -> float:
-    """Return the share of a run of bytes that is left if what repeats in it is written once."""
+def repetition(data: memoryview, width: int) -> float:
+    """Return the share of a run of bytes that is left if what repeats in it is written once; 1 if hardly anything does.
+
+    Args:
+        data: The bytes.
+        width: Size of an element.
+    """
     run = data[:_RUN]
-    return len(_tools().text.compress(run)) / run.nbytes
+    return len(_tools().text.compress(run)) / run.nbytes if _repeats(run, _ELEMENTS, width) else 1
+
+
+def _repeats(run: memoryview, width: int, step: int) -> bool:
+    """Return whether enough words repeat for a coder of repetitions to save more than it must to be chosen.
+
+    A repetition that has few words costs as many bits as it saves, and a longer one does not save more than its words.
+    """
+    return repeated_words(run, width, step) * _RARELY > run.nbytes // step
 
 
 def code_symbols(plane: memoryview) -> Coded:
@@ -158,8 +175,10 @@ def code_plane(plane: memoryview) -> Coded:
         tools = _tools()
         limit = memoryview(coded).nbytes * run.nbytes
         # Exponents have many short matches, which save nothing. Finding out that none is long takes half the time.
-        if len(tools.repeats.compress(run)) * plane.nbytes < limit and (
-            len(tools.matching.compress(run)) * plane.nbytes < _MATCHES_WORTH * limit
+        if (
+            _repeats(run, _SYMBOLS, 1)
+            and len(tools.repeats.compress(run)) * plane.nbytes < limit
+            and len(tools.matching.compress(run)) * plane.nbytes < _MATCHES_WORTH * limit
         ):
             coded = min(coded, tools.matching.compress(plane), key=len)
     return codec, coded

@@ -258,6 +258,38 @@ def test_any_bytes_are_weighed_alike(data, runs, size):
 
 
 @needs_compiled
+@given(
+    data=st.lists(st.sampled_from(b"ab\0\xff"), max_size=400).map(bytes),
+    width=st.sampled_from([4, 8]),
+    step=st.integers(1, 9),
+)
+@example(data=b"abcd" * 8, width=4, step=4)
+@example(data=b"", width=8, step=1)
+@example(data=b"abcdefgh", width=8, step=3)
+def test_repeated_words_are_counted_alike(data, width, step):
+    one, other = in_both_ways(lambda: kernels.repeated_words(memoryview(data), width, step))
+    words = [data[at : at + width] for at in range(0, len(data) - width + 1, step)]
+    # So few different words hardly ever have the same hash; of two that have, one is the last.
+    assert one == other <= len(words) - len(set(words))
+
+
+@pytest.mark.usefixtures("way")
+def test_words_that_repeat_are_told_from_those_that_do_not():
+    once = b"".join(number.to_bytes(4, "big") for number in range(1, 1001))
+    assert kernels.repeated_words(memoryview(once), 4, 4) == 0
+    assert kernels.repeated_words(memoryview(once + once), 8, 4) > 400
+    assert kernels.repeated_words(memoryview(bytes(100)), 4, 2) == 48
+
+
+@needs_compiled
+def test_words_that_do_not_fit_are_refused():
+    for width, step, size in ((3, 1, 9), (4, 0, 9), (8, -1, 9), (4, 1, (1 << 16) + 3)):
+        with pytest.raises(ValueError, match="sizes of the buffers"):
+            compiled.repeated_words(bytes(size), width, step)
+    assert compiled.repeated_words(bytes((1 << 16) + 2), 4, 1) == (1 << 16) - 2
+
+
+@needs_compiled
 def test_samples_and_weights_of_wrong_sizes_are_refused():
     plane, weights = bytearray(16), bytearray(8 * 17)
     for runs, size in ((4, 5), (17, 1), (0, 1), (1, 0), (-1, 4), (1, -4)):

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from git_theta_ext.coding import planes
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.interfaces import Chunk
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec
@@ -65,6 +66,19 @@ class TestDense(EncodingTests):
         data = weights(name)
         spec = TensorSpec.of(kind, (len(data) * 8 // TensorSpec.of(kind, ()).dtype.bits,))
         assert sum(map(len, self.round_trip(Chunk(spec), data))) <= share * len(data)
+
+    @pytest.mark.parametrize("kind", ["BF16", "F32"])
+    def test_weights_are_not_searched_for_repetitions(self, kind, monkeypatch):
+        searched = []
+
+        class Tools:
+            huffman = planes._tools().huffman
+            repeats = matching = text = type("", (), {"compress": staticmethod(searched.append)})
+
+        monkeypatch.setattr(planes, "_tools", lambda: Tools)
+        data = weights(kind)
+        self.encoding.encode(Chunk(TensorSpec.of(kind, (1 << 16,))), memoryview(data))
+        assert searched == []
 
     def test_a_skeleton_is_compressed_as_text(self):
         data = b"".join(b"model.layers.%d.self_attn.q_proj.weight" % i for i in range(200))
