@@ -142,6 +142,14 @@ def join_bytes(planes: Sequence[Buffer], out: memoryview) -> None:
     np.copyto(as_integers(out, 1).reshape(-1, len(planes)), positions.T)
 
 
+def uncleared(nbytes: int) -> bytearray:
+    """Return memory for bytes that are all written before any of them is read; what it has means nothing."""
+    if compiled is None:
+        return bytearray(nbytes)
+    room: bytearray = compiled.uncleared(nbytes)
+    return room
+
+
 def repeated_words(data: memoryview, width: int, step: int) -> int:
     """Return how many words of some bytes are equal to the last word before them that has the same hash.
 

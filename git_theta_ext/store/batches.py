@@ -57,7 +57,14 @@ class Batches:
         self._executor: ThreadPoolExecutor | None = None
         self._begun: Future[None] | None = None
 
-    def add(self, spec: TensorSpec, data: Buffer, hint: DeltaHint | None = None, note: Any = None) -> Parameter:
+    def add(  # noqa: PLR0913, PLR0917 - all but the first have a default
+        self,
+        spec: TensorSpec,
+        data: Buffer,
+        hint: DeltaHint | None = None,
+        note: Any = None,
+        digest: Digest | None = None,
+    ) -> Parameter:
         """Add a tensor. It is durable at the latest when ``flush`` returns.
 
         Args:
@@ -65,11 +72,12 @@ class Batches:
             data: Little-endian bytes.
             hint: How the tensor may be stored as a delta.
             note: Passed to ``durable`` with the tensor.
+            digest: Its digest, trusted; None to compute it.
 
         Raises:
             StoreError: The store cannot be written.
         """
-        digest = tensor_digest(spec, data, threads=self._store.threads)
+        digest = digest or tensor_digest(spec, data, threads=self._store.threads)
         self._waiting.append((spec, digest, data))
         self._notes.append((digest, note))
         if hint is not None:

@@ -155,7 +155,7 @@ def _merge(
             for merged in run(store, Cpu(), tasks, own, no_progress):
                 digest = None
                 if merged.data is not None:
-                    digest = batches.add(merged.task.spec, merged.data).digest
+                    digest = batches.add(merged.task.spec, merged.data, digest=merged.digest).digest
                 facts.append(TensorFacts(digest, merged.reason, merged.votes, merged.ties))
             batches.flush()
         notes = [

@@ -169,7 +169,7 @@ class Engine:
             names, value = merged.task.names, merged.stored
             if merged.data is not None:
                 note = (merged.identity, merged.votes, merged.ties)
-                value = self._results.add(merged.task.spec, merged.data, note=note)
+                value = self._results.add(merged.task.spec, merged.data, note=note, digest=merged.digest)
                 if self._draft is not None:
                     self._draft.add(names, value, merged.data)
             if value is None:

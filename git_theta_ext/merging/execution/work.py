@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from git_theta_ext.coding.kernels import uncleared
 from git_theta_ext.errors import MergeError
 from git_theta_ext.interfaces.merges import ALL_EQUALS, Trim
 from git_theta_ext.merging.execution.fused import merge_by_kernel
@@ -21,6 +22,8 @@ from git_theta_ext.merging.execution.pieces import (
 )
 from git_theta_ext.merging.execution.tasks import ROW_ELEMENTS
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.store.ordered_hashing import GroupHasher
+from git_theta_ext.store.read_ahead import largest_piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from git_theta_ext.merging.devices.device import Device, Lane
     from git_theta_ext.merging.execution.tasks import Task
     from git_theta_ext.model.manifest import Parameter
+    from git_theta_ext.model.tensor import Digest
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class MergedTensor:
         stored: The result, if it is in the store already.
         resumed: Whether an earlier run stored it.
         identity: Its key in the journal.
+        digest: The digest of ``data``, if it was computed while these were merged.
     """
 
     task: Task
@@ -57,6 +62,7 @@ class MergedTensor:
     stored: Parameter | None = None
     resumed: bool = False
     identity: str = ""
+    digest: Digest | None = None
 
 
 @dataclass
@@ -142,9 +148,11 @@ class TensorMerge:
         self._device = device
         self._election = election
         self._majority = election.majority
-        self._data = bytearray(task.spec.nbytes)
+        self._data = uncleared(task.spec.nbytes)
         self._whole: list[bytearray] = []
         self._sum = MergedPiece()
+        self._largest, self._pieces = largest_piece(task.spec, device.span)
+        self._hasher = GroupHasher([task.spec]) if task.streams and self._pieces > 1 else None
 
     def merge(self, start: int, chunks: Sequence[memoryview]) -> MergedPiece:
         """Merge a piece of a tensor that streams; in any thread, if the election is not ordered.
@@ -157,13 +165,14 @@ class TensorMerge:
         count = chunks[0].nbytes * 8 // task.members[0].spec.dtype.bits
         block = block_elements(task, count, self._device.block)
         merged = self._fused(start, count, chunks)
-        if merged is not None:
-            return merged
-        merged = MergedPiece()
-        for at in range(0, count, max(block, 1)):
-            sizes = [member.spec.dtype.bits // 8 for member in task.members]
-            parts = [chunk[at * size : (at + block) * size] for chunk, size in zip(chunks, sizes, strict=True)]
-            merged += self._merged(start + at, min(block, count - at), parts, None)
+        if merged is None:
+            merged = MergedPiece()
+            for at in range(0, count, max(block, 1)):
+                sizes = [member.spec.dtype.bits // 8 for member in task.members]
+                parts = [chunk[at * size : (at + block) * size] for chunk, size in zip(chunks, sizes, strict=True)]
+                merged += self._merged(start + at, min(block, count - at), parts, None)
+        if self._hasher is not None:  # while the result is in the CPU's cache
+            self._hasher.add(start // self._largest, [self._room(start, count)])
         return merged
 
     def keep(self, part: MergedPiece) -> None:
@@ -187,7 +196,12 @@ class TensorMerge:
             self._append_rows()
         if self._sum.fault:
             raise MergeError(self._sum.fault)
-        return MergedTensor(self._task, self._data, "", self._sum.votes, self._sum.ties, self._majority)
+        digest = None
+        if self._hasher is not None:
+            self._hasher.hash_up_to(self._pieces - 1)
+            (digest,) = self._hasher.digests()
+        part = self._sum
+        return MergedTensor(self._task, self._data, "", part.votes, part.ties, self._majority, digest=digest)
 
     def _merged(
         self, start: int, count: int, chunks: Sequence[memoryview], shapes: Sequence[Sequence[int]] | None

@@ -289,6 +289,16 @@ def test_words_that_do_not_fit_are_refused():
     assert compiled.repeated_words(bytes((1 << 16) + 2), 4, 1) == (1 << 16) - 2
 
 
+@pytest.mark.usefixtures("way")
+def test_memory_that_is_not_cleared_has_the_size_that_was_asked_for():
+    for nbytes in (0, 1, 1 << 20):
+        room = kernels.uncleared(nbytes)
+        room[:] = bytes(nbytes)
+        assert (type(room), len(room)) == (bytearray, nbytes)
+    with pytest.raises(ValueError, match="negative"):
+        kernels.uncleared(-1)
+
+
 @needs_compiled
 def test_samples_and_weights_of_wrong_sizes_are_refused():
     plane, weights = bytearray(16), bytearray(8 * 17)

@@ -19,12 +19,14 @@ from git_theta_ext.merging.devices.device import Devices
 from git_theta_ext.merging.execution import tasks
 from git_theta_ext.merging.execution.engine import Engine
 from git_theta_ext.merging.execution.journal import Journal
+from git_theta_ext.merging.execution.stream import run
+from git_theta_ext.merging.execution.work import SignElection
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
 from git_theta_ext.merging.thresholds import histograms, search
 from git_theta_ext.merging.thresholds.radix_select import counts_in
 from git_theta_ext.model.floats import from_float, to_float
-from git_theta_ext.model.tensor import TensorSpec
+from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 
 NUMBERS = count()
 
@@ -419,6 +421,20 @@ def test_a_merge_that_was_killed_goes_on_where_it_was(bench, tmp_path, monkeypat
     assert 4 <= device.saved < 10
     assert outcome.resumed == 10 - device.saved
     assert again(Counting(0)).manifest == expected
+
+
+@pytest.mark.parametrize("method", ["average", "slerp"])  # one has a kernel, and one takes whole tensors
+def test_tensors_of_several_pieces_are_hashed_while_they_are_merged(bench, method):
+    rng = np.random.default_rng(4)
+    shapes = {"large": (3, 400_000), "small": (5,)}
+    versions = [{name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(3)]
+    base, *sides = map(bench.manifest, versions)
+    prepared = tasks.single_tasks(plan(base, sides, Rules.only(method)), {})
+    results = list(run(bench.store, Cpu(), prepared, SignElection(), lambda _: None))
+    for result in results:
+        hashed = method == "average" and result.task.name == "large"
+        assert result.digest == (tensor_digest(result.task.spec, result.data) if hashed else None)
+    assert len(results) == len(shapes)
 
 
 def test_a_journal_that_is_not_kept_only_removes_that_of_an_earlier_run(bench, tmp_path):
