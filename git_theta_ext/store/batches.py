@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.model.manifest import Parameter
@@ -54,10 +55,12 @@ class Batches:
         self._hints: dict[Digest, DeltaHint] = {}
         self._notes: list[tuple[Digest, Any]] = []
         self._nbytes = 0
+        self._given: set[Digest] = set()
         self._executor: ThreadPoolExecutor | None = None
         self._begun: Future[None] | None = None
+        self._finish: Callable[[], None] = _nothing
 
-    def add(  # noqa: PLR0913, PLR0917 - all but the first have a default
+    def add(
         self,
         spec: TensorSpec,
         data: Buffer,
@@ -78,17 +81,19 @@ class Batches:
             StoreError: The store cannot be written.
         """
         digest = digest or tensor_digest(spec, data, threads=self._store.threads)
-        self._waiting.append((spec, digest, data))
         self._notes.append((digest, note))
-        if hint is not None:
-            self._hints[digest] = hint
-        self._nbytes += spec.nbytes
+        if digest not in self._given:  # the store cannot find yet what is being stored
+            self._given.add(digest)
+            self._waiting.append((spec, digest, data))
+            if hint is not None:
+                self._hints[digest] = hint
+            self._nbytes += spec.nbytes
         if self._nbytes >= BATCH_BYTES:
             self._begin()
         return Parameter(spec, digest)
 
     def _begin(self) -> None:
-        """Start to store the waiting batch after the previous one is stored: at most two batches are in memory."""
+        """Start to store the waiting batch after the previous one is encoded: at most two batches are in memory."""
         self._end()
         if self._executor is None:
             from concurrent.futures import ThreadPoolExecutor  # which imports logging
@@ -103,7 +108,16 @@ class Batches:
         return batch
 
     def _put(self, items: _Items, hints: Mapping[Digest, DeltaHint], notes: Sequence[tuple[Digest, Any]]) -> None:
-        self.written += self._store.put(items, hints=hints)
+        """Encode a batch, and finish the one before, whose packs were named meanwhile."""
+        before, self._finish = self._finish, _nothing
+        try:
+            finish = self._store.begin_put(items, hints=hints)
+        finally:
+            before()
+        self._finish = partial(self._finished, finish, notes)
+
+    def _finished(self, finish: Callable[[], int], notes: Sequence[tuple[Digest, Any]]) -> None:
+        self.written += finish()
         self._durable(notes)
 
     def _end(self) -> None:
@@ -118,5 +132,11 @@ class Batches:
             StoreError: The store cannot be written.
         """
         self._end()
-        if self._waiting:
+        if self._notes:
             self._put(*self._taken())
+        finish, self._finish = self._finish, _nothing
+        finish()
+
+
+def _nothing() -> None:
+    pass

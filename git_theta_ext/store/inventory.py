@@ -14,8 +14,8 @@ from git_theta_ext.store.index import Index
 from git_theta_ext.store.index_damage import no_warning
 from git_theta_ext.store.locations import Verdict, filtered, only, pack_ids, sound
 from git_theta_ext.store.locks import exclusive_lock, shared_lock
+from git_theta_ext.store.packs.finishing import pack_file, pack_path, place_pack
 from git_theta_ext.store.packs.reader import PackReader, StoredBlob, read_pack_header
-from git_theta_ext.store.packs.writer import pack_file, pack_path, place_pack
 from git_theta_ext.store.part_blobs import find_blobs
 from git_theta_ext.store.verdicts import Verdicts
 from git_theta_ext.util.files import reporting_os_errors, sha256_of, sync_directories, sync_file

@@ -12,15 +12,16 @@ from git_theta_ext.store.bundled import bundle_blob, bundled
 from git_theta_ext.store.deltas.decode import Decoder
 from git_theta_ext.store.deltas.encode import MemorySource
 from git_theta_ext.store.packs.blobs import dense_blob
+from git_theta_ext.store.packs.finishing import pack_path
 from git_theta_ext.store.packs.reader import PackReader
-from git_theta_ext.store.packs.writer import PackWriter, grouped, pack_path
+from git_theta_ext.store.packs.writer import PackWriter, grouped
 from git_theta_ext.store.read_ahead import read_ahead
 from git_theta_ext.store.store import Store
 from git_theta_ext.util.files import total_bytes
 from git_theta_ext.util.threads import no_progress, window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -67,6 +68,13 @@ class JobStore:
         blobs = [*map(bundle_blob, bundles)]
         blobs += [dense_blob(digest, partial(MemorySource, spec, data)) for spec, digest, data in alone]
         return total_bytes(pack_path(self.area, name) for name, _ in self.write(grouped(blobs)))
+
+    def begin_put(
+        self, items: Sequence[tuple[TensorSpec, Digest, Buffer]], *, hints: Mapping[Digest, DeltaHint] | None = None
+    ) -> Callable[[], int]:
+        """Write packs of tensors; see ``TensorStore.begin_put``. Nothing is left to be done."""
+        written = self.put(items, hints=hints)
+        return lambda: written
 
     def write(self, packs: Sequence[Sequence[NewBlob]]) -> list[tuple[str, tuple[Entry, ...]]]:
         """Write packs of blobs, and return the name and the entries of each. They are durable on return."""

@@ -12,7 +12,7 @@ from git_theta_ext.store.read_ahead import piece_at, piece_range, worked
 from git_theta_ext.util.threads import batched_map, pool, thread_count, window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -46,6 +46,13 @@ class MemoryStore:
             view = memoryview(data)
             self._values.setdefault(digest, view.cast("B") if spec.nbytes else memoryview(b""))
         return 0
+
+    def begin_put(
+        self, items: Iterable[tuple[TensorSpec, Digest, Buffer]], hints: Mapping[Digest, object] | None = None
+    ) -> Callable[[], int]:
+        """Add tensors; see ``TensorStore.begin_put``. Nothing is left to be done."""
+        written = self.put(items, hints)
+        return lambda: written
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return the digests of the tensors that are not in memory."""

@@ -6,23 +6,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from git_theta_ext.errors import ChangedError, CorruptError
+from git_theta_ext.errors import ChangedError
 from git_theta_ext.store.deltas.chains import depths, sound_first
 from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs, dense_estimate, estimate
-from git_theta_ext.store.holding import HoldingStore
 from git_theta_ext.store.index_damage import no_warning
-from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.blobs import dense_blob, empty_blob
 from git_theta_ext.store.packs.checked import FileSource, checked_blob, hashed_blob
-from git_theta_ext.store.packs.writer import PackWriter, grouped
+from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.store.parts import FEWEST
+from git_theta_ext.store.writing import WritableStore
 from git_theta_ext.util.files import total_bytes
-from git_theta_ext.util.threads import keep_freed_memory, no_progress, pool, window
+from git_theta_ext.util.threads import keep_freed_memory, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from git_theta_ext.interfaces import TensorSource
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.packs.blobs import NewBlob
-    from git_theta_ext.store.packs.format import Entry
 
     Value = Buffer | FileSource
     """A tensor's little-endian bytes, or where they are."""
@@ -45,7 +42,7 @@ _LARGEST = 1 << 23
 """Bytes; the arrays that chunks are processed with have four mebibytes at most."""
 
 
-class Store(HoldingStore):
+class Store(WritableStore):
     """Writes tensors to packs and reads them from packs.
 
     Args:
@@ -80,7 +77,7 @@ class Store(HoldingStore):
         """
         with self._holding(values) as held:
             yield
-        self._put(held.waiting, no_progress, {})
+        self._begin_put(held.waiting, no_progress, {})()
 
     def put(
         self,
@@ -102,15 +99,28 @@ class Store(HoldingStore):
             ChangedError: A value in a file does not match its digest. Nothing is stored under that digest.
             StoreError: A file cannot be written. No partly written file is left.
         """
+        return self.begin_put(items, advance, hints)()
+
+    def begin_put(
+        self,
+        items: Sequence[tuple[TensorSpec, Digest, Value]],
+        advance: Callable[[int], None] = no_progress,
+        hints: Mapping[Digest, DeltaHint] | None = None,
+    ) -> Callable[[], int]:
+        """Encode tensors as ``put`` does, and return a function that does the rest, which needs no values.
+
+        The tensors are durable, and others can find them, when that function returns. It is called once, in the same
+        thread or in another one, but not while another thread stores.
+        """
         if self._held is not None:
             self._held.put([(spec, digest, data) for spec, digest, data in items if not isinstance(data, FileSource)])
             items = [item for item in items if isinstance(item[2], FileSource)]
-        return self._put([items], advance, hints or {})
+        return self._begin_put([items], advance, hints or {})
 
-    def _put(
+    def _begin_put(
         self, groups: Sequence[Sequence[Item]], advance: Callable[[int], None], hints: Mapping[Digest, DeltaHint]
-    ) -> int:
-        """Store groups of tensors; see ``put``. Bundles have tensors of one group."""
+    ) -> Callable[[], int]:
+        """Begin to store groups of tensors; see ``begin_put``. Bundles have tensors of one group."""
         missing = self.touch_and_find_missing(digest for items in groups for _, digest, _ in items)
         seen: set[Digest] = set()
         blobs: dict[Digest, NewBlob] = {}
@@ -128,13 +138,18 @@ class Store(HoldingStore):
                 for blob in self._blobs(item, hints.get(item[1])):
                     blobs.setdefault(blob.digest, blob)
         if not blobs:
-            return 0
+            return lambda: 0
         others = {digest for digest, blob in blobs.items() if blob.bundle is None} - missing
         for digest in self._own(others):
             del blobs[digest]
-        names = self.write(grouped(blobs.values()), advance, loose=True)
-        self.drop_replaced()
-        return total_bytes(map(self.pack_path, names))
+        finish = self.begin_write(grouped(blobs.values()), advance, loose=True)
+
+        def finished() -> int:
+            names = finish()
+            self.drop_replaced()
+            return total_bytes(map(self.pack_path, names))
+
+        return finished
 
     def _own(self, digests: set[Digest]) -> set[Digest]:
         """Return those of some tensors that deltas can depend on: they have an entry, and are not only in a bundle."""
@@ -182,91 +197,6 @@ class Store(HoldingStore):
                     made = [] if chosen[hint.parent].pack else [empty_blob(blobs[hint.parent].entry)]
                     return [*made, *coded_blobs(digest, hint, lambda: target, parent)]
         return [dense_blob(digest, partial(MemorySource, spec, data))]
-
-    def write(
-        self,
-        packs: Sequence[Sequence[NewBlob]],
-        advance: Callable[[int], None] = no_progress,
-        *,
-        loose: bool,
-        wanted: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = lambda digests: digests,
-    ) -> list[str]:
-        """Write packs. They are durable on return, and verified, except loose entries without bases.
-
-        Entries are read back, but those of blobs that prove themselves, which have decoded their chunks already.
-
-        Args:
-            packs: The blobs of each pack.
-            advance: Called with the number of tensor bytes encoded since the last call.
-            loose: Whether recoding may still make them smaller. If false, they replace what is stored already.
-            wanted: As for ``PackWriter``.
-
-        Returns:
-            The names of the packs that are kept.
-
-        Raises:
-            StoreError: A file cannot be written. No partly written file is left.
-            CorruptError: A tensor or what it becomes a delta of does not match its digest. The packs are removed.
-        """
-        proofs = {blob.digest: blob.proves for pack in packs for blob in pack if blob.proves}
-        with pool(self.threads, sum(blob.spec.nbytes for pack in packs for blob in pack)) as executor:
-            try:
-                made = PackWriter(self.root, executor, window(self.threads), wanted).write(packs, advance)
-            except CorruptError:
-                self._find_damage({*proofs, *(parent for parent, _ in proofs.values())})
-                raise
-        for name, entries in made:
-            self.reader.written(self.pack_path(name), entries)
-        self._read_back(dict(made), proofs.keys(), everything=not loose)
-        self._findings.note_verified(proofs.values())
-        for name, entries in made:
-            self.index.add_pack(str(self.root), name, entries, loose=loose, verified=True)
-        return [name for name, _ in made]
-
-    def _read_back(
-        self, made: Mapping[str, tuple[Entry, ...]], proven: AbstractSet[Digest], *, everything: bool
-    ) -> None:
-        """Verify entries with bases, or all entries, before anything relies on them, if they are not proven yet."""
-        self._findings.note_verified(
-            (entry.digest, name) for name, entries in made.items() for entry in entries if entry.digest in proven
-        )
-        every = (entry for entries in made.values() for entry in entries)
-        if all(entry.digest in proven or not (entry.bases or everything) for entry in every):
-            return
-        fresh = [copy for name, entries in made.items() for copy in in_pack(str(self.root), name, entries)]
-        wanted = [copy for copy in fresh if copy[0] not in proven and (copy[1].bases or everything)]
-        bases = {base for _, location in wanted for base in location.bases}
-        # Several versions of a tensor may be written together. What was there before is read from shorter chains.
-        found = sound_first(self.locations(bases))
-        before = {digest: at for digest, at in found.items() if at.pack}
-        trusted = found | dict(fresh) | before
-        if absent := bases - set(trusted):
-            raise self._absent(absent, len(bases))
-        # A delta of a damaged base would be lost when the base is repaired. It may be a part of a bundle.
-        bases |= {bundle for base in bases if not trusted[base].pack for bundle in trusted[base].bases}
-        wanted += sorted(
-            (base, before[base]) for base in bases & set(before) if not self.was_verified(base, before[base].pack)
-        )
-        try:
-            self.verify_copies(wanted, trusted)
-        except CorruptError:
-            recorded = self.index.packs()
-            for name in made:
-                if (str(self.root), name) not in recorded:
-                    self.pack_path(name).unlink(missing_ok=True)
-            self._find_damage({digest for digest, _ in wanted})
-            raise
-
-    def _find_damage(self, digests: AbstractSet[Digest]) -> None:
-        """Read tensors that new packs were made from: if a damaged pack is the cause, the error has to name that pack.
-
-        Raises:
-            CorruptError: A tensor is damaged.
-        """
-        present = sorted(digests - self.touch_and_find_missing(digests))
-        blobs = self.blobs(present)
-        for _ in self.read_ahead([(digest, blobs[digest].entry.spec) for digest in present]):
-            pass
 
 
 def _changed(source: FileSource) -> ChangedError:

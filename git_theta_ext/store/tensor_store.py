@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -35,6 +35,11 @@ class TensorStore(Protocol):
         Raises:
             StoreError: The store cannot be written.
         """
+
+    def begin_put(
+        self, items: Sequence[tuple[TensorSpec, Digest, Buffer]], *, hints: Mapping[Digest, DeltaHint] | None = None
+    ) -> Callable[[], int]:
+        """Do the part of ``put`` that needs the bytes, and return a function that does the rest."""
 
     def touch_and_find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Protect tensors from garbage collection for now, and return the digests of those that are missing."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.model.bounded_json import read_json
 from git_theta_ext.records import dataclass, field
+from git_theta_ext.store.packs.finishing import pack_path, place_pack
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.temporary import WORK
 from git_theta_ext.util.files import reporting_os_errors, sync_directories, sync_file
 from git_theta_ext.util.system import lock, open_directory

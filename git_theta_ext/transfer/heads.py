@@ -14,8 +14,8 @@ from git_theta_ext.errors import CorruptError, StoreError
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.index import Index
 from git_theta_ext.store.locations import in_pack
+from git_theta_ext.store.packs.finishing import pack_path
 from git_theta_ext.store.packs.reader import read_head_of, read_pack_header
-from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.parts import parts_in
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.transfer.records import heads_directory, record_path

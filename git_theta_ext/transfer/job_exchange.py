@@ -15,8 +15,8 @@ from git_theta_ext.errors import ConfigError, MissingError, RemoteError, ThetaEr
 from git_theta_ext.model.remote_keys import index_key, pack_key
 from git_theta_ext.records import dataclass
 from git_theta_ext.store.job_store import JobStore
+from git_theta_ext.store.packs.finishing import pack_path
 from git_theta_ext.store.packs.reader import StoredBlob, read_pack_header
-from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.part_blobs import with_parts_of
 from git_theta_ext.transfer.extracts import Extract
 from git_theta_ext.transfer.incoming import bring_pack

@@ -12,8 +12,8 @@ from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import by_digest, filtered, flattened, in_pack, sound, with_parts
 from git_theta_ext.store.locks import exclusive_lock
 from git_theta_ext.store.maintenance.fsck import check_tensors
+from git_theta_ext.store.packs.finishing import pack_path, place_pack
 from git_theta_ext.store.packs.reader import read_pack_header
-from git_theta_ext.store.packs.writer import pack_path, place_pack
 from git_theta_ext.store.parts import parts_in
 from git_theta_ext.store.verification.examine import UNREADABLE
 from git_theta_ext.transfer.remote_index import read_remote_index

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError, MissingError, StoreError
 from git_theta_ext.model.dtypes import SKELETON
+from git_theta_ext.store.packs.finishing import finish_packs
 from git_theta_ext.store.packs.format import write_header
-from git_theta_ext.store.packs.writer import ENTRY_BYTES, SMALLEST_LIMIT, divided, finish_packs
+from git_theta_ext.store.packs.writer import ENTRY_BYTES, SMALLEST_LIMIT, divided
 from git_theta_ext.store.temporary import temporary
 from git_theta_ext.util.files import reporting_os_errors, sync_directories
 

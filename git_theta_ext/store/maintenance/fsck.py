@@ -14,8 +14,8 @@ from git_theta_ext.records import dataclass
 from git_theta_ext.store.deltas.chains import closure, shallowest
 from git_theta_ext.store.locations import filtered, flattened, pack_ids, usable, with_parts
 from git_theta_ext.store.packs.file_names import names_of
+from git_theta_ext.store.packs.finishing import pack_path
 from git_theta_ext.store.packs.reader import read_pack_header, wrong_tensor
-from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.store.verification.examine import UNREADABLE, WORTH, lacks_plugin
 from git_theta_ext.util.text import shortlist

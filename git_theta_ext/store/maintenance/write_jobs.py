@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.cluster.jobs import Job
 from git_theta_ext.store.maintenance.write_plans import blobs_of, with_made, write_plans
+from git_theta_ext.store.packs.finishing import pack_path
 from git_theta_ext.store.packs.reader import StoredBlob
-from git_theta_ext.store.packs.writer import divided, pack_path
+from git_theta_ext.store.packs.writer import divided
 from git_theta_ext.store.read_ahead import read_ahead
 
 if TYPE_CHECKING:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from git_theta_ext.model.dtypes import SKELETON
 from git_theta_ext.store.packs.copied import copy_entries
-from git_theta_ext.store.packs.file_names import names_of
+from git_theta_ext.store.packs.finishing import WrittenPacks
 from git_theta_ext.store.packs.format import Entry, write_header
 from git_theta_ext.store.packs.hashed_writes import HashedWrites
-from git_theta_ext.store.temporary import clear_stale, temporary
-from git_theta_ext.util.files import reporting_os_errors, sync_directories, sync_file
-from git_theta_ext.util.threads import batched_map, pool
+from git_theta_ext.store.temporary import clear_stale
+from git_theta_ext.util.files import reporting_os_errors
+from git_theta_ext.util.threads import batched_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,9 +34,6 @@ MANY_PACKS = 64
 ENTRY_BYTES = 1 << 10
 """What an entry counts besides its tensor, so that the header of a pack of tiny tensors stays small."""
 
-_FINISHERS, _NAMED_TOGETHER = 4, 2
-"""Threads that finish packs, and the packs that one of them finishes together."""
-
 _HALVINGS = 4
 """Number of steps that look for a lower limit which takes no more packs."""
 
@@ -45,8 +41,6 @@ _BUFFER = 1 << 18
 """Bytes of small chunks that are written to a pack at once; larger pieces are written without copying them."""
 
 Item = TypeVar("Item")
-Finished: TypeAlias = "tuple[str, tuple[Entry, ...], set[Path]]"
-"""Name and entries of a pack, and the directories to sync."""
 
 
 def grouped(blobs: Iterable[NewBlob]) -> list[list[NewBlob]]:
@@ -94,25 +88,6 @@ def _filled(items: Sequence[tuple[Item, int]], limit: int) -> list[list[Item]]:
     return packs
 
 
-@lru_cache(1 << 12)  # it is asked for each tensor
-def pack_path(root: Path, name: str) -> Path:
-    """Return the path of a pack in a store."""
-    return root / "packs" / name[:2] / name
-
-
-def pack_file(root: str, name: str) -> str:
-    """Return the same as text, for calls about thousands of packs, of which each takes less time than making a path."""
-    return f"{root}/packs/{name[:2]}/{name}"
-
-
-def place_pack(root: Path, unfinished: Path, name: str) -> set[Path]:
-    """Rename a finished pack to its path. It is durable when the returned directories are synced."""
-    final = pack_path(root, name)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.replace(final)
-    return {final.parent, final.parent.parent}
-
-
 class PackWriter:
     """Encodes tensors into new packs of a store.
 
@@ -138,14 +113,21 @@ class PackWriter:
     def write(
         self, packs: Sequence[Sequence[NewBlob]], advance: Callable[[int], None]
     ) -> list[tuple[str, tuple[Entry, ...]]]:
-        """Write packs. They are durable on return.
+        """Write packs, which are durable on return; see ``begin``."""
+        return self.begin(packs, advance)()
+
+    def begin(
+        self, packs: Sequence[Sequence[NewBlob]], advance: Callable[[int], None]
+    ) -> Callable[[], list[tuple[str, tuple[Entry, ...]]]]:
+        """Encode the tensors of packs, which are not needed any more when this returns.
 
         Args:
             packs: The blobs of each pack.
             advance: Called with the number of tensor bytes encoded since the last call.
 
         Returns:
-            Name and entries of each pack that is kept.
+            A function that waits until the packs are durable, and returns name and entries of each that is kept. It
+            raises a ``StoreError`` as this does.
 
         Raises:
             ChangedError: Another program changed a tensor, so that it does not match its digest. No temporary file is
@@ -154,40 +136,29 @@ class PackWriter:
         """
         jobs = ((blob, number) for pack in packs for blob in pack for number in range(blob.chunks))
         coded = batched_map(self._executor, _encode, jobs, self._window, _job_bytes)
-        finishing: list[Callable[[], list[Finished]]] = []
-        written: list[tuple[Path, tuple[Entry, ...]]] = []
-        made: list[Path] = []
+        written = WrittenPacks(self._root, sum(blob.spec.nbytes for pack in packs for blob in pack))
         seen: set[Digest] = set()
-        # Finished packs are flushed in other threads, so that encoding continues, unless starting these takes longer.
-        flushing = pool(_FINISHERS, sum(blob.spec.nbytes for pack in packs for blob in pack))
         try:
-            with reporting_os_errors(self._root), flushing as finisher:
+            with reporting_os_errors(self._root):
                 clear_stale(self._root)
                 for pack in packs:
-                    path = temporary(self._root)
-                    made.append(path)
+                    path = written.new_path()
                     entries = _stream(path, pack, coded, advance)
                     kept = self._kept(entries, seen)
                     seen.update(entry.digest for entry in kept)
                     if len(kept) < len(entries):
-                        whole, path = path, temporary(self._root)
-                        made.append(path)
+                        whole, path = path, written.new_path()
                         entries = copy_entries(whole, kept, path)
                         whole.unlink()
                     if entries:
-                        written.append((path, entries))
-                    if len(written) == _NAMED_TOGETHER:
-                        finishing.append(_begin(finisher, partial(finish_packs, self._root, written)))
-                        written = []
-                finishing.append(_begin(finisher, partial(finish_packs, self._root, written)))
-                done = [finished for result in finishing for finished in result()]
-                # All at once: one flush of the journal covers all directories.
-                sync_directories({directory for _, _, directories in done for directory in directories})
-                return [(name, entries) for name, entries, _ in done]
+                        written.add(path, entries)
+                written.finish_rest()
+        except BaseException:
+            written.close()
+            raise
         finally:
             coded.close()  # before its buffers are freed
-            for path in made:
-                path.unlink(missing_ok=True)
+        return written.finished
 
     def _kept(self, entries: Sequence[Entry], seen: AbstractSet[Digest]) -> list[Entry]:
         """Return the entries that are wanted and not in an earlier pack, each once."""
@@ -236,21 +207,3 @@ def _stream(
     if hashed is not None:
         hashed.compare(path, head=entries[0].offset)
     return tuple(entries)
-
-
-def _begin(executor: ThreadPoolExecutor | None, finish: Callable[[], list[Finished]]) -> Callable[[], list[Finished]]:
-    """Begin to finish packs, or finish them without an executor, and return a function that returns the result."""
-    if executor is not None:
-        return executor.submit(finish).result
-    finished = finish()
-    return lambda: finished
-
-
-def finish_packs(root: Path, written: Sequence[tuple[Path, tuple[Entry, ...]]]) -> list[Finished]:
-    """Make written packs durable and give them their names, which are returned with the directories to sync."""
-    finished: list[Finished] = []
-    for (path, entries), name in zip(written, names_of([path for path, _ in written]), strict=True):
-        sync_file(path)
-        path.chmod(path.stat().st_mode & 0o444)
-        finished.append((name, entries, place_pack(root, path, name)))
-    return finished

@@ -1,4 +1,5 @@
 import errno
+import gc
 import io
 import math
 import os
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from git_theta_ext.store import inventory, read_ahead
 from git_theta_ext.store.deltas.chains import depths, shallowest
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.copying import whole_again
-from git_theta_ext.store.packs import writer
+from git_theta_ext.store.packs import finishing, writer
 from git_theta_ext.store.packs.reader import read_pack_header
 from git_theta_ext.store.packs.writer import divided
 from git_theta_ext.store.store import Store
@@ -100,6 +102,32 @@ def test_packs_of_a_model_have_about_the_same_size(sizes):
     made = list(map(sum, divided([(size, size) for size in sizes])))
     assert len(made) == math.ceil(sum(sizes) / (1 << 25))
     assert max(made) <= 1.15 * sum(made) / len(made)
+
+
+def test_values_are_not_needed_when_they_are_encoded(store, make):
+    class Values(bytearray):
+        """Values whose memory is watched."""
+
+    spec, digest, data = make(1 << 20)
+    values = Values(data)
+    seen = ref(values)
+    finish = store.begin_put([(spec, digest, values)])
+    del values
+    gc.collect()
+    assert seen() is None
+    assert finish() > 0
+    assert store.read(digest, spec) == data
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_packs_that_are_not_finished_leave_no_file(store, make, monkeypatch):
+    monkeypatch.setattr(finishing, "finish_packs", lambda *_: [])
+    finish = store.begin_put([make(1 << 20)])
+    assert list((store.root / "tmp").iterdir()) != []
+    del finish
+    gc.collect()
+    assert list((store.root / "tmp").iterdir()) == []
+    assert packs(store) == []
 
 
 def test_packs_are_named_by_their_bytes_and_read_only(store, make):

@@ -7,7 +7,7 @@ from git_theta_ext.errors import MissingError
 from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blobs
 from git_theta_ext.store.maintenance.fsck import check_packs
-from git_theta_ext.store.packs.writer import pack_path
+from git_theta_ext.store.packs.finishing import pack_path
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import repair as mending
 from git_theta_ext.transfer.remote_index import OpenedRemote

@@ -13,7 +13,7 @@ from git_theta_ext.merging.execution.journal import Journal
 from git_theta_ext.merging.execution.tasks import read_here
 from git_theta_ext.merging.planning.plan import plan
 from git_theta_ext.merging.rules.rules import Rules
-from git_theta_ext.store.packs.writer import pack_path
+from git_theta_ext.store.packs.finishing import pack_path
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer import job_exchange
 from git_theta_ext.transfer.job_exchange import RemoteAccess, RemoteExchange, check_for_jobs

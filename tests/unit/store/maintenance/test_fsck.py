@@ -17,8 +17,8 @@ from git_theta_ext.store.maintenance.fsck import (
     users,
 )
 from git_theta_ext.store.packs.file_names import names_of
+from git_theta_ext.store.packs.finishing import pack_path
 from git_theta_ext.store.packs.format import Entry
-from git_theta_ext.store.packs.writer import pack_path
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.store.verification.jobs import JobExaminer
 from git_theta_ext.util.files import sha256_of
