@@ -11,12 +11,15 @@ STABLE = sys.version_info >= (3, 11) and sys.implementation.name == "cpython"
 # A product and a sum that are fused round once, and numpy rounds twice. Nobody reads the flags of exceptions.
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-trapping-math"]
 
+# Headers of several modules.
+SHARED = {"_exact_floats.h": {"_factors", "_merges", "_residuals"}, "_joins.h": {"_kernels", "_literals"}}
+
 
 def headers(name: str) -> list[str]:
     """Return the headers of a module: those that it shares, and those that begin with its name."""
     own = sorted(path.as_posix() for path in Path("git_theta_ext/coding").glob(f"{name}_*.h"))
-    shared = ["_extension.h", "_joins.h"] if name in {"_kernels", "_literals"} else ["_extension.h"]
-    return [*(f"git_theta_ext/coding/{header}" for header in shared), *own]
+    shared = [header for header, names in SHARED.items() if name in names]
+    return [*(f"git_theta_ext/coding/{header}" for header in ("_extension.h", *shared)), *own]
 
 
 setup(

@@ -164,7 +164,7 @@ static PyObject *digests(PyObject *module, PyObject *args) {
     if (!PyArg_ParseTuple(args, "y*y*n", &head, &data, &nbytes))
         goto end;
     if (nbytes < 1 || nbytes > LONGEST || head.len > LONGEST || data.len % nbytes) {
-        PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit");
+        bad_sizes(NULL, 0);
         goto end;
     }
     Py_ssize_t count = data.len / nbytes, whole = head.len + nbytes, stride = (whole + BLOCK - 1) / BLOCK * BLOCK;

@@ -1,6 +1,4 @@
-/* What the extension modules have in common. A source that has headers of its own includes it through them.
-
-   A source that computes with floating-point numbers defines EXACT_FLOATS first. */
+/* What the extension modules have in common. A source that has headers of its own includes it through them. */
 
 #pragma once
 
@@ -12,16 +10,6 @@
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the extensions are for little-endian machines"
-#endif
-
-#if defined(EXACT_FLOATS)
-#include <float.h>
-#if FLT_EVAL_METHOD != 0
-#error "the extension needs operations that round to the type of their operands"
-#endif
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#endif
 #endif
 
 /* A function that is compiled a second time with some instructions, for processors that have them; and one that is compiled
@@ -39,6 +27,23 @@
     type name; \
     memcpy(&name, (const char *)(from) + (at) * (Py_ssize_t)sizeof name, sizeof name)
 #define STORE(to, at, name) memcpy((char *)(to) + (at) * (Py_ssize_t)sizeof name, &name, sizeof name)
+
+/* Release buffers. Those that were not filled have no object, for which nothing is done. */
+static inline void release(Py_buffer *buffers, Py_ssize_t count) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        PyBuffer_Release(&buffers[i]);
+}
+
+/* Release buffers, and set an exception that says why they are refused. */
+static inline PyObject *refuse(Py_buffer *buffers, Py_ssize_t count, const char *why) {
+    release(buffers, count);
+    PyErr_SetString(PyExc_ValueError, why);
+    return NULL;
+}
+
+static inline PyObject *bad_sizes(Py_buffer *buffers, Py_ssize_t count) {
+    return refuse(buffers, count, "the sizes of the buffers do not fit each other");
+}
 
 /* Define the module with the functions in methods, for which prepare adds VERSION. It is raised with every change of these
    functions, because kernels.py uses no module of another version. */

@@ -101,19 +101,6 @@ KERNEL void collect_8(const uint8_t *const *planes, Py_ssize_t count, uint8_t *r
     }
 }
 
-static void release(Py_buffer *buffers, int count) {
-    for (int i = 0; i < count; i++) {
-        if (buffers[i].obj != NULL)
-            PyBuffer_Release(&buffers[i]);
-    }
-}
-
-static PyObject *bad_sizes(Py_buffer *buffers, int count) {
-    release(buffers, count);
-    PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
-    return NULL;
-}
-
 /* Return new objects of so many bytes as a tuple, and where their bytes are. */
 static PyObject *new_planes(Py_ssize_t number, const Py_ssize_t *sizes, uint8_t **places) {
     PyObject *planes = PyTuple_New(number);

@@ -372,7 +372,7 @@ static PyObject *join(PyObject *module, PyObject *args) {
         return NULL;
     Py_ssize_t count = b[2].len / 2;
     if (b[2].len % 2 || (!are_coded[0] && b[0].len != count) || (!are_coded[1] && b[1].len != count)) {
-        PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
+        bad_sizes(NULL, 0);
     } else {
         plane *planes = PyMem_Malloc(PLANES * sizeof *planes);
         if (planes == NULL) {

@@ -10,16 +10,6 @@
 #include "_merges_counts.h"
 #include "_merges_elements.h"
 
-static void release(Py_buffer *buffers, Py_ssize_t count) {
-    for (Py_ssize_t i = 0; i < count; i++)
-        PyBuffer_Release(&buffers[i]);
-}
-
-static PyObject *bad_arguments(void) {
-    PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
-    return NULL;
-}
-
 /* Get the buffers of a tensor, as many as there are kinds, from a tuple with those of all tensors; return their number, or
    -1 with an exception. */
 static int buffers_of(PyObject *inputs, Py_ssize_t tensor, const char *kinds, Py_ssize_t number, Py_buffer *buffers,
@@ -30,7 +20,7 @@ static int buffers_of(PyObject *inputs, Py_ssize_t tensor, const char *kinds, Py
             break;
         if ((uint8_t)kinds[got] >= KINDS || buffers[got].len != elements * widths[(uint8_t)kinds[got]]) {
             got++;
-            bad_arguments();
+            bad_sizes(NULL, 0);
             break;
         }
     }
@@ -46,7 +36,7 @@ static int are_of_tensors(PyObject *inputs, Py_ssize_t tensors, Py_ssize_t numbe
     if (number >= 1 && number <= MOST && PyTuple_Check(inputs) && PyTuple_Size(inputs) / number == tensors &&
         PyTuple_Size(inputs) % number == 0)
         return 1;
-    bad_arguments();
+    bad_sizes(NULL, 0);
     return 0;
 }
 
@@ -73,7 +63,7 @@ static PyObject *merge_tensor(job *job, room *space, PyObject *inputs, Py_ssize_
         result = done ? Py_BuildValue("(LL)", (long long)votes, (long long)ties) : Py_NewRef(Py_None);
         release(b, got);
     } else if (!PyErr_Occurred()) {
-        bad_arguments();
+        bad_sizes(NULL, 0);
     }
     PyBuffer_Release(&out);
     return result;
@@ -96,7 +86,7 @@ static PyObject *merge(PyObject *module, PyObject *args) {
     if (kind < 0 || kind >= KINDS || combine < 0 || combine >= COMBINATIONS || weights.len % 8 ||
         kinds.len != job.number + job.has_base || (trims.len && trims.len != job.number * 4) ||
         (keys.len && keys.len != tensors * job.number * 8)) {
-        bad_arguments();
+        bad_sizes(NULL, 0);
         goto end;
     }
     if (!are_of_tensors(inputs, tensors, kinds.len))
@@ -144,7 +134,7 @@ end:
 static Py_ssize_t rooms_of(PyObject *rooms, Py_ssize_t number, Py_buffer *buffers) {
     Py_ssize_t got = 0;
     if (!PyTuple_Check(rooms) || PyTuple_Size(rooms) != number)
-        bad_arguments();
+        bad_sizes(NULL, 0);
     else
         while (got < number && !PyObject_GetBuffer(PyTuple_GetItem(rooms, got), &buffers[got], PyBUF_WRITABLE))
             got++;
@@ -164,7 +154,7 @@ static PyObject *count_tensor(counting *jobs, PyObject *inputs, Py_ssize_t tenso
         return NULL;
     int done = -1;
     if (elements > 0x7fffffff) {
-        bad_arguments();
+        bad_sizes(NULL, 0);
     } else {
         for (int n = 0; n < got - 1; n++) {
             jobs[n].data[0] = b[0].buf;
@@ -188,7 +178,7 @@ static PyObject *count(PyObject *module, PyObject *args) {
     Py_ssize_t number = kinds.len - 1;
     Py_ssize_t tensors = PyTuple_Check(inputs) && kinds.len ? PyTuple_Size(inputs) / kinds.len : 0;
     if (number < 1 || names[0] >= KINDS || firsts.len != number * 4) {
-        bad_arguments();
+        bad_sizes(NULL, 0);
         goto end;
     }
     if (!are_of_tensors(inputs, tensors, kinds.len) || (counted = rooms_of(uppers, number, tops)) != number ||
@@ -196,7 +186,7 @@ static PyObject *count(PyObject *module, PyObject *args) {
         goto end;
     for (Py_ssize_t n = 0; n < number; n++) {
         if (rooms[n].len % 16 || rooms[n].len / 16 > 0x7fffffff || (tops[n].len && tops[n].len != HALVES * 8)) {
-            bad_arguments();
+            bad_sizes(NULL, 0);
             goto end;
         }
         counting *job = &jobs[n];

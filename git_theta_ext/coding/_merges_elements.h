@@ -4,7 +4,7 @@
 
 #pragma once
 
-#define EXACT_FLOATS
+#include "_exact_floats.h"
 #include "_extension.h"
 
 /* Vector instructions of newer processors are used if the processor has them; none that fuses a product and a sum. */

@@ -15,19 +15,6 @@
 #define RECORD 8 /* bytes of a stripe in the head of a payload */
 #define RESIDUAL "git_theta_ext.coding._residuals.residual"
 
-static void release(Py_buffer *buffers, Py_ssize_t count) {
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (buffers[i].obj != NULL)
-            PyBuffer_Release(&buffers[i]);
-    }
-}
-
-static PyObject *bad_sizes(Py_buffer *buffers, Py_ssize_t count) {
-    release(buffers, count);
-    PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
-    return NULL;
-}
-
 static PyObject *sizes_of(const stripe *stripes, int number) {
     Py_ssize_t sizes[2 * 8 + 1];
     PyObject *list = PyList_New(0);
@@ -221,7 +208,7 @@ static PyObject *restore(PyObject *module, PyObject *args) {
         PyErr_NoMemory();
     } else if (!get_planes(planes, made, buffers, data)) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit each other");
+            bad_sizes(NULL, 0);
     } else {
         made->done = 1; /* the places of elements have moved on */
         Py_BEGIN_ALLOW_THREADS

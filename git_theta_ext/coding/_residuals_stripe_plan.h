@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include "_exact_floats.h"
 #include "_residuals_widths.h"
 
 #include <stdlib.h>

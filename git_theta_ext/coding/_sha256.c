@@ -108,7 +108,7 @@ static PyObject *update(PyObject *module, PyObject *args) {
     Py_buffer b[3] = {{0}};
     int fits = PyArg_ParseTuple(args, "w*y*y*", &b[0], &b[1], &b[2]);
     if (fits && (b[0].len != LANES * STATE || b[1].len % BLOCK || b[2].len % BLOCK)) {
-        PyErr_SetString(PyExc_ValueError, "the sizes of the buffers do not fit");
+        bad_sizes(NULL, 0);
         fits = 0;
     }
     if (fits) {
