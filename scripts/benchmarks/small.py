@@ -125,6 +125,10 @@ def _one_tool(path: Path, tool: Tool, env: dict[str, str], samples: dict[tuple[s
         samples[" ".join(command), tool.name].append(repository.spent(*command))
     samples["diff", tool.name].append(repository.spent("diff", "main", "ours"))
     samples["diff", "one file"].append(repository.spent("diff", "main", "ours-of-one"))
+    # As before the merge of one file, git has just checked the files out. Those touched above may be as new as the
+    # index, and git would compare them first.
+    repository.git("checkout", "--quiet", "main")
+    repository.git("checkout", "--quiet", "ours")
     samples["merge", tool.name].append(repository.spent(*_merge("side")))
     repository.git("checkout", "--quiet", "ours-of-one")
     samples["merge", "one file"].append(repository.spent(*_merge("side-of-one")))
