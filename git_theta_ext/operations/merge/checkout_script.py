@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 LARGEST, _LARGEST_SUM = 1 << 22, 1 << 25
 """The most bytes of a file, and of all of them: git holds a file in memory, and the disk holds it twice."""
 _MOST_FILES = 100
-_BY_LINES = 4096
+_BY_LINES = 2048
 """Shells read so many bytes, one by one, in the time that another program takes to start."""
 _PAST_NS = 2_000_000_000
 """Files are dated back by so much: times have a resolution of two seconds at worst."""
