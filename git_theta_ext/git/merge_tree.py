@@ -20,7 +20,7 @@ from git_theta_ext.git.process import MERGE_OPTIONS, NESTED, run_git
 from git_theta_ext.git.revisions import commit_id, find_object
 from git_theta_ext.git.temporary_index import temporary_index
 from git_theta_ext.records import dataclass
-from git_theta_ext.util.quoting import shell_word
+from git_theta_ext.util.quoting import shell_word, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +90,7 @@ def combine(repo: Repository, commits: Sequence[str]) -> Combined:
         if number == len(others):
             break
         if not merged.clean:
-            where = f" in {merged.stages[0].path}" if merged.stages else ""
+            where = f" in {shown_path(merged.stages[0].path)}" if merged.stages else ""
             raise MergeError(
                 f"{name} conflicts with the branches before it{where}; only the last branch may conflict",
                 hint=f"name it last, or merge it by itself: git merge {shell_word(name)}",

@@ -84,7 +84,7 @@ def addable_paths(repo: Repository, specs: Sequence[str], cwd: Path | None = Non
         first = min(tags)
         folder = first.rpartition("/")[0]
         raise UsageError(
-            f"{first} is outside the sparse checkout, or marked with --skip-worktree",
+            f"{repo.shown(first)} is outside the sparse checkout, or marked with --skip-worktree",
             hint=f"git sparse-checkout add {repo.argument(folder)}"
             if folder
             else f"git update-index --no-skip-worktree {repo.argument(first)}",

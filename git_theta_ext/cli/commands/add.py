@@ -25,8 +25,9 @@ from git_theta_ext.util.quoting import shown_path
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from git_theta_ext.cli.commands._staging import Work
     from git_theta_ext.cli.output import Output
     from git_theta_ext.git.repository import Repository
     from git_theta_ext.operations.staging.update import UpdateSource
@@ -76,7 +77,8 @@ def _stage(
     formats, gone = _chosen(repo, args.paths, output)
     if update is not None and gone:
         raise UsageError(
-            f"{gone[0]} is missing, so there is nothing to update", hint=f"git checkout -- {repo.argument(gone[0])}"
+            f"{repo.shown(gone[0])} is missing, so there is nothing to update",
+            hint=f"git checkout -- {repo.argument(gone[0])}",
         )
     total = sum(regular_file(repo, path).st_size for path in formats)
     with output.progress("storing", total) as advance:
@@ -88,12 +90,7 @@ def _stage(
         else:
             work = staging.plain(formats)
     if args.dry_run:
-        lines = [f"would add {repo.shown(path)}{_in_brackets(work.notes.get(path))}" for path in formats]
-        data: dict[str, Any] = {"would_add": list(formats), "would_remove": gone}
-        if work.details:
-            data["details"] = [{"path": path, **details} for path, details in work.details.items()]
-        output.result(data, [*lines, *(f"would remove {repo.shown(path)}" for path in gone)])
-        return 0
+        return _say_dry(output, repo, work, gone, formats)
     before = {entry.path: entry.oid for entry in repo.entries(None) if not entry.stage}
     staged, oids = rewrite_and_stage(workspace, work.rewrites, work.staged)
     if gone:
@@ -104,31 +101,33 @@ def _stage(
     _ensure_hook(repo, output)
     start_if_due(workspace)
     changed = {path: before.get(path) != oid for path, oid in oids.items()}
-    output.result(
+    added = [
         {
-            "added": [
-                {
-                    "path": item.path,
-                    "manifest": oids[item.path],
-                    "format": item.manifest.format,
-                    "parameters": len(item.manifest.parameters),
-                    "bytes": item.stat.st_size,
-                    "changed": changed[item.path],
-                    **work.details.get(item.path, {}),
-                }
-                for item in staged
-            ],
-            "removed": gone,
-        },
-        [
-            *(
-                f"{'added' if changed[item.path] else 'unchanged'} {repo.shown(item.path)}: "
-                f"{summary(item.manifest)}{_in_brackets(work.notes.get(item.path))}"
-                for item in staged
-            ),
-            *(f"removed {repo.shown(path)}" for path in gone),
-        ],
-    )
+            "path": item.path,
+            "manifest": oids[item.path],
+            "format": item.manifest.format,
+            "parameters": len(item.manifest.parameters),
+            "bytes": item.stat.st_size,
+            "changed": changed[item.path],
+            **work.details.get(item.path, {}),
+        }
+        for item in staged
+    ]
+    lines = [
+        f"{'added' if changed[item.path] else 'unchanged'} {repo.shown(item.path)}: "
+        f"{summary(item.manifest)}{_in_brackets(work.notes.get(item.path))}"
+        for item in staged
+    ]
+    output.result({"added": added, "removed": gone}, [*lines, *(f"removed {repo.shown(path)}" for path in gone)])
+    return 0
+
+
+def _say_dry(output: Output, repo: Repository, work: Work, gone: Sequence[str], formats: Collection[str]) -> int:
+    lines = [f"would add {repo.shown(path)}{_in_brackets(work.notes.get(path))}" for path in formats]
+    data: dict[str, Any] = {"would_add": list(formats), "would_remove": gone}
+    if work.details:
+        data["details"] = [{"path": path, **details} for path, details in work.details.items()]
+    output.result(data, [*lines, *(f"would remove {repo.shown(path)}" for path in gone)])
     return 0
 
 
