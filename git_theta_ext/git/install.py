@@ -19,14 +19,6 @@ from git_theta_ext.git.hooks import (
 )
 from git_theta_ext.git.process import run_git
 from git_theta_ext.git.program import FIND, PROGRAM
-from git_theta_ext.git.template import (
-    SETTING,
-    clear_template,
-    still_named,
-    template_folder,
-    template_is_current,
-    write_template,
-)
 from git_theta_ext.settings import PATH
 from git_theta_ext.util.installer import program_folder
 
@@ -121,6 +113,8 @@ def install(scope: Scope, repo: Repository | None, *, force: bool = False) -> li
 
 
 def _place_template(repo: Repository | None) -> list[Change]:
+    from git_theta_ext.git.template import SETTING, template_folder, template_is_current, write_template
+
     folder = str(template_folder())
     present = _values("global", SETTING, repo)
     if present and present[-1] != folder:  # the user's own template stays; the filter installs the hooks later
@@ -135,6 +129,8 @@ def _place_template(repo: Repository | None) -> list[Change]:
 
 
 def _remove_template(repo: Repository | None) -> list[Change]:
+    from git_theta_ext.git.template import SETTING, clear_template, still_named, template_folder
+
     changes = []
     folder = str(template_folder())
     if folder in _values("global", SETTING, repo):

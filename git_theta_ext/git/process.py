@@ -42,6 +42,8 @@ FILTER_RECEIVED, FILTER_ANSWERED = "GIT_THETA_FILTER_RECEIVED", "GIT_THETA_FILTE
 """Variables that tell the filter what a shell has done of its work; see ``operations.merge.checkout_script``."""
 FINISHED_LATER = "GIT_THETA_FINISHED_LATER"
 """Set for git commands whose conflicts our merge strategy will look at: a filter need not report them."""
+SKIP_SMUDGE = "GIT_THETA_SKIP_SMUDGE"
+"""If set, checkouts leave manifests in the work tree; see ``skips_smudge``."""
 MERGE_OPTIONS = "GIT_THETA_MERGE"
 """Overrides the merge rules in the processes that git starts: a method, and options as ``NAME=VALUE``."""
 
@@ -50,6 +52,11 @@ class RunGit(Protocol):
     """Runs git with arguments and input in a work tree, and returns its output."""
 
     def __call__(self, *args: str, input: Buffer | None = None, check: bool = True) -> bytes: ...  # noqa: A002, D102 - as subprocess.run
+
+
+def skips_smudge() -> bool:
+    """Return whether the environment says that checkouts leave manifests in the work tree."""
+    return os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}
 
 
 def foreign_environment() -> dict[str, str]:

@@ -102,6 +102,13 @@ def test_merge_of_small_files_by_a_kernel_starts_with_little(
     assert repo.git("status", "--porcelain") == ""
 
 
+def test_diff_of_small_files_starts_with_little(with_history: WithHistory, tmp_path: Path) -> None:
+    repo = with_history(_two)
+    modules, _ = _traced(repo, tmp_path, "diff", "main", "next", "--", FILES[0])
+    assert "git_theta_ext.operations.diff.measuring" in modules
+    assert _unwanted(modules, "tempfile", "shutil", "concurrent", "logging") <= {"dataclasses", "inspect"}  # of numpy
+
+
 @pytest.mark.parametrize("command", ["status", "ls-files", "du"])
 def test_commands_that_only_look_import_nothing_that_merges_or_pushes(
     with_history: WithHistory, tmp_path: Path, command: str

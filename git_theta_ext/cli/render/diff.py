@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from git_theta_ext.comparison.screen import Screen
@@ -16,6 +17,14 @@ def screen_of(repo: Repository) -> Screen:
     """Return the width of standard output, and whether git colours diffs there."""
     terminal = "true" if sys.stdout.isatty() else "false"
     colour = repo.run("config", "--get-colorbool", "color.diff", terminal, check=False).strip() == b"true"
-    # Git passes a pager's width in COLUMNS; a file or pipe has none.
-    width = shutil.get_terminal_size((0, 0)).columns
-    return Screen(width, colour)
+    return Screen(_columns(), colour)
+
+
+def _columns() -> int:
+    """Return the width of standard output as ``shutil`` does, whose import takes 2 ms; 0 for a file or pipe."""
+    with suppress(ValueError):
+        if (columns := int(os.environ.get("COLUMNS", "0"))) > 0:  # git passes the width of its pager so
+            return columns
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    return 0

@@ -14,10 +14,10 @@ from git_theta_ext.checkpoint.replace import Expected
 from git_theta_ext.errors import ChangedError, KeptError, ManifestError, MissingError, RemoteError, ThetaError
 from git_theta_ext.git.attributes import theta_paths
 from git_theta_ext.git.drafts import drafts_of_caller
+from git_theta_ext.git.process import SKIP_SMUDGE
 from git_theta_ext.model.manifest import MAX_MANIFEST, Manifest, is_manifest
 from git_theta_ext.operations.distribution import workers_if_set
 from git_theta_ext.operations.filter.pending import change_pending, read_pending
-from git_theta_ext.operations.filter.smudge import SKIP_SMUDGE
 from git_theta_ext.operations.filter.written_files import WrittenFiles, finish_written_files
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.quoting import shell_word, shown_path

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from git_theta_ext.checkpoint.writers import close_inherited
 from git_theta_ext.errors import ProtocolError, ThetaError, to_theta_error
 from git_theta_ext.git.caller import calling_command
-from git_theta_ext.git.process import FILTER_RECEIVED, FINISHED_LATER, NESTED
+from git_theta_ext.git.process import FILTER_RECEIVED, FINISHED_LATER, NESTED, skips_smudge
 from git_theta_ext.model.manifest import is_manifest
 from git_theta_ext.operations.filter.clean import LOOKING, CleanRequest
 from git_theta_ext.operations.workspace import Workspace
@@ -229,7 +229,6 @@ class FilterProcess:
         if not (self._wanted or read_pending(workspace.repo)):
             return 0
         from git_theta_ext.operations.filter.populate import leave_out, populate_wanted, total_bytes
-        from git_theta_ext.operations.filter.smudge import skips_smudge
         from git_theta_ext.operations.sync.fetch import ensure_local
 
         if skips_smudge():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import ThetaError
 from git_theta_ext.git.caller import calling_command
-from git_theta_ext.git.process import NESTED
+from git_theta_ext.git.process import NESTED, SKIP_SMUDGE, skips_smudge
 from git_theta_ext.model.manifest import Manifest, is_manifest
 from git_theta_ext.operations.sync.fetch import named, offers_of
 from git_theta_ext.settings import ALLOW_INCOMPLETE
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from git_theta_ext.operations.workspace import Workspace
     from git_theta_ext.protocol.filter import Request
     from git_theta_ext.transfer.offers import Offers
-
-SKIP_SMUDGE = "GIT_THETA_SKIP_SMUDGE"
-
-
-def skips_smudge() -> bool:
-    """Return whether the environment says that checkouts leave manifests in the work tree."""
-    return os.environ.get(SKIP_SMUDGE, "").lower() not in {"", "0", "false", "no", "off"}
 
 
 class Supply:

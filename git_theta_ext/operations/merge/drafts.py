@@ -61,8 +61,8 @@ def give_drafts_in_shell(workspace: Workspace, git: str, folder: Path, merged: M
         merged: The results of the merge by path.
     """
     from git_theta_ext.checkpoint.draft import finished_draft  # most merges take a value, and leave no draft
+    from git_theta_ext.git.process import skips_smudge
     from git_theta_ext.operations.filter.pending import read_pending
-    from git_theta_ext.operations.filter.smudge import skips_smudge
     from git_theta_ext.operations.merge.checkout_script import LARGEST, MergedFile, write_checkout
 
     repo = workspace.repo
