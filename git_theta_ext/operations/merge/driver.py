@@ -99,6 +99,10 @@ def _give_drafts(workspace: Workspace, git: str, merged: Mapping[str, Answer]) -
         from git_theta_ext.operations.merge.drafts import give_drafts_in_shell  # merges that take values have none
 
         give_drafts_in_shell(workspace, git, folder, merged)
+    if folder.is_dir():  # there are large ones
+        from git_theta_ext.operations.merge.replaced_files import free_meanwhile
+
+        free_meanwhile(workspace, git, folder, merged)
 
 
 def _content(name: str, *, whole: bool) -> bytes:
