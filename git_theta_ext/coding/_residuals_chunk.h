@@ -208,7 +208,10 @@ static int can_be_bytes(const residual *made) {
 
 /* Find the elements of each stripe; return what is wrong with the stripes, or NULL. */
 static const char *find_elements(residual *made, const kind *how, const char *guesses) {
-    make_keys(how, guesses, made->count, made->keys);
+    if (how->width == 2 && !how->block && has_vectors())
+        make_keys_by_vectors(how, guesses, made->count, made->keys);
+    else
+        make_keys(how, guesses, made->count, made->keys);
     if (made->gaps)
         made->count = select_runs((char *)made->keys, 1, made->count, made->map);
     made->held = can_be_bytes(made) ? 1 : made->width;

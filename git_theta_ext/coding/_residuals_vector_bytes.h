@@ -14,20 +14,32 @@
 
 #if COMPRESSES
 
+/* Write the keys of 32 elements. */
+INLINE __m512i write_keys(__m512i guess, const kind *how, uint8_t *keys) {
+    __m512i key = _mm512_srl_epi16(guess, _mm_cvtsi32_si128(how->mantissa));
+    key = _mm512_and_si512(key, _mm512_set1_epi16((short)how->mask));
+    _mm256_storeu_si256((__m256i *)keys, _mm512_cvtepi16_epi8(key));
+    return key;
+}
+
+/* As make_keys, for integers of 16 bits that are no blocks. */
+VECTORS void make_keys_by_vectors(const kind *how, const char *guesses, Py_ssize_t count, uint8_t *keys) {
+    Py_ssize_t i = 0;
+    for (; i + 32 <= count; i += 32)
+        write_keys(_mm512_loadu_si512(guesses + 2 * i), how, keys + i);
+    make_keys(how, guesses + 2 * i, count - i, keys + i);
+}
+
 /* Write the differences and keys of 64 elements, and return whether any differs. */
 INLINE int differ_block(const char *values, const char *guesses, const kind *how, uint8_t *missed, uint8_t *keys,
                         larges *apart) {
-    const __m512i mask = _mm512_set1_epi16((short)how->mask);
-    const __m128i shift = _mm_cvtsi32_si128(how->mantissa);
     uint32_t any = 0;
     for (int half = 0; half < 2; half++) {
-        __m512i guess = _mm512_loadu_si512(guesses + 64 * half);
+        __m512i guess = _mm512_loadu_si512(guesses + 64 * half), key = write_keys(guess, how, keys + 32 * half);
         __m512i some = _mm512_sub_epi16(_mm512_loadu_si512(values + 64 * half), guess);
-        __m512i key = _mm512_and_si512(_mm512_srl_epi16(guess, shift), mask);
         some = _mm512_xor_si512(_mm512_slli_epi16(some, 1), _mm512_srai_epi16(some, 15));
         any |= _mm512_test_epi16_mask(some, some);
         _mm256_storeu_si256((__m256i *)(missed + 32 * half), _mm512_cvtusepi16_epi8(some));
-        _mm256_storeu_si256((__m256i *)(keys + 32 * half), _mm512_cvtepi16_epi8(key));
         uint32_t large = _mm512_cmpge_epu16_mask(some, _mm512_set1_epi16(LARGE));
         if (large) {
             __m512i their_keys = _mm512_maskz_compress_epi16(large, key);
@@ -199,6 +211,7 @@ VECTORS void ungroup_bytes(const uint8_t *values, const uint8_t *keys, Py_ssize_
 
 #else
 
+static void make_keys_by_vectors(const kind *how, const char *guesses, Py_ssize_t count, uint8_t *keys) {}
 static Py_ssize_t differ_as_bytes(const char *values, const char *guesses, Py_ssize_t count, const kind *how,
                                   uint8_t *missed, uint8_t *keys, uint8_t *map, larges *apart) { return -1; }
 static void group_bytes(const uint8_t *values, const uint8_t *keys, Py_ssize_t count, const frequent *often,

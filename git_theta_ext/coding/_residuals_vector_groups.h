@@ -42,30 +42,39 @@ typedef struct {
     default: function(8, __VA_ARGS__); \
     }
 
+/* Count keys. A vector has a counter of one byte for each lane, to which no more than BATCH / 64 is added. */
 INLINE void count_for(const int number, const uint8_t *keys, Py_ssize_t count, const frequent *often, Py_ssize_t *counts) {
-    Py_ssize_t many[OFTEN] = {0}, i = 0;
+    const __m512i one = _mm512_set1_epi8(1), none = _mm512_setzero_si512();
+    Py_ssize_t i = 0;
     uint8_t others[BATCH + 64];
-    __m512i wanted[OFTEN];
-    EACH_FREQUENT wanted[at] = _mm512_set1_epi8((char)often->keys[at]);
+    __m512i wanted[OFTEN], many[OFTEN];
+    EACH_FREQUENT {
+        wanted[at] = _mm512_set1_epi8((char)often->keys[at]);
+        many[at] = none;
+    }
     while (i + 64 <= count) {
         Py_ssize_t last = count - i < BATCH ? count - 63 : i + BATCH, collected = 0;
+        __m512i some[OFTEN];
+        EACH_FREQUENT some[at] = none;
         for (; i < last; i += 64) {
             __m512i here = _mm512_loadu_si512(keys + i);
-            uint64_t left = ~(uint64_t)0;
+            __mmask64 found = 0;
             EACH_FREQUENT {
-                uint64_t equal = _mm512_cmpeq_epi8_mask(here, wanted[at]);
-                many[at] += __builtin_popcountll(equal);
-                left ^= equal;
+                __mmask64 equal = _mm512_cmpeq_epi8_mask(here, wanted[at]);
+                some[at] = _mm512_mask_add_epi8(some[at], equal, some[at], one);
+                found = _kor_mask64(found, equal);
             }
+            uint64_t left = ~(uint64_t)found;
             _mm512_storeu_si512(others + collected, _mm512_maskz_compress_epi8(left, here));
             collected += __builtin_popcountll(left);
         }
+        EACH_FREQUENT many[at] = _mm512_add_epi64(many[at], _mm512_sad_epu8(some[at], none));
         for (Py_ssize_t at = 0; at < collected; at++)
             counts[others[at]]++;
     }
     for (; i < count; i++)
         counts[keys[i]]++;
-    EACH_FREQUENT counts[often->keys[at]] += many[at];
+    EACH_FREQUENT counts[often->keys[at]] += _mm512_reduce_add_epi64(many[at]);
 }
 
 /* Group the elements from i to end. Before ends less one vector, a whole vector may be written. */
