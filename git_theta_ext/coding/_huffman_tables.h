@@ -144,11 +144,17 @@ static int measure(const uint32_t *counts, table *table) {
 
 /* Assign codes as RFC 8878, 4.2.1.3: the longest first, and among codes of equal length by symbol. */
 static void assign(table *table) {
+    uint16_t next[LONGEST + 1] = {0};
+    for (int key = 0; key <= table->last; key++)
+        next[table->bits[key]]++;
     uint32_t code = 0;
-    for (int length = LONGEST; length > 0; length--, code >>= 1)
-        for (int key = 0; key <= table->last; key++)
-            if (table->bits[key] == length)
-                table->codes[key] = (uint16_t)code++;
+    for (int length = LONGEST; length > 0; length--) {
+        uint32_t first = code;
+        code = (code + next[length]) >> 1;
+        next[length] = (uint16_t)first;
+    }
+    for (int key = 0; key <= table->last; key++)
+        table->codes[key] = next[table->bits[key]]++;
 }
 
 static int is_wide(const table *table) { return table->last >= PLAIN; }
