@@ -290,8 +290,17 @@ class StoredSource:
     def _chunk(self, number: int) -> memoryview:
         chunk = self._known.get(self._digest, number)
         if chunk is None:
-            start, end = chunk_range(self.spec, number)
-            chunk = memoryview(bytearray(end - start))
-            self._decoder.decode(self._blobs, self._digest, number, chunk, self._shared)
+            path, entry = self._blobs[self._digest]
+            if entry.bundle is None:
+                chunk = self._decoded(number)
+            else:  # a bundle is one chunk, and the parent of the next version, too
+                key = self._digest, path
+                chunk = self._decoder.bundles.get(key, self.spec.nbytes, lambda: self._decoded(0).toreadonly())
             self._known.add(self._digest, number, chunk)
+        return chunk
+
+    def _decoded(self, number: int) -> memoryview:
+        start, end = chunk_range(self.spec, number)
+        chunk = memoryview(bytearray(end - start))
+        self._decoder.decode(self._blobs, self._digest, number, chunk, self._shared)
         return chunk

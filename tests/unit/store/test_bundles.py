@@ -16,13 +16,14 @@ from git_theta_ext.errors import ChangedError, CorruptError, MissingError
 from git_theta_ext.model.bundle import Bundle
 from git_theta_ext.model.tensor import TensorSpec, skeleton_spec, tensor_digest
 from git_theta_ext.store.bundled import LARGEST, SMALL
+from git_theta_ext.store.deltas.decode import StoredSource
 from git_theta_ext.store.deltas.encode import DeltaHint
 from git_theta_ext.store.maintenance.copying import renamed
 from git_theta_ext.store.maintenance.fsck import check_packs, check_tensors, stored_specs
 from git_theta_ext.store.maintenance.gc import collect, find_garbage
 from git_theta_ext.store.packs.checked import FileSource
 from git_theta_ext.store.packs.format import GATHERED, PART, Entry
-from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.store.packs.reader import PackReader, read_pack_header
 from git_theta_ext.store.parts import FEWEST, stored_as
 from git_theta_ext.store.store import Store
 from git_theta_ext.transfer.repair import plan_repair, repair
@@ -109,6 +110,21 @@ def test_threads_read_one_store(again, store):
     opened = again()
     with ThreadPoolExecutor(4) as executor:
         assert all(executor.map(lambda one: opened.read(one[1], one[0]) == one[2], drawn))
+
+
+def test_sources_of_the_same_bundle_decode_it_once(store, monkeypatch):
+    items = small(40)
+    store.put(items)
+    bundle = bundle_of(items)
+    read: list[str] = []
+    chunk = PackReader.chunk
+    monkeypatch.setattr(PackReader, "chunk", lambda *args: read.append(args[2].digest) or chunk(*args))
+    blobs = store.blobs({bundle.digest})
+    for _ in range(2):
+        source = StoredSource(store.decoder, blobs, bundle.digest)
+        assert bytes(source.read()) == b"".join(data for _, _, data in items)
+        assert bytes(source.read(7, 90)) == b"".join(data for _, _, data in items)[7:90]
+    assert read == [bundle.digest]
 
 
 @pytest.mark.parametrize("count", [1, FEWEST - 1, FEWEST, FEWEST + 1])
