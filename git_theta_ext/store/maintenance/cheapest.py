@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from git_theta_ext.records import NamedTuple
 from git_theta_ext.registry import find_encoding, names
-from git_theta_ext.store.deltas.decode import DecodedChunks, StoredSource
+from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.decoded_chunks import DecodedChunks
 from git_theta_ext.store.deltas.encode import DeltaHint, dense_estimate, estimate
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from git_theta_ext.model.tensor import TensorSpec, tensor_digest
 from git_theta_ext.registry import find_encoding
 from git_theta_ext.store.deltas import decode
 from git_theta_ext.store.deltas.chains import depths
-from git_theta_ext.store.deltas.decode import DecodedChunks, StoredSource
+from git_theta_ext.store.deltas.decode import StoredSource
+from git_theta_ext.store.deltas.decoded_chunks import DecodedChunks
 from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource
 from git_theta_ext.store.packs.format import Entry
 from git_theta_ext.store.packs.reader import PackReader, StoredBlob, read_pack_header
