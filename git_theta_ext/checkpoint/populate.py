@@ -14,6 +14,7 @@ from git_theta_ext.checkpoint.unfinished import Unfinished
 from git_theta_ext.errors import ManifestError
 from git_theta_ext.model.checksums import checksums, seeds_of
 from git_theta_ext.model.layout import Layout, Literal, Slice
+from git_theta_ext.store.runs import Place
 from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors, write_at
 from git_theta_ext.util.quoting import shown_path
@@ -49,7 +50,7 @@ def read_layout(manifest: Manifest, store: Store, path: str) -> Layout:
         CorruptError: The skeleton is damaged.
     """
     layout = read_skeleton(store, manifest.skeleton, parameters=len(manifest.parameters), path=path)
-    specs = {name: parameter.spec for name, parameter in manifest.parameters.items()}
+    specs = dict(zip(manifest.columns.names, manifest.columns.specs, strict=True))
     if layout.parameters != specs:
         odd = sorted(name for name in {*specs, *layout.parameters} if specs.get(name) != layout.parameters.get(name))
         raise ManifestError(
@@ -183,12 +184,15 @@ def _put_all(
     advance: Callable[[int], None],
 ) -> None:
     """Give ``put`` all bytes of a file, and the offset of each part."""
-    slices: list[tuple[int, Slice]] = []
+    slices: list[Slice] = []
+    places: list[Place] = []
     pending: list[tuple[int, Literal]] = []
+    digests = dict(zip(manifest.columns.names, manifest.columns.digests, strict=True))
     sums = {name: {seed: seed for seed in seeds} for name, seeds in seeds_of(layout).items()}
     for offset, segment in layout.located():
         if isinstance(segment, Slice):
-            slices.append((offset, segment))
+            slices.append(segment)
+            places.append(Place(offset, digests[segment.name], segment.spec))
             for start, literal in pending:
                 put(memoryview(literal.data), start)
             pending.clear()
@@ -196,14 +200,15 @@ def _put_all(
             pending.append((offset, segment))
             advance(segment.nbytes)
 
-    def write(piece: DecodedPiece) -> None:
-        put(piece.data, slices[piece.group][0] + piece.offset)
+    runs = places if sums else store.in_runs(places)
 
-    wanted = [(manifest.parameters[part.name].digest, part.spec) for _, part in slices]
-    for piece in store.read_ahead(wanted, write):
+    def write(piece: DecodedPiece) -> None:
+        put(piece.data, runs[piece.group].offset + piece.offset)
+
+    for piece in store.read_ahead([(run.digest, run.spec) for run in runs], write):
         advance(piece.data.nbytes)
-        begun = sums.get(slices[piece.group][1].name, {})
-        begun.update({seed: zlib.crc32(piece.data, value) for seed, value in begun.items()})
+        if sums and (begun := sums.get(slices[piece.group].name)):
+            begun.update({seed: zlib.crc32(piece.data, value) for seed, value in begun.items()})
     for offset, value in checksums(layout, lambda name, seed: sums[name][seed]):
         put(memoryview(value), offset)
         advance(len(value))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.memory import MemoryStore
     from git_theta_ext.store.read_ahead import DecodedPiece, Group, Groups, Work
+    from git_theta_ext.store.runs import Place
 
     Items = Sequence[tuple[TensorSpec, Digest, Buffer]]
 
@@ -88,6 +89,10 @@ class HoldingStore(ReadableStore):
         """As ``Verifier.touch_and_find_missing``; what is held was touched when it was read."""
         others = digests if self._held is None else set(digests).difference(self._held.specs)
         return super().touch_and_find_missing(others)
+
+    def in_runs(self, places: Sequence[Place]) -> list[Place]:
+        """As ``ReadableStore.in_runs``; what is held is not read from bundles."""
+        return [*places] if self.is_holding else super().in_runs(places)
 
     def _pieces(self, groups: Groups, work: Work | None = None, **options: Any) -> Iterator[DecodedPiece]:
         held = self._held

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import CorruptError
 from git_theta_ext.store.read_ahead import read_ahead
+from git_theta_ext.store.runs import in_runs
 from git_theta_ext.store.with_bundles import StoreWithBundles
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from git_theta_ext.model.tensor import Digest, TensorSpec
     from git_theta_ext.store.deltas.decode import Blobs
     from git_theta_ext.store.read_ahead import DecodedPiece, Groups, Work
+    from git_theta_ext.store.runs import Place
 
 
 class ReadableStore(StoreWithBundles):
@@ -61,6 +63,27 @@ class ReadableStore(StoreWithBundles):
         for piece in self.read_aligned([(tensor,) for tensor in tensors], work):
             if piece.chunks:
                 yield piece
+
+    def in_runs(self, places: Sequence[Place]) -> list[Place]:
+        """Return the places of tensors, with one for each bundle whose tensors follow each other; see ``runs.in_runs``.
+
+        If a tensor is not in the store, all places are as they were, so that reading them names it.
+
+        Args:
+            places: The places of the tensors, in the order of the file.
+
+        Raises:
+            CorruptError: A pack disagrees with the index.
+            MissingError: A pack is gone.
+        """
+        stored = self.stored_as(place.digest for place in places)
+        names = set(stored.values())
+        bundles = names.difference(stored)
+        if not bundles or not names <= self.locations(names).keys():
+            return [*places]
+        blobs = self.blobs(bundles)
+        entries = [blobs[name].entry for name in bundles]
+        return in_runs(places, [entry.bundle for entry in entries if entry.bundle is not None])
 
     def read_chunks(self, digest: Digest, spec: TensorSpec, numbers: Sequence[int]) -> Iterator[DecodedPiece]:
         """Decode some chunks of a tensor in threads, and of its bases only what these chunks need.

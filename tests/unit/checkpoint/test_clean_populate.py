@@ -245,6 +245,21 @@ def test_when_populate_fails_the_old_file_is_untouched(store, tmp_path, monkeypa
     assert list((store.root / "tmp").iterdir()) == []
 
 
+def test_small_tensors_that_follow_each_other_are_read_together(store, tmp_path, monkeypatch):
+    small = {f"norm.{number}": np.arange(number, number + 8).astype("<f4") for number in range(40)}
+    data = safetensors({"big": model()["big"], **small})
+    manifest = clean(memoryview(data), "m", store).manifest
+    assert not store.touch_and_find_missing(manifest.named)  # verifies them
+    asked = []
+    read_ahead = store.read_ahead
+    monkeypatch.setattr(
+        store, "read_ahead", lambda tensors, *args: (asked.append(len(tensors)), read_ahead(tensors, *args))[1]
+    )
+    populate(manifest, store, tmp_path / "m", NOTHING)
+    assert (tmp_path / "m").read_bytes() == data
+    assert asked == [1, 2]  # the skeleton, and the large tensor with a bundle
+
+
 def test_torch_zip_checksums_are_computed_anew(store, tmp_path):
     torch = pytest.importorskip("torch")
     for seed in range(2):
