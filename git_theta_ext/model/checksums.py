@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def seeds_of(layout: Layout) -> dict[str, set[int]]:
     """Return the seeds from which on the CRC-32 of each tensor is needed to write the file."""
     seeds: dict[str, set[int]] = {}
+    if not layout.has_checksums:  # as in most files
+        return seeds
     ranges = layout.ranges
     starts = [start for start, _ in ranges]
     for at, segment in layout.located():
@@ -35,6 +37,8 @@ def checksums(layout: Layout, crc: Callable[[str, int], int]) -> Iterator[tuple[
         layout: The layout of the file.
         crc: Returns the CRC-32 of a tensor's bytes, given its name and a seed.
     """
+    if not layout.has_checksums:
+        return
     located = list(layout.located())
     starts = [at for at, _ in located]
     of_ranges: dict[tuple[int, int], int] = {}

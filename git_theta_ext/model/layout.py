@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import accumulate, takewhile
+from typing import TYPE_CHECKING, cast
 
 import msgpack
 
@@ -77,6 +78,8 @@ class Layout:
                 names.add(segment.name)
         if len(self.segments) > (most := most_segments(len(names))):
             raise FormatError(f"{len(self.segments)} segments for {len(names)} parameters exceed the limit of {most}")
+        if not self.has_checksums:
+            return
         for segment in self.segments:
             if isinstance(segment, Checksum) and segment.name not in names:
                 raise FormatError(f"a checksum of parameter {segment.name!r}, which is not in the file")
@@ -84,8 +87,15 @@ class Layout:
             self._check_ranges()
 
     @cached_property
+    def has_checksums(self) -> bool:
+        """Whether there are any checksums."""
+        return not {*map(type, self.segments)}.isdisjoint((Checksum, RangeChecksum))
+
+    @cached_property
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """The start and end of each range of the file that has a checksum, in order."""
+        if not self.has_checksums:
+            return ()
         ranges = ((part.start, part.stop) for part in self.segments if isinstance(part, RangeChecksum))
         return tuple(check_disjoint(ranges))
 
@@ -112,14 +122,15 @@ class Layout:
     @cached_property
     def nbytes(self) -> int:
         """Size in bytes of the checkpoint, or of its content if it has to be packed."""
-        return sum(segment.nbytes for segment in self.segments)
+        return sum(self._sizes)
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return [part.spec.nbytes if isinstance(part, Slice) else part.nbytes for part in self.segments]
 
     def located(self) -> Iterator[tuple[int, Segment]]:
-        """Yield every segment with its offset in the file."""
-        at = 0
-        for segment in self.segments:
-            yield at, segment
-            at += segment.nbytes
+        """Return every segment with its offset in the file."""
+        return zip(accumulate(self._sizes, initial=0), self.segments, strict=False)
 
     def to_skeleton(self) -> bytes:
         """Return the skeleton. It is canonical: equal layouts give equal bytes.
@@ -153,11 +164,11 @@ class Layout:
             reader.end()
         except ValueError as error:
             raise FormatError(f"damaged skeleton: {error}") from error
-        packings = tuple(row for row in rows[:_MOST_PACKINGS] if isinstance(row, Packing))
-        segments = tuple(row for row in rows if not isinstance(row, Packing))
-        if rows != [*packings, *segments]:
+        packings = tuple(takewhile(lambda row: isinstance(row, Packing), rows[:_MOST_PACKINGS]))
+        segments = tuple(rows[len(packings) :])
+        if Packing in {*map(type, segments)}:
             raise FormatError("damaged skeleton: packings are not at the beginning")
-        layout = cls(segments, packings)
+        layout = cls(cast("tuple[Segment, ...]", segments), cast("tuple[Packing, ...]", packings))
         if version != layout._version:
             raise FormatError(f"damaged skeleton: its segments are not those of version {version}")
         return layout

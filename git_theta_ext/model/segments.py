@@ -103,6 +103,8 @@ def read_row(row: object) -> Segment | Packing:
         FormatError: The row is damaged.
     """
     match row:
+        case [name, str() as kind, list() as shape] if {*map(type, shape)} <= {int}:  # most rows are of tensors
+            return Slice(_unpack_name(name), TensorSpec.of(kind, shape))
         case [bytes() as data]:
             return Literal(data)
         case [int() as start, int() as stop] if 0 <= start <= stop:
@@ -113,8 +115,6 @@ def read_row(row: object) -> Segment | Packing:
             return Checksum(_unpack_name(name))
         case [name, int() as seed] if 0 < seed < 1 << 32:
             return Checksum(_unpack_name(name), seed)
-        case [name, str() as kind, list() as shape] if all(type(n) is int for n in shape):
-            return Slice(_unpack_name(name), TensorSpec.of(kind, shape))
     raise FormatError("damaged skeleton: a segment has an unknown form")
 
 
