@@ -147,9 +147,10 @@ def finished_draft(folder: Path, manifest: Manifest, target: Path) -> Path | Non
         manifest: The manifest.
         target: The path.
     """
-    identity = _identity(manifest)
     with suppress(OSError):
-        for entry in folder.iterdir():
+        entries = [*folder.iterdir()]
+        identity = _identity(manifest) if entries else ""
+        for entry in entries:
             if not entry.name.startswith(identity):
                 continue
             status = entry.lstat()

@@ -86,6 +86,11 @@ class Manifest:
         """Whether there are merge conflicts."""
         return bool(self.conflicts or self.layout_conflict)
 
+    @property
+    def named(self) -> list[Digest]:
+        """The digest of the skeleton and then of every tensor."""
+        return [self.skeleton.digest, *self.columns.digests]
+
     def digests(self) -> Iterator[tuple[Digest, int]]:
         """Return the digest and the size in bytes of the skeleton and then of every tensor."""
         sizes = [spec.nbytes for spec in self.columns.specs]

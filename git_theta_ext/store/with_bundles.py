@@ -77,8 +77,8 @@ class StoreWithBundles(Verifier):
     def _look_up(self, digests: set[Digest]) -> Locations:
         locations = super()._look_up(digests)
         # A tensor that is also stored without a base is read from there.
-        others = {digest for digest in digests if not any(map(_is_whole, locations.get(digest, ())))}
-        return with_parts(locations, self.index.parts(others))
+        whole = [digest for digest, several in locations.items() if any(map(_is_whole, several))]
+        return with_parts(locations, self.index.parts(digests.difference(whole)))
 
 
 def _is_whole(location: Location) -> bool:

@@ -6,6 +6,7 @@ import os
 import stat
 from contextlib import nullcontext, suppress
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.checkpoint.draft import finished_draft, remove_drafts
@@ -143,10 +144,10 @@ def populate_wanted(
                 if failures and _lacks(store, manifest):
                     continue
                 try:
-                    _replace(written, path, manifest, write)
+                    _replace(written, path, todo[path], write)
                 except ThetaError as error:
                     failures.append(error)
-                    if manifest_at(repo, path) == manifest.to_bytes():
+                    if manifest_at(repo, path) == todo[path].content:
                         continue
                 undone.remove(path)
         stopped = False
@@ -173,8 +174,7 @@ def leave_out(workspace: Workspace, supply: Supply, wanted: dict[str, Wanted]) -
         wanted: The checkpoints that are to be written, by path.
     """
     manifests = parsed(wanted, [])
-    digests = (digest for manifest in manifests.values() for digest, _ in manifest.digests())
-    if not workspace.store.touch_and_find_missing(digests):
+    if not workspace.store.touch_and_find_missing(chain.from_iterable(one.named for one in manifests.values())):
         return  # most checkouts need not know the paths, which git is asked for
     left = supply.paths.left_out(workspace.store, manifests.items())
     for path in left:
@@ -217,7 +217,7 @@ def parsed(todo: Mapping[str, Wanted], failures: list[ThetaError]) -> dict[str, 
 
 def _lacks(store: Store, manifest: Manifest) -> bool:
     """Return whether a store lacks something of a checkpoint."""
-    return bool(store.touch_and_find_missing(digest for digest, _ in manifest.digests()))
+    return bool(store.touch_and_find_missing(manifest.named))
 
 
 def _with_paths(error: ThetaError, paths: Sequence[str]) -> ThetaError:
@@ -240,16 +240,16 @@ def _still_there(repo: Repository, path: str, job: Wanted) -> bool:
 def _replace(
     written: WrittenFiles,
     path: str,
-    manifest: Manifest,
+    job: Wanted,
     write: Callable[[Manifest, Path, Expected], os.stat_result | None],
 ) -> None:
     """Populate one path, if its manifest is still there."""
     repo = written.workspace.repo
-    full, content = repo.folder / path, manifest.to_bytes()
+    full, content = repo.folder / path, job.content
     before = Expected.at(full).stat
     if before is None or manifest_at(repo, path) != content:
         return
-    after = write(manifest, full, Expected(before, content))
+    after = write(job.manifest, full, Expected(before, content))
     if after is not None:
         written.add(path, content, before, after)
         return

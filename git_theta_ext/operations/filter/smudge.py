@@ -51,7 +51,7 @@ class Supply:
             RemoteError: No remote can be reached.
         """
         workspace = self._open()
-        digests = {digest for digest, _ in manifest.digests()}
+        digests = set(manifest.named)
         missing = workspace.store.touch_and_find_missing(digests)
         if not missing or self.paths.excludes(path):
             return

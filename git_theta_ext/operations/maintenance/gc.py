@@ -250,8 +250,7 @@ def _named(history: Sequence[Version]) -> set[Digest]:
 
 def _each_named(history: Sequence[Version]) -> Iterator[Digest]:
     """Yield the digests of all versions; what several versions have comes several times."""
-    manifests = [version.manifest for version in history]
-    return chain((one.skeleton.digest for one in manifests), *(one.columns.digests for one in manifests))
+    return chain.from_iterable(version.manifest.named for version in history)
 
 
 def _recoder(

@@ -51,7 +51,7 @@ def relatives(
 
 def _have_parents(history: Sequence[Version], digests: AbstractSet[Digest]) -> bool:
     """Return whether earlier versions would add no parents of some tensors."""
-    named = {digest for version in history for digest, _ in version.manifest.digests()}
+    named = set(chain.from_iterable(version.manifest.named for version in history))
     groups = candidates(history, digests)
     return digests <= named and all(len(one.parents) == PARENTS for one in chain.from_iterable(groups))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_theta_ext.errors import MissingError
@@ -59,11 +60,9 @@ def ensure_local(
     """
     wanted = list(manifests)
     try:
-        ensure_digests(workspace, (digest for manifest in wanted for digest, _ in manifest.digests()), advance, offers)
+        ensure_digests(workspace, chain.from_iterable(one.named for one in wanted), advance, offers)
     except MissingError as error:
-        absent = workspace.store.touch_and_find_missing(
-            digest for manifest in wanted for digest, _ in manifest.digests()
-        )
+        absent = workspace.store.touch_and_find_missing(chain.from_iterable(one.named for one in wanted))
         raise named(error, wanted, absent) from error
 
 

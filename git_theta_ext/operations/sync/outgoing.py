@@ -141,7 +141,7 @@ def outgoing(
             continue
         manifests.add(oid)
         sizes.update(manifest.digests())
-        named = [manifest.skeleton.digest, *manifest.columns.digests]
+        named = manifest.named
         lacking.add(named)
         kept -= len(named)
         if kept >= 0:
