@@ -14,6 +14,7 @@
 #endif
 
 #define TOGETHER 64 /* symbols that are looked up at the same time */
+#define PIECE 256   /* symbols that are compared with the ends of a run at the same time */
 
 /* The last codes are in the highest bits, above those before them. The lowest six bits of the size count. */
 typedef struct {
@@ -54,17 +55,31 @@ static inline void add_four(writer *to, const table *table, int wide, const uint
     flush(to);
 }
 
-/* Count the symbols without codes, and return their number. */
+/* Count the symbols without codes, and return their number. Most symbols are in one run of those with codes: then a piece is
+   compared with its ends, by instructions for many bytes. */
 static Py_ssize_t count_lacking(const table *table, const uint8_t *data, Py_ssize_t size, uint32_t *counts) {
     Py_ssize_t number = 0;
-    uint8_t lacking[256];
-    for (int key = 0; key < 256; key++)
+    uint8_t lacking[257], low = 0;
+    int run = 0;
+    for (int key = 0, start = 0; key <= 256; key++) {
         lacking[key] = key > table->last || !table->bits[key];
-    for (Py_ssize_t at = 0; at < size; at++)
-        if (lacking[data[at]]) {
-            counts[data[at]]++;
-            number++;
+        if (lacking[key] && key - start > run) {
+            low = (uint8_t)start;
+            run = key - start;
         }
+        start = lacking[key] ? key + 1 : start;
+    }
+    for (Py_ssize_t start = 0; run < 256 && start < size; start += PIECE) {
+        Py_ssize_t end = start + PIECE < size ? start + PIECE : size;
+        uint8_t outside = 0;
+        for (Py_ssize_t at = start; at < end; at++)
+            outside |= (uint8_t)(data[at] - low) >= (uint8_t)run;
+        for (Py_ssize_t at = start; outside && at < end; at++)
+            if (lacking[data[at]]) {
+                counts[data[at]]++;
+                number++;
+            }
+    }
     return number;
 }
 
