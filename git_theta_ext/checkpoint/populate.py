@@ -19,7 +19,7 @@ from git_theta_ext.store.skeletons import read_skeleton
 from git_theta_ext.util.files import reporting_os_errors, write_at
 from git_theta_ext.util.quoting import shown_path
 from git_theta_ext.util.text import shortlist
-from git_theta_ext.util.threads import no_progress
+from git_theta_ext.util.threads import ALONE, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 WORTH = 1 << 25
 """Bytes of a file from which on it is written in jobs."""
-
-_AT_ONCE = 1 << 21
-"""Bytes of a file up to which it is composed in memory and written in one go."""
 
 BACKDATE_NS = 2_000_000_000
 """Git reads a file again that is as recent as its index, and trusts one that looks older than the replaced file."""
@@ -164,7 +161,7 @@ def _write(descriptor: int, layout: Layout, manifest: Manifest, store: Store, ad
     File systems extend a file on disk only when its bytes are written. So after a power cut an incomplete file is
     shorter than git's index says, and shows as modified. Setting its size first would break this.
     """
-    if layout.nbytes > _AT_ONCE:
+    if layout.nbytes > ALONE:
         _put_all(partial(write_at, descriptor), layout, manifest, store, advance)
         return
     content = memoryview(bytearray(layout.nbytes))

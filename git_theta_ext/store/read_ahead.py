@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     Job = tuple[int, int]
     """The index of a group, and the number of the first chunk of a piece."""
 
-_ALONE = 2 * ALONE
-"""Bytes that one thread decodes and verifies before others would have started: it encodes half as many."""
+_DECODED_ALONE = 1 << 24
+"""Bytes that one thread decodes and verifies in the time that others take to start, with the import of
+``concurrent.futures``, if nothing else is done with them."""
 
 _ALIGNED = 64
 """Bytes; numpy is slower on arrays that begin elsewhere."""
@@ -142,7 +143,8 @@ def read_ahead(  # noqa: PLR0913 - named
     """
     verified = verify and numbers is None
     tasks = _Tasks(decoder, groups, blobs, work, span, relocate, verified)
-    with pool(threads, sum(spec.nbytes for group in groups for _, spec in group), _ALONE) as executor:
+    nbytes = sum(spec.nbytes for group in groups for _, spec in group)
+    with pool(threads, nbytes, _DECODED_ALONE if work is None else ALONE) as executor:
         pieces = tasks.run(executor, window(threads), numbers)
         for item, group in enumerate(groups):
             count = len(_numbers(group, span) if numbers is None else numbers)

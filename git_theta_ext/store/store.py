@@ -17,7 +17,7 @@ from git_theta_ext.store.packs.writer import grouped
 from git_theta_ext.store.parts import FEWEST
 from git_theta_ext.store.writing import WritableStore
 from git_theta_ext.util.files import total_bytes
-from git_theta_ext.util.threads import keep_freed_memory, no_progress
+from git_theta_ext.util.threads import ALONE, keep_freed_memory, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +37,9 @@ __all__ = ["DeltaHint", "Store"]
 
 DEEPEST_HINT = 8
 """Chain depth of a parent from which on a hint is ignored: recoding can do better, and reading stays fast."""
+
+_ENCODED_ALONE = 1 << 23
+"""Bytes that one thread encodes in the time that others take to start, with the import of ``concurrent.futures``."""
 
 _LARGEST = 1 << 23
 """Bytes; the arrays that chunks are processed with have four mebibytes at most."""
@@ -77,7 +80,7 @@ class Store(WritableStore):
         """
         with self._holding(values) as held:
             yield
-        self._begin_put(held.waiting, no_progress, {})()
+        self._begin_put(held.waiting, no_progress, {}, _ENCODED_ALONE)()
 
     def put(
         self,
@@ -118,9 +121,13 @@ class Store(WritableStore):
         return self._begin_put([items], advance, hints or {})
 
     def _begin_put(
-        self, groups: Sequence[Sequence[Item]], advance: Callable[[int], None], hints: Mapping[Digest, DeltaHint]
+        self,
+        groups: Sequence[Sequence[Item]],
+        advance: Callable[[int], None],
+        hints: Mapping[Digest, DeltaHint],
+        threads_from: int = ALONE,
     ) -> Callable[[], int]:
-        """Begin to store groups of tensors; see ``begin_put``. Bundles have tensors of one group."""
+        """Begin to store groups of tensors; see ``begin_put`` and ``write``. Bundles have tensors of one group."""
         missing = self.touch_and_find_missing(digest for items in groups for _, digest, _ in items)
         seen: set[Digest] = set()
         blobs: dict[Digest, NewBlob] = {}
@@ -142,7 +149,7 @@ class Store(WritableStore):
         others = {digest for digest, blob in blobs.items() if blob.bundle is None} - missing
         for digest in self._own(others):
             del blobs[digest]
-        finish = self.begin_write(grouped(blobs.values()), advance, loose=True)
+        finish = self.begin_write(grouped(blobs.values()), advance, loose=True, threads_from=threads_from)
 
         def finished() -> int:
             names = finish()

@@ -9,7 +9,7 @@ from git_theta_ext.store.deltas.chains import sound_first
 from git_theta_ext.store.holding import HoldingStore
 from git_theta_ext.store.locations import in_pack
 from git_theta_ext.store.packs.writer import PackWriter
-from git_theta_ext.util.threads import no_progress, pool, window
+from git_theta_ext.util.threads import ALONE, no_progress, pool, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,10 +61,14 @@ class WritableStore(HoldingStore):
         *,
         loose: bool,
         wanted: Callable[[AbstractSet[Digest]], AbstractSet[Digest]] = _all,
+        threads_from: int = ALONE,
     ) -> Callable[[], list[str]]:
-        """Encode the tensors of packs, and return a function that does the rest of ``write``."""
+        """Encode the tensors of packs, and return a function that does the rest of ``write``.
+
+        Threads encode them if they have more bytes than ``threads_from``.
+        """
         proofs = {blob.digest: blob.proves for pack in packs for blob in pack if blob.proves}
-        with pool(self.threads, sum(blob.spec.nbytes for pack in packs for blob in pack)) as executor:
+        with pool(self.threads, sum(blob.spec.nbytes for pack in packs for blob in pack), threads_from) as executor:
             try:
                 finish = PackWriter(self.root, executor, window(self.threads), wanted).begin(packs, advance)
             except CorruptError:

@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 TOGETHER = 1 << 18
 """Bytes of small tensors that a thread processes in one task: handing over each of them takes longer than the work."""
 
-ALONE = 1 << 23
-"""Bytes that one thread encodes in the time that others take to start, with the import of ``concurrent.futures``."""
+ALONE = 1 << 21
+"""Bytes that one thread processes before others would have started."""
 
 LARGEST_KEPT = (1 << 25) - (1 << 16)
 """Bytes; glibc ignores blocks larger than 32 MiB."""

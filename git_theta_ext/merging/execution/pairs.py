@@ -22,7 +22,7 @@ from git_theta_ext.merging.execution.tasks import contracts_of, is_small_pair
 from git_theta_ext.model.floats import is_wide, largest
 from git_theta_ext.records import dataclass, field, replace
 from git_theta_ext.registry import find_pair
-from git_theta_ext.util.threads import batches
+from git_theta_ext.util.threads import ALONE, batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
     Read = Callable[[Digest, TensorSpec], Buffer]
     """Returns the little-endian bytes of a value, which must not be changed."""
-
-_TOGETHER = 1 << 21
-"""Bytes of stored factors that are read together, so that they are looked up once."""
 
 _NOTABLE = 1e-6
 """The share of the energy below which a loss is a rounding error."""
@@ -83,7 +80,7 @@ def pair_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
 
 def together_bytes(sides: Sequence[Manifest], pairs: Sequence[PairDecision]) -> int:
     """Return the most bytes of stored factors that are in memory because LoRAs are read together."""
-    return min(_TOGETHER, sum(_stored_bytes(sides, pair) for pair in pairs))
+    return min(ALONE, sum(_stored_bytes(sides, pair) for pair in pairs))
 
 
 def _stored_bytes(sides: Sequence[Manifest], pair: PairDecision) -> int:
@@ -123,7 +120,7 @@ def merge_pairs(
         pairs: The LoRAs, and how to merge them.
         sides: The versions that are merged.
     """
-    for some in batches(pairs, lambda pair: _stored_bytes(sides, pair), _TOGETHER):
+    for some in batches(pairs, lambda pair: _stored_bytes(sides, pair), ALONE):
         read = held(store, [parameter for pair in some for parameter in pair.inputs(sides)]).read
         for pair in some:
             moved = ""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _FINISHERS, _NAMED_TOGETHER = 4, 2
 """Threads that finish packs, and the packs that one of them finishes together."""
 
+_ALONE = 1 << 23
+"""Bytes that are in one or two packs, which a single thread would finish after they are encoded."""
+
 Finished: TypeAlias = "tuple[str, tuple[Entry, ...], set[Path]]"
 """Name and entries of a pack, and the directories to sync."""
 
@@ -60,7 +63,7 @@ class WrittenPacks:
         self._waiting: list[tuple[Path, tuple[Entry, ...]]] = []
         self._finishing: list[Callable[[], list[Finished]]] = []
         self._stack = ExitStack()
-        self._executor = self._stack.enter_context(pool(_FINISHERS, nbytes))
+        self._executor = self._stack.enter_context(pool(_FINISHERS, nbytes, _ALONE))
         finalize(self, _remove, self._made)  # if an error elsewhere ends the program before they are finished
 
     def new_path(self) -> Path:
