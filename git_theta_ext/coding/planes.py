@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.coding import kernels
 from git_theta_ext.coding.kernels import repeated_words, weigh_bytes
+from git_theta_ext.util.zstd import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,8 +142,7 @@ def _code_large(plane: memoryview) -> bytes | None:
 
 def code_all(planes: Sequence[memoryview]) -> list[Coded]:
     """Code planes as ``code_symbols`` does, with a single call of zstd for all that it codes."""
-    import zstandard
-
+    zstandard = zstd()
     huffman = _tools().huffman
     coded: list[Coded] = [(RAW, plane) for plane in planes]
     some: list[int] = []
@@ -216,8 +216,7 @@ def _smaller(coded: bytes, plane: memoryview) -> Coded:
 
 def _long_matches(hash_log: int) -> Any:
     """Return the parameters of a compressor for matches of seven bytes or more, which remembers so many places."""
-    import zstandard
-
+    zstandard = zstd()
     return zstandard.ZstdCompressionParameters(
         strategy=zstandard.STRATEGY_FAST,
         window_log=17,
@@ -234,8 +233,7 @@ def _long_matches(hash_log: int) -> Any:
 def _tools() -> Any:
     """Return the compressors of this thread: they have state and must not be shared."""
     if not hasattr(_local, "huffman"):
-        import zstandard
-
+        zstandard = zstd()
         # With a tiny hash table and long matches only, nearly all bytes become literals.
         _local.huffman = zstandard.ZstdCompressor(compression_params=_long_matches(hash_log=6))
         _local.repeats = zstandard.ZstdCompressor(compression_params=_long_matches(hash_log=11))

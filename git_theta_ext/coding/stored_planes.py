@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from git_theta_ext.coding import kernels
 from git_theta_ext.coding.planes import LARGE, MANY, RAW, ZSTD, plane_table
 from git_theta_ext.errors import CorruptError
+from git_theta_ext.util.zstd import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,8 +104,7 @@ def _decode_literals(piece: memoryview, size: int) -> bytes | None:
 
 def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[Buffer]:
     """Decompress frames whose contents must have these sizes, with a single call if there are several large ones."""
-    import zstandard
-
+    zstandard = zstd()
     tool = _decompressor()
     try:
         if list(map(zstandard.frame_content_size, pieces)) != [*sizes]:
@@ -121,7 +121,6 @@ def _decompress(pieces: Sequence[memoryview], sizes: Sequence[int]) -> Sequence[
 def _decompressor() -> Any:
     """Return the decompressor of this thread: it has state and must not be shared."""
     if not hasattr(_local, "decompressor"):
-        import zstandard
-
+        zstandard = zstd()
         _local.decompressor = zstandard.ZstdDecompressor()
     return _local.decompressor

@@ -18,6 +18,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from git_theta_ext.errors import CorruptError
+from git_theta_ext.util.zstd import zstd
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,8 +163,7 @@ def _from_digits(packed: Any, count: int) -> Signs:
 
 
 def _huffman(plane: Any) -> bytes:
-    import zstandard
-
+    zstandard = zstd()
     # Almost no matches are searched for: in random digits they cost more than they save.
     parameters = zstandard.ZstdCompressionParameters(
         strategy=zstandard.STRATEGY_FAST, window_log=17, hash_log=6, chain_log=6, search_log=1, min_match=7
@@ -174,8 +174,8 @@ def _huffman(plane: Any) -> bytes:
 
 def _expand(frame: memoryview, size: int) -> Any:
     import numpy as np
-    import zstandard
 
+    zstandard = zstd()
     try:
         if zstandard.frame_content_size(frame) != size:
             raise CorruptError("the number of signs does not fit their row")

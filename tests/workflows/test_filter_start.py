@@ -19,8 +19,8 @@ NEVER = (
     *("torch", "rich", "yaml", "obstore", "git", "git_theta_ext.transfer", "git_theta_ext.interfaces.remotes"),
     *("dataclasses", "inspect", "argparse", "shutil", "importlib.metadata"),
 )
-ONLY_INSTEAD = () if kernels.compiled is None else ("numpy",)
-"""What does the work of the compiled kernels if these are missing."""
+ONLY_INSTEAD = () if kernels.compiled is None else ("numpy", "platform")
+"""What does the work of the compiled kernels if these are missing, and imports."""
 
 
 NOT_IN_SMALL_MERGES = (
