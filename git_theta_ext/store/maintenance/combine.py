@@ -87,7 +87,7 @@ def _join(store: Store, names: Sequence[str], *, loose: bool) -> str:
                 file.write(head)
                 _copy_content(sources, file)
             _check(path, head, sources)
-            ((made, _, directories),) = finish_packs(store.root, [(path, entries)])
+            ((made, _, directories),) = finish_packs(store.root, [(path, entries, None)])
         finally:
             path.unlink(missing_ok=True)
         sync_directories(directories)

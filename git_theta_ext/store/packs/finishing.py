@@ -24,6 +24,9 @@ _FINISHERS, _NAMED_TOGETHER = 4, 2
 _ALONE = 1 << 23
 """Bytes that are in one or two packs, which a single thread would finish after they are encoded."""
 
+Written: TypeAlias = "tuple[Path, tuple[Entry, ...], str | None]"
+"""Path and entries of a pack, and its name if that is known."""
+
 Finished: TypeAlias = "tuple[str, tuple[Entry, ...], set[Path]]"
 """Name and entries of a pack, and the directories to sync."""
 
@@ -60,7 +63,7 @@ class WrittenPacks:
     def __init__(self, root: Path, nbytes: int) -> None:
         self._root = root
         self._made: list[Path] = []
-        self._waiting: list[tuple[Path, tuple[Entry, ...]]] = []
+        self._waiting: list[Written] = []
         self._finishing: list[Callable[[], list[Finished]]] = []
         self._stack = ExitStack()
         self._executor = self._stack.enter_context(pool(_FINISHERS, nbytes, _ALONE))
@@ -72,9 +75,9 @@ class WrittenPacks:
         self._made.append(path)
         return path
 
-    def add(self, path: Path, entries: tuple[Entry, ...]) -> None:
-        """Add a pack that is written."""
-        self._waiting.append((path, entries))
+    def add(self, path: Path, entries: tuple[Entry, ...], name: str | None) -> None:
+        """Add a pack that is written, with its name if that is known."""
+        self._waiting.append((path, entries, name))
         if len(self._waiting) == _NAMED_TOGETHER:
             self.finish_rest()
 
@@ -114,10 +117,12 @@ def _remove(paths: list[Path]) -> None:
         paths.pop().unlink(missing_ok=True)
 
 
-def finish_packs(root: Path, written: Sequence[tuple[Path, tuple[Entry, ...]]]) -> list[Finished]:
+def finish_packs(root: Path, written: Sequence[Written]) -> list[Finished]:
     """Make written packs durable and give them their names, which are returned with the directories to sync."""
     finished: list[Finished] = []
-    for (path, entries), name in zip(written, names_of([path for path, _ in written]), strict=True):
+    names = iter(names_of([path for path, _, name in written if name is None]))
+    for path, entries, known in written:
+        name = next(names) if known is None else known
         sync_file(path)
         path.chmod(path.stat().st_mode & 0o444)
         finished.append((name, entries, place_pack(root, path, name)))

@@ -1,7 +1,8 @@
-"""Compare a new pack with what was written to it."""
+"""Compare a new pack with what was written to it, and name it."""
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
@@ -33,8 +34,10 @@ class HashedWrites:
         self._hasher.update(data)
         return self._file.write(data)
 
-    def compare(self, path: Path, head: int) -> None:
-        """Compare the file with what was written.
+    def compare(self, path: Path, head: int) -> str:
+        """Compare the file with what was written, and return the name of the pack, the SHA-256 of its bytes.
+
+        The file is read once for both.
 
         Args:
             path: Path of the file.
@@ -44,10 +47,13 @@ class HashedWrites:
             CorruptError: They differ.
         """
         hasher = blake3()
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             first = file.read(head)
+            name = sha256(first)
             while block := file.read(_BLOCK):
                 hasher.update(block)
+                name.update(block)
         hasher.update(first)
         if hasher.digest() != self._hasher.digest():
             raise CorruptError(f"the disk returns other bytes of the new pack {path} than were written to it")
+        return name.hexdigest()

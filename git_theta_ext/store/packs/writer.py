@@ -143,15 +143,15 @@ class PackWriter:
                 clear_stale(self._root)
                 for pack in packs:
                     path = written.new_path()
-                    entries = _stream(path, pack, coded, advance)
+                    entries, name = _stream(path, pack, coded, advance)
                     kept = self._kept(entries, seen)
                     seen.update(entry.digest for entry in kept)
                     if len(kept) < len(entries):
                         whole, path = path, written.new_path()
-                        entries = copy_entries(whole, kept, path)
+                        entries, name = copy_entries(whole, kept, path), None
                         whole.unlink()
                     if entries:
-                        written.add(path, entries)
+                        written.add(path, entries, name)
                 written.finish_rest()
         except BaseException:
             written.close()
@@ -179,8 +179,12 @@ def _job_bytes(job: tuple[NewBlob, int]) -> int:
 
 def _stream(
     path: Path, pack: Sequence[NewBlob], coded: Iterator[list[Buffer]], advance: Callable[[int], None]
-) -> tuple[Entry, ...]:
-    """Write a pack, and compare the file with what was written if some of it is not read back later."""
+) -> tuple[tuple[Entry, ...], str | None]:
+    """Write a pack, and compare the file with what was written if some of it is not read back later.
+
+    Returns:
+        The entries, and the name of the pack if it was compared.
+    """
     entries = [
         Entry(blob.digest, blob.spec, blob.encoding, (0,) * blob.chunks, 0, blob.bases, blob.params, blob.bundle)
         for blob in pack
@@ -204,6 +208,4 @@ def _stream(
         advance(done)
         file.seek(0)
         write(write_header(entries))
-    if hashed is not None:
-        hashed.compare(path, head=entries[0].offset)
-    return tuple(entries)
+    return tuple(entries), None if hashed is None else hashed.compare(path, head=entries[0].offset)

@@ -9,6 +9,7 @@ from git_theta_ext.store.deltas.encode import DeltaHint, MemorySource, coded_blo
 from git_theta_ext.store.deltas.proof import provable, proven_blob
 from git_theta_ext.store.packs.hashed_writes import HashedWrites
 from git_theta_ext.store.packs.reader import read_pack_header
+from git_theta_ext.util.files import sha256_of
 
 SINGLE, SEVERAL = 4096, (1 << 20) + 4096
 """Elements of a tensor of one chunk and of three."""
@@ -114,6 +115,13 @@ def test_an_encoding_that_loses_something_is_found(store, steps, monkeypatch):
         store.write([[proven(store, new, old)]], loose=False)
 
 
+def test_a_pack_that_was_compared_is_named_after_its_bytes(store, steps):
+    old, new = steps(2)
+    store.put([old, new])
+    (name,) = store.write([[proven(store, new, old)]], loose=False)
+    assert sha256_of(store.pack_path(name)) == name
+
+
 @pytest.mark.parametrize("at", [30, -1], ids=["head", "chunks"])
 def test_a_file_with_other_bytes_than_were_written_is_no_pack(store, steps, monkeypatch, at):
     old, new = steps(2)
@@ -121,11 +129,11 @@ def test_a_file_with_other_bytes_than_were_written_is_no_pack(store, steps, monk
     before = {pack for _, pack in store.pack_files()}
     real = HashedWrites.compare
 
-    def compare(self, path: Path, head: int) -> None:
+    def compare(self, path: Path, head: int) -> str:
         data = bytearray(path.read_bytes())
         data[at] ^= 1
         path.write_bytes(data)
-        real(self, path, head)
+        return real(self, path, head)
 
     monkeypatch.setattr(HashedWrites, "compare", compare)
     with pytest.raises(CorruptError, match="the disk returns other bytes"):
