@@ -37,6 +37,10 @@ BUSY_SECONDS = 30
 
 _RETRY_SECONDS = 0.005
 
+_CACHE_KIB = 1 << 15
+"""Limit of the pages in memory, of which a small index takes few. The first bytes of digests are in no order, so each
+bundle touches most pages of a table: if they do not fit, SQLite writes and reads them over and over."""
+
 
 def prepare(db: sqlite3.Connection) -> sqlite3.Connection:
     """Give a database the tables of the index, unless it has them, and return it; if that fails, it is closed.
@@ -48,6 +52,7 @@ def prepare(db: sqlite3.Connection) -> sqlite3.Connection:
     try:
         _use_wal(db)
         db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         if _version(db) != _VERSION:
             _create(db)
     except BaseException:
