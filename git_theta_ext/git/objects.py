@@ -7,11 +7,10 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from git_theta_ext.errors import ManifestError, RepositoryError
 from git_theta_ext.model.manifest import MAGIC, MAX_MANIFEST, Manifest, is_manifest
-from git_theta_ext.model.tensor import Digest
 from git_theta_ext.records import dataclass
 from git_theta_ext.util.files import reporting_os_errors
 from git_theta_ext.util.quoting import shown_path
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from typing import IO
 
     from typing_extensions import Buffer
+
+    from git_theta_ext.model.tensor import Digest
 
 # The shortest manifest: its three fixed parts with a one-letter format, a digest and a one-digit size.
 _LEAST = len(MAGIC) + len("format x\nskeleton  1\n") + 64
@@ -225,7 +226,7 @@ def named_digests(git: Git, oids: Iterable[str]) -> set[Digest]:
     """
     digests: set[Digest] = set()
     for _, data in manifest_blobs(git, object_infos(git, oids)):
-        digests.update(Digest(name.decode()) for name in _DIGEST.findall(data))
+        digests.update(cast("list[Digest]", b" ".join(_DIGEST.findall(data)).decode().split()))
     return digests
 
 

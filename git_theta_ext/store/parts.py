@@ -87,7 +87,9 @@ def parts_in(entries: Iterable[Entry]) -> dict[Digest, list[tuple[Digest, int]]]
     """Return which bundles have tensors, and where, for the bundles among some entries of packs."""
     parts: dict[Digest, list[tuple[Digest, int]]] = defaultdict(list)
     for entry in entries:
-        for start, _, digest in entry.bundle.members() if entry.bundle is not None else ():
+        if entry.bundle is None:
+            continue
+        for start, digest in zip(entry.bundle.starts(), entry.bundle.digests(), strict=True):
             if (entry.digest, start) not in parts[digest]:
                 parts[digest].append((entry.digest, start))
     return parts

@@ -21,7 +21,6 @@ from git_theta_ext.store.maintenance.gc import Garbage, collect, repack, wait_fo
 from git_theta_ext.store.maintenance.recode import Recoded, Recoder
 from git_theta_ext.store.maintenance.shrink import shrunk_garbage
 from git_theta_ext.store.maintenance.write_plans import write_plans
-from git_theta_ext.store.parts import parts_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -276,7 +275,7 @@ def _entries(store: Store, names: AbstractSet[str]) -> set[Digest]:
         with suppress(CorruptError, MissingError):
             entries = store.reader.header(store.pack_path(name)).entries
             digests.update(entry.digest for entry in entries)
-            digests.update(parts_in(entries))
+            digests.update(*(entry.bundle.digests() for entry in entries if entry.bundle is not None))
     return digests
 
 

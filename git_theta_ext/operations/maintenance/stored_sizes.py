@@ -50,7 +50,7 @@ class StoredSizes:
         every: dict[Digest, None] = {}
         for base in sorted(ancestors({self.bundles.get(digest, digest)}, self.chosen)):
             bundle = self.entries[base].bundle if base in self.entries else None
-            every.update(dict.fromkeys([base] if bundle is None else [member for _, _, member in bundle.members()]))
+            every.update(dict.fromkeys([base] if bundle is None else bundle.digests()))
         return list(every)
 
     def spare(self, named: Iterable[Digest], reachable: AbstractSet[Digest]) -> dict[Digest, int]:
@@ -71,7 +71,7 @@ class StoredSizes:
                 whole.update(held.bases)
                 continue
             bundle = self.entries[digest].bundle if held.bases and digest in self.entries else None
-            gathered = () if bundle is None else [member for _, _, member in bundle.members()]
+            gathered = () if bundle is None else bundle.digests()
             for base in held.bases:
                 needed[base].update((digest, *gathered))
         spare = {}

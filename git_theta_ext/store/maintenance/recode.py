@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from itertools import compress
 from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -139,8 +140,9 @@ class Recoder:
 
     def wanted(self, digests: AbstractSet[Digest]) -> set[Digest]:
         """Return those of some tensors that are in this store and were not processed before."""
-        names = self.wanted_names(set(map(self._stored.get, digests, digests)))
-        return {digest for digest in digests if self._stored.get(digest, digest) in names}
+        stored = list(map(self._stored.get, digests, digests))
+        names = self.wanted_names(set(stored))
+        return set(compress(digests, map(names.__contains__, stored)))
 
     def wanted_names(self, names: AbstractSet[Digest]) -> set[Digest]:
         """Return those of some bundles, and of tensors that are stored on their own, which are wanted."""

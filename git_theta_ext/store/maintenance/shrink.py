@@ -243,7 +243,7 @@ def _made_of(
     Returns:
         None if all of the bundle is needed, as by a delta.
     """
-    members = {digest for _, _, digest in bundle.members()}
+    members = set(bundle.digests())
     entries: list[Entry] = []
     wanted: set[Digest] = set()
     for digest in above:
@@ -256,7 +256,7 @@ def _made_of(
         if entry is not None:
             entries.append(entry)
             if entry.bundle is not None:
-                wanted |= members.intersection(member for _, _, member in entry.bundle.members())
+                wanted |= members.intersection(entry.bundle.digests())
         elif digest not in members:  # a dry run plans to gather it
             return None
     return entries, wanted
