@@ -33,6 +33,7 @@ PATIENT = {
 """Settings for the cluster and for what connects to it: a busy machine is not a broken one."""
 
 MERGING = "git_theta_ext.merging.execution.distributed._merge"
+COUNTING = "git_theta_ext.merging.execution.distributed._count"
 RECODING = "git_theta_ext.store.maintenance.write_jobs._write"
 WRITING = "git_theta_ext.checkpoint.populate_jobs._write"
 DECODING = "git_theta_ext.store.verification.jobs._examine"

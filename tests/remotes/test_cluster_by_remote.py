@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from clusters import CHECKING, PATIENT, RECODING, RayCluster, ray_cluster
+from clusters import CHECKING, COUNTING, PATIENT, RECODING, RayCluster, ray_cluster
 from helpers import Repo, WithHistory, safetensors
 from kills import end_group, held, unlock
 from many_tensors import COUNT, evolution, named
@@ -160,7 +160,7 @@ def test_machines_without_a_common_file_system_merge_the_same_bits_though_one_is
 
 
 def test_a_lost_machine_costs_its_jobs_only_if_the_store_is_shared(branches: Repo, cluster: RayCluster) -> None:
-    cluster.kill_one_machine()
+    cluster.kill_one_machine(COUNTING)
     tree = merged(branches, "-c", "theta.merge.method=ties", "-c", f"theta.cluster={cluster.address}")
     assert cluster.killed_one()
     cluster.add_machine()
