@@ -87,9 +87,10 @@ def find_garbage(  # noqa: PLR0913 - named
     needs = needs_of(store, live, older_than, planned, depth, replaced)
     keep = {needs.chosen[digest].pack for digest in needs.needed} | needs.spared
     redundant, dead = [], []
+    used = needs.needed | replaced
     for name in sorted(set(needs.held) - keep):
         size, changed = needs.sizes[name]
-        if needs.held[name] & (needs.needed | replaced):
+        if not used.isdisjoint(needs.held[name]):
             redundant.append(name)
         elif changed < older_than:
             dead.append((name, size))
