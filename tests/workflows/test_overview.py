@@ -212,7 +212,7 @@ def test_models_in_a_submodule_are_found(two: Repo, tmp_path: Path) -> None:
     outer.git("submodule", "--quiet", "add", str(two.path), "the weights")
     (step,) = json.loads(outer.git("theta", "--json"))["next"]
     assert (step["text"], step["command"]) == (
-        "'the weights' is a submodule with models",
+        "the weights is a submodule with models",
         "(cd 'the weights' && git theta)",
     )
     assert outer.git("theta", "status").splitlines() == [f"{step['text']}: {step['command']}"]

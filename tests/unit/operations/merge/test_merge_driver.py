@@ -212,7 +212,7 @@ class TestByHand:
         def full(*_, **__):
             raise StoreError("cannot write: No space left on device", hint="free some space")
 
-        monkeypatch.setattr("git_theta_ext.store.store.Store.put", full)
+        monkeypatch.setattr("git_theta_ext.store.store.Store.begin_put", full)
         kept = sides.read("A")
         assert self.run() == 129
         assert sides.read("A") == kept
