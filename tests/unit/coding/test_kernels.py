@@ -73,6 +73,16 @@ def joined(pieces):
     return b"".join(bytes(memoryview(piece).cast("B")) for piece in pieces)
 
 
+def restored(spec, payload, parent):
+    """Return the bytes of a tensor, given its residual and its parent, or the message of the error."""
+    out = memoryview(bytearray(spec.nbytes))
+    try:
+        decode_residual(spec, memoryview(payload), parent, out)
+    except CorruptError as error:
+        return error.message
+    return bytes(out)
+
+
 @needs_compiled
 @pytest.mark.parametrize("name", [name for name, kind in dtypes._TABLE.items() if kind.bits % 8 == 0])
 @pytest.mark.parametrize("count", [1, 3, 63, 4097, 70_001])
@@ -159,16 +169,8 @@ def test_residuals_are_the_same_however_many_differences_take_more_than_a_byte(
     damaged = bytearray(payload)
     damaged[wrong % len(payload)] ^= 1
 
-    def decoded(payload):
-        out = memoryview(bytearray(spec.nbytes))
-        try:
-            decode_residual(spec, memoryview(payload), parent, out)
-        except CorruptError as error:
-            return error.message
-        return bytes(out)
-
-    assert in_both_ways(lambda: decoded(payload)) == [data, data]
-    first, second = in_both_ways(lambda: decoded(damaged))
+    assert in_both_ways(lambda: restored(spec, payload, parent)) == [data, data]
+    first, second = in_both_ways(lambda: restored(spec, damaged, parent))
     assert first == second
 
 
@@ -190,19 +192,11 @@ def test_residuals_of_few_changes_are_the_same_and_damage_is_noticed_alike(name,
     payload, other = in_both_ways(lambda: joined(encode_residual(spec, memoryview(data), parent)))
     assert payload == other
 
-    def decoded(payload):
-        out = memoryview(bytearray(spec.nbytes))
-        try:
-            decode_residual(spec, memoryview(payload), parent, out)
-        except CorruptError as error:
-            return error.message
-        return bytes(out)
-
-    assert in_both_ways(lambda: decoded(payload)) == [data, data]
+    assert in_both_ways(lambda: restored(spec, payload, parent)) == [data, data]
     damaged = bytearray(payload)
     damaged[at % len(payload)] = byte
     for wrong in (damaged, payload[: at % len(payload)]):
-        first, second = in_both_ways(lambda wrong=wrong: decoded(bytes(wrong)))
+        first, second = in_both_ways(lambda wrong=wrong: restored(spec, bytes(wrong), parent))
         assert first == second
 
 
